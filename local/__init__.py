@@ -1,0 +1,1 @@
+"""The embedded default: everything the product needs around it, on this machine."""

@@ -1,0 +1,91 @@
+"""``python -m local.wise``: the emulator as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from local.wise.running import running_wise
+from local.wise.settings import (
+    ExpiredRefresh,
+    RefreshTokenPolicy,
+    RefusedGrantError,
+    TokenFormat,
+    WiseSettings,
+    WrongClientError,
+)
+
+_CHOICES: dict[str, type[StrEnum]] = {
+    "refresh_token_policy": RefreshTokenPolicy,
+    "token_format": TokenFormat,
+    "expired_refresh": ExpiredRefresh,
+    "wrong_client_error": WrongClientError,
+    "refused_grant_error": RefusedGrantError,
+}
+_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s")
+_NUMBERS = (
+    "created_at_digits",
+    "unknown_refresh_status",
+    "unsupported_grant_status",
+    "missing_parameter_status",
+    "foreign_body_status",
+    "no_client_status",
+    "wrong_client_status",
+    "refused_grant_status",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; one JSON line on standard output says that it is ready, and where."""
+    parser = _parser()
+    parsed = vars(parser.parse_args(arguments))
+    place = {name: parsed.pop(name) for name in ("port", "control_port", "directory")}
+    try:
+        settings = WiseSettings(**parsed)
+    except ValueError as error:
+        parser.error(str(error))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with running_wise(settings, **place) as wise:
+        ready = {"url": wise.url, "control_url": wise.control_url, "ca_file": str(wise.ca_file)}
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+        stop.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = WiseSettings()
+    parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's token endpoint.")
+    parser.add_argument("--port", type=int, default=0, help="for HTTPS; 0 takes a free one")
+    parser.add_argument("--control-port", type=int, default=0, help="for the control port; 0 takes a free one")
+    parser.add_argument("--directory", type=Path, required=True, help="where ca.pem is written")
+    parser.add_argument("--client-id", default=defaults.client_id)
+    parser.add_argument("--client-secret", default=defaults.client_secret)
+    for name, choices in _CHOICES.items():
+        flag, default = _flag(name), getattr(defaults, name)
+        parser.add_argument(flag, type=choices, choices=list(choices), default=default, metavar="|".join(choices))
+    for name in _SECONDS:
+        parser.add_argument(_flag(name), type=float, default=getattr(defaults, name), metavar="SECONDS")
+    for name in _NUMBERS:
+        parser.add_argument(_flag(name), type=int, default=getattr(defaults, name))
+    parser.add_argument("--echo-refresh-token", action="store_true")
+    parser.add_argument(
+        "--quarters", type=lambda text: tuple(text.split(",")), default=defaults.quarters, metavar="2026Q4,…"
+    )
+    return parser
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,402 @@
+"""A client of the control port. Standard library only, for the tests and the demo."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.wise.faults import Delivery, Endpoint, Fault
+from local.wise.settings import Json
+from local.wise.truth import Death, Kind, OverlapTruth, RequestTruth, TokenTruth, Truth, UseTruth, Verdict
+
+class WiseControlError(Exception):
+    """The control port refused a call; the message names the field that is wrong."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeededUser:
+    """A user with a grant, and what the partner would know of it. Instants are aware UTC, on Wise's clock."""
+
+    user: str
+    wise_user_id: int
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    access_ordinal: int
+    refresh_ordinal: int
+    issued_at: datetime.datetime
+    expires_at: datetime.datetime
+    refresh_expires_at: datetime.datetime
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class WiseClock:
+    """Wise's clock, and how many seconds it is ahead of the machine's."""
+
+    now: datetime.datetime
+    offset_s: float
+
+
+class WiseControl:
+    """Steers a running emulator and asks it for the truth.
+
+    Every call is done when it returns. Calls that make something go wrong return the id of the fault, and
+    apply to the next ``times`` matching requests (none: until cleared); ``user`` narrows them to requests with
+    a token of that user, dead or alive. Raises ``WiseControlError`` for what the emulator refuses.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    # Users and their grants
+
+    def seed_user(
+        self,
+        user: str,
+        *,
+        access_token: str | None = None,
+        refresh_token: str | None = None,
+        access_token_lifetime_s: float | None = None,
+        refresh_token_lifetime_s: float | None = None,
+        age_s: float = 0.0,
+    ) -> SeededUser:
+        """Give a user a grant issued ``age_s`` ago; a user who has one is linked again.
+
+        Lifetimes hold for these two tokens only and default to the settings.
+        """
+        given: dict[str, Json] = {
+            "access_token": access_token,
+            "refresh_token": refresh_token,
+            "access_token_lifetime_s": access_token_lifetime_s,
+            "refresh_token_lifetime_s": refresh_token_lifetime_s,
+        }
+        arguments = {name: value for name, value in given.items() if value is not None}
+        answer = self._call("POST", "/users", {"user": user, "age_s": age_s, **arguments})
+        for name in ("issued_at", "expires_at", "refresh_expires_at"):
+            answer[name] = _instant(answer.pop(f"{name}_ms"))
+        return SeededUser(**answer)
+
+    def seed_users(self, count: int, prefix: str = "user-") -> list[SeededUser]:
+        """``count`` users named ``prefix`` and a number from 1."""
+        return [self.seed_user(f"{prefix}{number}") for number in range(1, count + 1)]
+
+    def revoke(self, user: str) -> int:
+        """End a grant as the user would at Wise: all its tokens die. Returns how many did."""
+        return int(self._call("POST", f"/users/{urllib.parse.quote(user, safe='')}/revocation")["killed"])
+
+    # The emulator
+
+    def settings(self) -> dict[str, Json]:
+        """All settings but the client's secret."""
+        return self._call("GET", "/settings")
+
+    def change_settings(self, **changes: Json) -> dict[str, Json]:
+        """Change some settings, by the names of ``WiseSettings``; tokens that exist keep their dates."""
+        return self._call("PATCH", "/settings", changes)
+
+    def rotate_client_secret(
+        self, secret: str | None = None, *, overlap_s: float = 0.0, revoke_tokens: bool = False
+    ) -> str:
+        """Put a new client secret in force (made up unless given) and return it."""
+        arguments: dict[str, Json] = {"overlap_s": overlap_s, "revoke_tokens": revoke_tokens}
+        if secret is not None:
+            arguments["secret"] = secret
+        return str(self._call("POST", "/client-secret", arguments)["client_secret"])
+
+    def clock(self) -> WiseClock:
+        """What time it is at Wise."""
+        return _clock(self._call("GET", "/clock"))
+
+    def set_clock_offset(self, offset_s: float) -> WiseClock:
+        """Put Wise's clock ahead of the machine's, or behind."""
+        return _clock(self._call("PATCH", "/clock", {"offset_s": offset_s}))
+
+    def advance_clock(self, by_s: float) -> WiseClock:
+        """Move Wise's clock."""
+        return _clock(self._call("PATCH", "/clock", {"advance_s": by_s}))
+
+    # What goes wrong
+
+    def add_fault(self, fault: Fault) -> str:
+        """Any fault; the methods below are the usual ones."""
+        return str(self._call("POST", "/faults", fault.as_json())["id"])
+
+    def fail_next(
+        self,
+        times: int | None = 1,
+        *,
+        status: int,
+        headers: Mapping[str, str] | None = None,
+        body: str = "",
+        endpoint: Endpoint = Endpoint.TOKEN,
+        user: str | None = None,
+        carry_out: bool = False,
+        from_edge: bool = False,
+        before_s: float = 0.0,
+    ) -> str:
+        """Answer so, not carrying the request out unless told; ``from_edge`` as a proxy, without a trace id."""
+        return self.add_fault(
+            Fault(
+                times=times,
+                status=status,
+                headers=headers or {},
+                body=body,
+                endpoint=endpoint,
+                user=user,
+                carry_out=carry_out,
+                from_edge=from_edge,
+                before_s=before_s,
+            )
+        )
+
+    def throttle(
+        self,
+        times: int | None = None,
+        *,
+        for_s: float | None = None,
+        retry_after_s: int | None = 5,
+        body: str = "{}",
+        endpoint: Endpoint = Endpoint.ANY,
+        user: str | None = None,
+    ) -> str:
+        """429 as Wise sends it, for so many requests or seconds, carrying nothing out."""
+        headers = {"X-Rate-Limited-By": "wise-public-api"}
+        if retry_after_s is not None:
+            headers["Retry-After"] = str(retry_after_s)
+        return self.add_fault(
+            Fault(
+                times=times,
+                for_s=for_s,
+                status=429,
+                headers=headers,
+                body=body,
+                endpoint=endpoint,
+                user=user,
+                carry_out=False,
+            )
+        )
+
+    def patch_next(
+        self,
+        patch: Mapping[str, Json],
+        times: int | None = 1,
+        *,
+        endpoint: Endpoint = Endpoint.TOKEN,
+        user: str | None = None,
+    ) -> str:
+        """Carry out, and change fields of the JSON answer; a null leaves the field out."""
+        return self.add_fault(Fault(times=times, patch=patch, endpoint=endpoint, user=user))
+
+    def answer_slowly(
+        self,
+        times: int | None = 1,
+        *,
+        before_s: float = 0.0,
+        after_s: float = 0.0,
+        endpoint: Endpoint = Endpoint.TOKEN,
+        user: str | None = None,
+    ) -> str:
+        """Wait before carrying out, or between that and the answer. The client may give up meanwhile."""
+        return self.add_fault(
+            Fault(times=times, before_s=before_s, after_s=after_s, endpoint=endpoint, user=user)
+        )
+
+    def deliver_next(
+        self,
+        delivery: Delivery,
+        times: int | None = 1,
+        *,
+        drip_s: float = 0.05,
+        endpoint: Endpoint = Endpoint.TOKEN,
+        user: str | None = None,
+    ) -> str:
+        """Carry out and answer dripping, endless, truncated, or not at all."""
+        return self.add_fault(
+            Fault(times=times, delivery=delivery, drip_s=drip_s, endpoint=endpoint, user=user)
+        )
+
+    def drop_after_carrying_out(
+        self, times: int | None = 1, *, user: str | None = None, reset: bool = True
+    ) -> str:
+        """Carry out and lose the connection without an answer."""
+        return self.add_fault(Fault(times=times, user=user, delivery=_loss(reset=reset)))
+
+    def drop_without_carrying_out(
+        self,
+        times: int | None = 1,
+        *,
+        endpoint: Endpoint = Endpoint.TOKEN,
+        user: str | None = None,
+        reset: bool = True,
+    ) -> str:
+        """Lose the connection and do nothing else."""
+        return self.add_fault(
+            Fault(times=times, endpoint=endpoint, user=user, carry_out=False, delivery=_loss(reset=reset))
+        )
+
+    def carry_out_late(
+        self,
+        after_s: float,
+        times: int | None = 1,
+        *,
+        user: str | None = None,
+        hang_up_first: bool = False,
+        reset: bool = False,
+    ) -> str:
+        """Carry out ``after_s`` later, whatever the client does meanwhile.
+
+        The connection is held and the answer given at the end, or, with ``hang_up_first``, lost at once.
+        """
+        return self.add_fault(
+            Fault(
+                times=times,
+                user=user,
+                before_s=after_s,
+                hang_up_first=hang_up_first,
+                delivery=Delivery.RESET if reset else Delivery.WHOLE,
+            )
+        )
+
+    def faults(self) -> list[Fault]:
+        """What is still to be applied, ``times`` counted down."""
+        return [Fault.from_json(fault) for fault in self._call("GET", "/faults")["faults"]]
+
+    def clear_faults(self, fault_id: str | None = None) -> int:
+        """Forget one fault, or all. Answers that are withheld stay so until released."""
+        path = "/faults" if fault_id is None else f"/faults/{urllib.parse.quote(fault_id, safe='')}"
+        return int(self._call("DELETE", path)["cleared"])
+
+    # Answers held back
+
+    def withhold(
+        self, user: str | None = None, times: int | None = 1, *, endpoint: Endpoint = Endpoint.TOKEN
+    ) -> str:
+        """Carry out, and hold the answer back until it is released or the client hangs up."""
+        return self.add_fault(Fault(times=times, user=user, endpoint=endpoint, delivery=Delivery.WITHHOLD))
+
+    def withheld(self, user: str | None = None) -> int:
+        """How many answers are held back from clients that still wait for them."""
+        answer = self._call("GET", "/withheld")
+        return int(answer["total"] if user is None else answer["by_user"].get(user, 0))
+
+    def wait_until_withheld(self, user: str | None = None, count: int = 1, *, timeout_s: float = 10.0) -> None:
+        """Return as soon as ``count`` answers are held back, else raise ``TimeoutError``."""
+        wait_until(lambda: self.withheld(user) >= count, timeout_s, f"{count} answers withheld")
+
+    def release(self, user: str | None = None, *, deliver: bool = True) -> int:
+        """Let answers go (without ``deliver``: close their connections); returns how many."""
+        arguments: dict[str, Json] = {"deliver": deliver}
+        if user is not None:
+            arguments["user"] = user
+        return int(self._call("POST", "/withheld/release", arguments)["released"])
+
+    # The truth
+
+    def truth(self, *, values: bool = False) -> Truth:
+        """Everything at one instant; ``values`` shows the tokens themselves."""
+        answer = self._call("GET", "/truth" + _query(values=values))
+        return Truth(
+            seq=answer["seq"],
+            at_ms=answer["at_ms"],
+            tokens=[_token(item) for item in answer["tokens"]],
+            requests=[RequestTruth(**item) for item in answer["requests"]],
+            uses=[_use(item) for item in answer["uses"]],
+            overlaps=[OverlapTruth(**item) for item in answer["overlaps"]],
+        )
+
+    def tokens(self, user: str | None = None, *, values: bool = False) -> list[TokenTruth]:
+        """Every token ever made, in that order."""
+        return [_token(item) for item in self._call("GET", "/truth/tokens" + _query(user=user, values=values))["tokens"]]
+
+    def requests(self, *, since: int = 0, user: str | None = None) -> list[RequestTruth]:
+        """Requests to the token endpoint of which anything happened after ``since``."""
+        answer = self._call("GET", "/truth/requests" + _query(since=since, user=user))
+        return [RequestTruth(**item) for item in answer["requests"]]
+
+    def uses(self, *, since: int = 0, user: str | None = None) -> list[UseTruth]:
+        """Uses of access tokens after ``since``."""
+        answer = self._call("GET", "/truth/uses" + _query(since=since, user=user))
+        return [_use(item) for item in answer["uses"]]
+
+    def overlaps(self) -> list[OverlapTruth]:
+        """Refreshes of one user that were in flight at the same time."""
+        return [OverlapTruth(**item) for item in self._call("GET", "/truth/overlaps")["overlaps"]]
+
+    def wait_until_idle(self, user: str | None = None, *, timeout_s: float = 10.0) -> None:
+        """Return as soon as no token request is in flight, else raise ``TimeoutError``."""
+
+        def idle() -> bool:
+            return all(request.end_seq is not None for request in self.requests(user=user))
+
+        wait_until(idle, timeout_s, "no request in flight")
+
+    def _call(self, method: str, path: str, arguments: Mapping[str, Json] | None = None) -> dict[str, Any]:
+        data = None if arguments is None else json.dumps(arguments).encode()
+        request = urllib.request.Request(  # noqa: S310  (the emulator's own address)
+            self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            with error:
+                raise WiseControlError(error.code, json.load(error)["error"]) from None
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float, what: str, poll_s: float = 0.02) -> None:
+    """Ask again and again until it holds; ``TimeoutError`` says what did not come."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline:
+            message = f"not within {timeout_s} s: {what}"
+            raise TimeoutError(message)
+        time.sleep(poll_s)
+
+
+def _query(**values: Json) -> str:
+    given = {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+    return "?" + urllib.parse.urlencode(given) if given else ""
+
+
+def _loss(*, reset: bool) -> Delivery:
+    return Delivery.RESET if reset else Delivery.CLOSE
+
+
+def _instant(epoch_ms: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(epoch_ms // 1_000, datetime.UTC) + datetime.timedelta(
+        milliseconds=epoch_ms % 1_000
+    )
+
+
+def _clock(answer: Mapping[str, Any]) -> WiseClock:
+    return WiseClock(_instant(answer["now_ms"]), answer["offset_s"])
+
+
+def _death(name: str | None) -> Death | None:
+    return None if name is None else Death(name)
+
+
+def _token(item: Mapping[str, Any]) -> TokenTruth:
+    return TokenTruth(**{**item, "kind": Kind(item["kind"]), "killed_by": _death(item["killed_by"])})
+
+
+def _use(item: Mapping[str, Any]) -> UseTruth:
+    return UseTruth(**{**item, "verdict": Verdict(item["verdict"]), "killed_by": _death(item["killed_by"])})

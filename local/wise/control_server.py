@@ -1,0 +1,304 @@
+"""The control port: plain HTTP and JSON on loopback, apart from what Wise's clients see.
+
+=======  =================================  ================================================================
+GET      /health                            ``{"status": "ok"}``
+GET      /settings                          all but the client's secret
+PATCH    /settings                          some of them
+GET      /clock                             ``now_ms``, ``offset_s``
+PATCH    /clock                             ``offset_s`` or ``advance_s``
+POST     /client-secret                     ``secret``?, ``overlap_s``?, ``revoke_tokens``?
+POST     /users                             ``user``, …: seeds a grant, answers with its tokens
+POST     /users/{user}/revocation           ends a grant
+GET      /faults                            what is still to be applied
+POST     /faults                            a ``Fault``
+DELETE   /faults, /faults/{id}              clears all, or one
+GET      /withheld                          how many answers are held back, by user
+POST     /withheld/release                  ``user``?, ``deliver``?
+GET      /truth?values=                     everything
+GET      /truth/tokens?user=&values=        every token, ``values=true`` with the token itself
+GET      /truth/requests?since=&user=       requests to the token endpoint
+GET      /truth/uses?since=&user=           uses of access tokens
+GET      /truth/overlaps                    refreshes of one user that were in flight at once
+=======  =================================  ================================================================
+
+Lists under ``/truth`` come with ``seq``: give it as ``since`` the next time. Errors are ``{"error": "…"}`` with
+400, 404 or 405, and name the field that is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import cast
+
+from local.wise.faults import Fault, Faults, Withheld
+from local.wise.server import LoopbackServer
+from local.wise.settings import Json, number
+from local.wise.state import WiseState
+from local.wise.truth import OverlapTruth, RequestTruth, TokenTruth, UseTruth, find_overlaps
+
+_LONGEST_USER = 128
+_LARGEST_BODY = 4 * 1024 * 1024
+_SEED_NUMBERS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "age_s")
+_SEED_TEXTS = ("access_token", "refresh_token")
+
+
+class Control:
+    """The calls of the control port, without HTTP. They raise ``ValueError`` and ``LookupError``."""
+
+    def __init__(self, state: WiseState, faults: Faults, withheld: Withheld) -> None:
+        self._state = state
+        self._faults = faults
+        self._withheld = withheld
+        self._routes: tuple[tuple[str, re.Pattern[str], Callable[..., Json]], ...] = (
+            ("GET", re.compile("/health"), self._health),
+            ("GET", re.compile("/settings"), self._settings),
+            ("PATCH", re.compile("/settings"), self._change_settings),
+            ("GET", re.compile("/clock"), self._clock),
+            ("PATCH", re.compile("/clock"), self._change_clock),
+            ("POST", re.compile("/client-secret"), self._rotate_client_secret),
+            ("POST", re.compile("/users"), self._seed),
+            ("POST", re.compile("/users/([^/]+)/revocation"), self._revoke),
+            ("GET", re.compile("/faults"), self._waiting_faults),
+            ("POST", re.compile("/faults"), self._add_fault),
+            ("DELETE", re.compile("/faults"), self._clear_faults),
+            ("DELETE", re.compile("/faults/([^/]+)"), self._clear_faults),
+            ("GET", re.compile("/withheld"), self._counts_withheld),
+            ("POST", re.compile("/withheld/release"), self._release),
+            ("GET", re.compile("/truth"), self._truth),
+            ("GET", re.compile("/truth/tokens"), self._tokens),
+            ("GET", re.compile("/truth/requests"), self._requests),
+            ("GET", re.compile("/truth/uses"), self._uses),
+            ("GET", re.compile("/truth/overlaps"), self._overlaps),
+        )
+
+    def call(self, method: str, path: str, arguments: Mapping[str, Json]) -> Json:
+        """Do what ``method`` and ``path`` say. ``NotImplementedError`` for a method that the path has not."""
+        there = [(name, match, call) for name, way, call in self._routes if (match := way.fullmatch(path))]
+        if not there:
+            message = "no such path"
+            raise LookupError(message)
+        for name, match, call in there:
+            if name == method:
+                return call(arguments, *(urllib.parse.unquote(part) for part in match.groups()))
+        message = "allowed: " + ", ".join(name for name, _, _ in there)
+        raise NotImplementedError(message)
+
+    def _health(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return {"status": "ok"}
+
+    def _settings(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return self._state.settings.as_json()
+
+    def _change_settings(self, arguments: Mapping[str, Json]) -> Json:
+        return self._state.change_settings(arguments).as_json()
+
+    def _clock(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        now_ms, offset_s = self._state.clock()
+        return {"now_ms": now_ms, "offset_s": offset_s}
+
+    def _change_clock(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "offset_s", "advance_s")
+        if len(arguments) != 1:
+            message = "offset_s, advance_s: one of them must be given"
+            raise ValueError(message)
+        if "offset_s" in arguments:
+            self._state.set_clock_offset(number("offset_s", arguments["offset_s"]))
+        else:
+            self._state.advance_clock(number("advance_s", arguments["advance_s"]))
+        return self._clock({})
+
+    def _rotate_client_secret(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "secret", "overlap_s", "revoke_tokens")
+        return {
+            "client_secret": self._state.rotate_client_secret(
+                _text(arguments, "secret"),
+                overlap_s=number("overlap_s", arguments.get("overlap_s", 0)),
+                revoke_tokens=_flag(arguments, "revoke_tokens", default=False),
+            )
+        }
+
+    def _seed(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "user", *_SEED_TEXTS, *_SEED_NUMBERS)
+        user = _text(arguments, "user")
+        if not user or len(user) > _LONGEST_USER:
+            message = f"user: must be 1 to {_LONGEST_USER} characters"
+            raise ValueError(message)
+        texts = {name: _text(arguments, name) for name in _SEED_TEXTS}
+        numbers = {name: number(name, arguments[name]) for name in _SEED_NUMBERS if arguments.get(name) is not None}
+        grant = self._state.seed(user, **texts, **numbers)  # type: ignore[arg-type]
+        return asdict(grant)
+
+    def _revoke(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments)
+        return {"killed": self._state.revoke(user)}
+
+    def _waiting_faults(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return {"faults": [fault.as_json() for fault in self._faults.waiting()]}
+
+    def _add_fault(self, arguments: Mapping[str, Json]) -> Json:
+        return {"id": self._faults.add(Fault.from_json(arguments)).id}
+
+    def _clear_faults(self, arguments: Mapping[str, Json], fault_id: str | None = None) -> Json:
+        _only(arguments)
+        return {"cleared": self._faults.clear(fault_id)}
+
+    def _counts_withheld(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        counts = self._withheld.counts()
+        return {"total": sum(counts.values()), "by_user": dict(counts)}
+
+    def _release(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "user", "deliver")
+        deliver = _flag(arguments, "deliver", default=True)
+        return {"released": self._withheld.release(_text(arguments, "user"), deliver=deliver)}
+
+    def _truth(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "values")
+        truth = self._state.truth(values=_flag(arguments, "values", default=False))
+        return {
+            "seq": truth.seq,
+            "at_ms": truth.at_ms,
+            "tokens": _plain(truth.tokens),
+            "requests": _plain(truth.requests),
+            "uses": _plain(truth.uses),
+            "overlaps": _plain(truth.overlaps),
+        }
+
+    def _tokens(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "user", "values")
+        seq = self._state.seq()
+        values = _flag(arguments, "values", default=False)
+        return {"seq": seq, "tokens": _plain(self._state.tokens(user=_text(arguments, "user"), values=values))}
+
+    def _requests(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "since", "user")
+        seq = self._state.seq()
+        found = self._state.requests(since=_since(arguments), user=_text(arguments, "user"))
+        return {"seq": seq, "requests": _plain(found)}
+
+    def _uses(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "since", "user")
+        seq = self._state.seq()
+        found = self._state.uses(since=_since(arguments), user=_text(arguments, "user"))
+        return {"seq": seq, "uses": _plain(found)}
+
+    def _overlaps(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        seq = self._state.seq()
+        return {"seq": seq, "overlaps": _plain(find_overlaps(self._state.requests()))}
+
+
+class ControlServer(LoopbackServer):
+    """Serves a ``Control``."""
+
+    def __init__(self, port: int, control: Control) -> None:
+        super().__init__(port, _ControlHandler)
+        self.control = control
+
+
+class _ControlHandler(BaseHTTPRequestHandler):
+    server: ControlServer
+    protocol_version = "HTTP/1.1"
+    timeout = 30.0
+    error_content_type = "text/plain"
+    error_message_format = "%(code)d"
+
+    def do_GET(self) -> None:
+        status, value = self._call()
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PATCH = do_DELETE = do_PUT = do_GET  # noqa: N815  (inherited names)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: request lines name users, bodies hold tokens."""
+
+    def _call(self) -> tuple[HTTPStatus, Json]:
+        path, _, query = self.path.partition("?")
+        try:
+            arguments = {**_query_arguments(query), **self._body()}
+            return HTTPStatus.OK, self.server.control.call(self.command, path, arguments)
+        except ValueError as error:
+            return HTTPStatus.BAD_REQUEST, {"error": str(error)}
+        except LookupError as error:
+            return HTTPStatus.NOT_FOUND, {"error": str(error)}
+        except NotImplementedError as error:
+            return HTTPStatus.METHOD_NOT_ALLOWED, {"error": str(error)}
+
+    def _body(self) -> dict[str, Json]:
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > _LARGEST_BODY:
+            self.close_connection = True
+            message = "body: too large, or of unknown length"
+            raise ValueError(message)
+        raw = self.rfile.read(int(length))
+        try:
+            value = json.loads(raw or b"{}")
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            message = "body: must be a JSON object"
+            raise ValueError(message)  # noqa: TRY004  (the caller answers 400)
+        return value
+
+
+def _query_arguments(query: str) -> dict[str, Json]:
+    values: dict[str, Json] = {}
+    for name, text in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if name == "since":
+            values[name] = int(text) if text.isdecimal() else text
+        elif name == "values":
+            values[name] = {"true": True, "false": False}.get(text, text)
+        else:
+            values[name] = text
+    return values
+
+
+def _plain(records: list[TokenTruth] | list[RequestTruth] | list[UseTruth] | list[OverlapTruth]) -> list[Json]:
+    return [cast("Json", asdict(record)) for record in records]
+
+
+def _only(arguments: Mapping[str, Json], *known: str) -> None:
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        message = f"{unknown[0]}: no such field"
+        raise ValueError(message)
+
+
+def _text(arguments: Mapping[str, Json], name: str) -> str | None:
+    value = arguments.get(name)
+    if value is not None and not isinstance(value, str):
+        message = f"{name}: must be a string"
+        raise ValueError(message)
+    return value
+
+
+def _flag(arguments: Mapping[str, Json], name: str, *, default: bool) -> bool:
+    value = arguments.get(name, default)
+    if not isinstance(value, bool):
+        message = f"{name}: must be true or false"
+        raise ValueError(message)  # noqa: TRY004  (the caller answers 400)
+    return value
+
+
+def _since(arguments: Mapping[str, Json]) -> int:
+    value = arguments.get("since", 0)
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = "since: must be a whole number"
+        raise ValueError(message)
+    return value

@@ -1,0 +1,80 @@
+"""The emulator inside this process."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from local.wise.certificates import issue_identity
+from local.wise.control import WiseControl
+from local.wise.control_server import Control, ControlServer
+from local.wise.faults import Faults, Withheld
+from local.wise.server import LOOPBACK, WiseServer
+from local.wise.settings import WiseSettings
+from local.wise.state import WiseState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningWise:
+    """Where the emulator is and how to steer it."""
+
+    url: str
+    """``https://127.0.0.1:PORT``; the certificate is good for ``localhost`` too."""
+    control_url: str
+    ca_file: Path
+    control: WiseControl
+    state: WiseState = field(repr=False)
+    """The emulator's own state, for tests in the same process."""
+
+    def token_url(self, quarter: str = "") -> str:
+        """The token endpoint, in a quarter such as ``2026Q4`` or without."""
+        return f"{self.url}/{quarter}/oauth/token" if quarter else f"{self.url}/oauth/token"
+
+    def me_url(self, quarter: str = "") -> str:
+        """The user's own resource, in a quarter or without."""
+        return f"{self.url}/{quarter}/me" if quarter else f"{self.url}/v1/me"
+
+
+@contextlib.contextmanager
+def running_wise(
+    settings: WiseSettings | None = None,
+    *,
+    directory: Path | None = None,
+    port: int = 0,
+    control_port: int = 0,
+    wall_ns: Callable[[], int] = time.time_ns,
+    random: Random | None = None,
+) -> Iterator[RunningWise]:
+    """Start the emulator on free ports (or those given) of 127.0.0.1, and stop it at the end.
+
+    ``directory`` is created if need be and gets ``ca.pem``; without one, a temporary directory serves.
+    ``wall_ns`` is the machine's clock in epoch nanoseconds; a seeded ``random`` makes tokens and ids repeat.
+    """
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wise-emulator-")))
+        directory.mkdir(parents=True, exist_ok=True)
+        identity = issue_identity()
+        ca_file = directory / "ca.pem"
+        ca_file.write_bytes(identity.ca_pem)
+        state = WiseState(settings or WiseSettings(), wall_ns=wall_ns, random=random)
+        faults, withheld = Faults(), Withheld()
+        server = WiseServer(port, identity.context, state, faults, withheld)
+        stack.callback(server.stop)
+        control_server = ControlServer(control_port, Control(state, faults, withheld))
+        stack.callback(control_server.stop)
+        server.start()
+        control_server.start()
+        control_url = f"http://{LOOPBACK}:{control_server.port}"
+        yield RunningWise(
+            url=f"https://{LOOPBACK}:{server.port}",
+            control_url=control_url,
+            ca_file=ca_file,
+            control=WiseControl(control_url),
+            state=state,
+        )

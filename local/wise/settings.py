@@ -1,0 +1,195 @@
+"""What the emulator can be told to do differently, at the start or while it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+TWELVE_HOURS_S = 43_200.0
+TWENTY_YEARS_S = 631_152_000.0
+"""7,305 days, what the examples in Wise's documentation amount to."""
+_INT32_MAX = 2**31 - 1
+_QUARTER = re.compile(r"[0-9]{4}Q[1-4]")
+_FRACTION_DIGITS = (0, 3, 5, 6, 9)
+
+
+class RefreshTokenPolicy(StrEnum):
+    """What a refresh does with the refresh token. Wise does not say, so all three exist."""
+
+    SAME = "same"
+    """The same value comes back and its expiry does not move, as the arithmetic of Wise's examples implies."""
+    ROTATED = "rotated"
+    """A new value with a full lifetime comes back; the one that was presented is dead."""
+    OMITTED = "omitted"
+    """The three fields of the refresh token are missing; the old one stays valid (RFC 6749, section 6)."""
+
+
+class TokenFormat(StrEnum):
+    """The looks of new tokens, access and refresh alike. Wise promises neither a size nor a form."""
+
+    UUID = "uuid"
+    """36 characters, as in Wise's older examples."""
+    JWE = "jwe"
+    """800 characters in five parts, what Wise announces for ``client_credentials`` tokens
+    (docs.wise.com/guides/developer/auth-and-security/client-credentials-token-migration)."""
+    LONG = "long"
+    """8,000 characters in five parts."""
+
+
+class ExpiredRefresh(StrEnum):
+    """What an expired refresh token is answered with. Wise documents the error, not the status."""
+
+    INVALID_GRANT = "invalid_grant"
+    """The status of ``unknown_refresh_status`` and ``invalid_grant``, as for any other dead refresh token."""
+    INVALID_TOKEN = "invalid_token"
+    """401 ``invalid_token``, and the user's access token dies with it, as Spring's token endpoint does."""
+
+
+class WrongClientError(StrEnum):
+    """The ``error`` for a wrong client id or secret; undocumented."""
+
+    INVALID_CLIENT = "invalid_client"
+    UNAUTHORIZED = "unauthorized"
+
+
+class RefusedGrantError(StrEnum):
+    """The ``error`` for a grant type that the client may not use; undocumented."""
+
+    INVALID_CLIENT = "invalid_client"
+    UNAUTHORIZED_CLIENT = "unauthorized_client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WiseSettings:
+    """Every switch of the emulator.
+
+    Lifetimes are in seconds. A change holds for what happens after it: tokens that exist keep their dates.
+    Raises ``ValueError`` naming the field that is wrong.
+    """
+
+    client_id: str = "emulator-client-id"
+    client_secret: str = field(default="emulator-client-secret", repr=False)
+    refresh_token_policy: RefreshTokenPolicy = RefreshTokenPolicy.SAME
+    token_format: TokenFormat = TokenFormat.UUID
+    access_token_lifetime_s: float = TWELVE_HOURS_S
+    refresh_token_lifetime_s: float = TWENTY_YEARS_S
+    created_at_digits: int = 5
+    """Digits of the fraction of ``created_at``: 0, 3, 5, 6 or 9. Wise's pages show 5, 6 and 9."""
+    quarters: tuple[str, ...] = ("2026Q3", "2026Q4", "2027Q1")
+    """The versions in the path that exist (docs.wise.com/guides/developer/global-versioning); others are 404."""
+    unknown_refresh_status: int = 400
+    """For a refresh token that is unknown, revoked or replaced: 400, 401 or 403, always ``invalid_grant``."""
+    expired_refresh: ExpiredRefresh = ExpiredRefresh.INVALID_GRANT
+    echo_refresh_token: bool = False
+    """Append the refresh token to the ``error_description``, as old releases of Spring's endpoint do."""
+    unsupported_grant_status: int = 400
+    missing_parameter_status: int = 400
+    foreign_body_status: int = 400
+    """For a JSON or multipart body: 400 as if ``grant_type`` were missing, or 415."""
+    no_client_status: int = 401
+    wrong_client_status: int = 401
+    wrong_client_error: WrongClientError = WrongClientError.INVALID_CLIENT
+    refused_grant_status: int = 401
+    refused_grant_error: RefusedGrantError = RefusedGrantError.INVALID_CLIENT
+
+    def __post_init__(self) -> None:
+        _require(self.client_id != "" and ":" not in self.client_id, "client_id", "not empty, without ':'")
+        _require(self.client_secret != "", "client_secret", "not empty")
+        _require(self.access_token_lifetime_s > 0, "access_token_lifetime_s", "more than 0")
+        _require(
+            0 < self.refresh_token_lifetime_s <= _INT32_MAX,
+            "refresh_token_lifetime_s",
+            "more than 0 and within 32 bits, as Wise's refresh_token_expires_in is",
+        )
+        _require(self.created_at_digits in _FRACTION_DIGITS, "created_at_digits", "one of 0, 3, 5, 6, 9")
+        for quarter in self.quarters:
+            _require(_QUARTER.fullmatch(quarter) is not None, "quarters", "like 2026Q4")
+        for name in _STATUSES:
+            _require(400 <= getattr(self, name) <= 499, name, "a status from 400 to 499")
+
+    def changed(self, changes: Mapping[str, Json]) -> WiseSettings:
+        """A copy with some fields replaced by values as JSON has them.
+
+        Raises ``ValueError`` naming the field that is unknown, of a wrong type or out of range. The client's
+        id is fixed, and its secret is rotated by its own call.
+        """
+        values: dict[str, object] = {}
+        for name, value in changes.items():
+            if name not in CHANGEABLE:
+                message = f"{name}: no such setting, or not one that can be changed"
+                raise ValueError(message)
+            values[name] = _read(name, value)
+        return replace(self, **values)  # type: ignore[arg-type]
+
+    def as_json(self) -> dict[str, Json]:
+        """All settings but the client's secret."""
+        values = asdict(self)
+        del values["client_secret"]
+        values["quarters"] = list(self.quarters)
+        return values
+
+
+_STATUSES = (
+    "unknown_refresh_status",
+    "unsupported_grant_status",
+    "missing_parameter_status",
+    "foreign_body_status",
+    "no_client_status",
+    "wrong_client_status",
+    "refused_grant_status",
+)
+_CHOICES: dict[str, type[StrEnum]] = {
+    "refresh_token_policy": RefreshTokenPolicy,
+    "token_format": TokenFormat,
+    "expired_refresh": ExpiredRefresh,
+    "wrong_client_error": WrongClientError,
+    "refused_grant_error": RefusedGrantError,
+}
+_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s")
+CHANGEABLE = tuple(f.name for f in fields(WiseSettings) if f.name not in ("client_id", "client_secret"))
+"""The settings that the control port can change while the emulator runs."""
+
+
+def _require(holds: bool, name: str, what: str) -> None:  # noqa: FBT001  (a condition, not a mode)
+    if not holds:
+        message = f"{name}: must be {what}"
+        raise ValueError(message)
+
+
+def _read(name: str, value: Json) -> object:
+    if name in _CHOICES:
+        choices = _CHOICES[name]
+        _require(value in list(choices), name, "one of " + ", ".join(choices))
+        return choices(str(value))
+    if name in _SECONDS:
+        return number(name, value)
+    if name == "echo_refresh_token":
+        _require(isinstance(value, bool), name, "true or false")
+        return value
+    if name == "quarters":
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            message = f"{name}: must be a list of strings"
+            raise ValueError(message)
+        return tuple(value)
+    return whole_number(name, value)
+
+
+def number(name: str, value: Json) -> float:
+    """``value`` as a number, else ``ValueError`` naming ``name``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        message = f"{name}: must be a number"
+        raise ValueError(message)
+    return float(value)
+
+
+def whole_number(name: str, value: Json) -> int:
+    """``value`` as a whole number, else ``ValueError`` naming ``name``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = f"{name}: must be a whole number"
+        raise ValueError(message)
+    return value

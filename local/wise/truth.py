@@ -1,0 +1,197 @@
+"""The records in which the emulator tells what really happened.
+
+Two orders run through them. ``*_seq`` counts everything that happens, from 1, without gaps in meaning: of two
+events the one with the lower number came first. ``*_ms`` is the machine's own clock, epoch milliseconds UTC,
+for joining with other logs. Only ``issued_at_ms`` and ``expires_at_ms`` are on Wise's clock, which the control
+port can shift. Tokens appear as user, ordinal and SHA-256; the value itself only where it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Which of a user's tokens."""
+
+    ACCESS = "access"
+    REFRESH = "refresh"
+
+
+class Verdict(StrEnum):
+    """What a token was at the moment it was used."""
+
+    LIVES = "lives"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    """A string that this Wise never issued."""
+    MISSING = "missing"
+    """No bearer token in the request."""
+
+
+class Death(StrEnum):
+    """What killed a token."""
+
+    REFRESH = "refresh"
+    """A refresh replaced it (docs.wise.com/guides/developer/auth-and-security/refresh-tokens)."""
+    EXPIRY = "expiry"
+    REVOCATION = "revocation"
+    NEW_GRANT = "new_grant"
+    """The user was linked again: kills the refresh token at once, not the access token
+    (docs.wise.com/guides/product/account-setup/refreshing-access)."""
+    EXPIRED_REFRESH_TOKEN = "expired_refresh_token"
+    CLIENT_SECRET = "client_secret"
+
+
+@dataclass(slots=True, kw_only=True)
+class TokenTruth:
+    """One token: where it came from, whether it lives and what killed it."""
+
+    kind: Kind
+    user: str
+    ordinal: int
+    """1 for the user's first token of this kind."""
+    sha256: str
+    issued_at_ms: int
+    expires_at_ms: int
+    minted_by_request: int | None
+    """``id`` of the token request that made it; none for a seeded one."""
+    minted_seq: int
+    minted_ms: int
+    lives: bool = True
+    killed_by: Death | None = None
+    killed_by_request: int | None = None
+    died_seq: int | None = None
+    """Place of the death in the order. An expiry takes its place when it is first noticed."""
+    died_ms: int | None = None
+    value: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestTruth:
+    """One request to the token endpoint, refused ones included."""
+
+    id: int
+    path: str
+    grant_type: str | None
+    """``other`` for anything but Wise's four grant types."""
+    user: str | None
+    """Owner of the refresh token that was presented, dead or alive."""
+    presented_ordinal: int | None
+    """Which of the user's refresh tokens was presented."""
+    correlation_id: str | None
+    trace_id: str
+    begin_seq: int
+    begin_ms: int
+    settled_seq: int | None = None
+    """When it was carried out or refused, from when on it can change nothing any more."""
+    settled_ms: int | None = None
+    end_seq: int | None = None
+    """When it was settled and its answer was written or its connection lost, whichever came last."""
+    end_ms: int | None = None
+    carried_out: bool = False
+    """It replaced the access token."""
+    outcome: str | None = None
+    """``refreshed``, the ``error`` of the verdict, or ``not_carried_out``."""
+    access_ordinal: int | None = None
+    """The access token that it made."""
+    refresh_ordinal: int | None = None
+    """The refresh token that is valid after it."""
+    status: int | None = None
+    """Of the answer that was written, whole or in part; none if there was none."""
+    delivered: bool | None = None
+    """The whole answer was handed to a connection that the client had not closed."""
+    client_gone_ms: int | None = None
+    """When the emulator noticed that the client had closed the connection before it was answered."""
+    fault: str | None = None
+    """``id`` of the fault that was applied."""
+
+
+@dataclass(slots=True, kw_only=True)
+class UseTruth:
+    """One call of ``/v1/me`` and what its token was at that moment."""
+
+    id: int
+    path: str
+    seq: int
+    at_ms: int
+    verdict: Verdict
+    user: str | None
+    ordinal: int | None
+    newest_ordinal: int | None
+    """The user's newest access token at that moment."""
+    sha256: str | None
+    killed_by: Death | None
+    died_seq: int | None
+    died_ms: int | None
+    correlation_id: str | None
+    trace_id: str
+    status: int | None = None
+    delivered: bool | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlapTruth:
+    """Two refresh requests of one user that were in flight at the same time."""
+
+    user: str
+    first: int
+    second: int
+    """``id`` of the request that began while ``first`` was in flight."""
+    from_ms: int
+    to_ms: int | None
+    """None while both are still in flight."""
+    both_unsettled: bool
+    """At ``from_ms`` the first could still be carried out. If not, only its answer was outstanding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """Everything, up to ``seq``."""
+
+    seq: int
+    at_ms: int
+    tokens: list[TokenTruth]
+    requests: list[RequestTruth]
+    uses: list[UseTruth]
+    overlaps: list[OverlapTruth]
+
+    def live_access_tokens(self, user: str) -> list[TokenTruth]:
+        """The access tokens of a user that live; at most one unless the user was linked again."""
+        return [t for t in self.tokens if t.kind is Kind.ACCESS and t.user == user and t.lives]
+
+    def uses_of_dead_tokens(self) -> list[UseTruth]:
+        """Every call of ``/v1/me`` with a token that had died."""
+        return [use for use in self.uses if use.verdict is Verdict.DEAD]
+
+
+def find_overlaps(requests: Iterable[RequestTruth]) -> list[OverlapTruth]:
+    """Every pair of refresh requests of one user of which the second began before the first ended."""
+    by_user: defaultdict[str, list[RequestTruth]] = defaultdict(list)
+    for request in sorted(requests, key=lambda request: request.begin_seq):
+        if request.user is not None and request.grant_type == "refresh_token":
+            by_user[request.user].append(request)
+    overlaps: list[OverlapTruth] = []
+    for user, theirs in by_user.items():
+        in_flight: list[RequestTruth] = []
+        for request in theirs:
+            in_flight = [r for r in in_flight if r.end_seq is None or r.end_seq > request.begin_seq]
+            overlaps += [_overlap(user, earlier, request) for earlier in in_flight]
+            in_flight.append(request)
+    return overlaps
+
+
+def _overlap(user: str, first: RequestTruth, second: RequestTruth) -> OverlapTruth:
+    ends = [request.end_ms for request in (first, second) if request.end_ms is not None]
+    return OverlapTruth(
+        user=user,
+        first=first.id,
+        second=second.id,
+        from_ms=second.begin_ms,
+        to_ms=min(ends, default=None),
+        both_unsettled=first.settled_seq is None or first.settled_seq > second.begin_seq,
+    )
