@@ -7,12 +7,12 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local.wise.running import running_wise
 from local.wise.settings import (
+    BadValueError,
     ExpiredRefresh,
     RefreshTokenPolicy,
     RefusedGrantError,
@@ -20,6 +20,10 @@ from local.wise.settings import (
     WiseSettings,
     WrongClientError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from enum import StrEnum
 
 _CHOICES: dict[str, type[StrEnum]] = {
     "refresh_token_policy": RefreshTokenPolicy,
@@ -48,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = {name: parsed.pop(name) for name in ("port", "control_port", "directory")}
     try:
         settings = WiseSettings(**parsed)
-    except ValueError as error:
+    except BadValueError as error:
         parser.error(str(error))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,15 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = WiseSettings()
-    parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's token endpoint.")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.wise", description="Emulates Wise's token endpoint."
+    )
     parser.add_argument("--port", type=int, default=0, help="for HTTPS; 0 takes a free one")
-    parser.add_argument("--control-port", type=int, default=0, help="for the control port; 0 takes a free one")
+    parser.add_argument(
+        "--control-port", type=int, default=0, help="for the control port; 0 takes a free one"
+    )
     parser.add_argument("--directory", type=Path, required=True, help="where ca.pem is written")
     parser.add_argument("--client-id", default=defaults.client_id)
     parser.add_argument("--client-secret", default=defaults.client_secret)
     for name, choices in _CHOICES.items():
         flag, default = _flag(name), getattr(defaults, name)
-        parser.add_argument(flag, type=choices, choices=list(choices), default=default, metavar="|".join(choices))
+        parser.add_argument(
+            flag, type=choices, choices=list(choices), default=default, metavar="|".join(choices)
+        )
     for name in _SECONDS:
         parser.add_argument(_flag(name), type=float, default=getattr(defaults, name), metavar="SECONDS")
     for name in _NUMBERS:

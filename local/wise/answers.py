@@ -10,10 +10,13 @@ twelve hours, same texts wherever both are known.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from local.wise.settings import Json, RefusedGrantError, WrongClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 JSON_UTF8 = "application/json;charset=UTF-8"
 REFRESHED = "refreshed"
@@ -80,7 +83,9 @@ def no_client(status: int) -> Answer:
 def wrong_client(status: int, error: WrongClientError) -> Answer:
     """Undocumented; Spring's words, which differ by the filter that refuses."""
     description = "Bad client credentials" if error is WrongClientError.INVALID_CLIENT else "Bad credentials"
-    return _error(status, error.value, description, {"WWW-Authenticate": f'Basic realm="oauth", error="{error}"'})
+    return _error(
+        status, error.value, description, {"WWW-Authenticate": f'Basic realm="oauth", error="{error}"'}
+    )
 
 
 def foreign_client(status: int) -> Answer:

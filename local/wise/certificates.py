@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 import tempfile
@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_VALID_FOR = datetime.timedelta(days=30)
-_BACKDATED_BY = datetime.timedelta(days=1)
+_VALID_FOR = dt.timedelta(days=30)
+_BACKDATED_BY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def issue_identity() -> ServerIdentity:
     Both keys live in memory. ``ssl`` can load a key from a file only, so the server's key touches the
     disk for that moment, readable by its owner alone, and is deleted. Good for thirty days.
     """
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Wise emulator CA")])
     ca_key_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
@@ -65,7 +65,7 @@ def issue_identity() -> ServerIdentity:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime.datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: dt.datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

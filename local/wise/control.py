@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local.wise.faults import Delivery, Endpoint, Fault
-from local.wise.settings import Json
 from local.wise.truth import Death, Kind, OverlapTruth, RequestTruth, TokenTruth, Truth, UseTruth, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from local.wise.settings import Json
+
 
 class WiseControlError(Exception):
     """The control port refused a call; the message names the field that is wrong."""
@@ -34,9 +38,9 @@ class SeededUser:
     refresh_token: str = field(repr=False)
     access_ordinal: int
     refresh_ordinal: int
-    issued_at: datetime.datetime
-    expires_at: datetime.datetime
-    refresh_expires_at: datetime.datetime
+    issued_at: dt.datetime
+    expires_at: dt.datetime
+    refresh_expires_at: dt.datetime
     scope: str
 
 
@@ -44,7 +48,7 @@ class SeededUser:
 class WiseClock:
     """Wise's clock, and how many seconds it is ahead of the machine's."""
 
-    now: datetime.datetime
+    now: dt.datetime
     offset_s: float
 
 
@@ -52,8 +56,8 @@ class WiseControl:
     """Steers a running emulator and asks it for the truth.
 
     Every call is done when it returns. Calls that make something go wrong return the id of the fault, and
-    apply to the next ``times`` matching requests (none: until cleared); ``user`` narrows them to requests with
-    a token of that user, dead or alive. Raises ``WiseControlError`` for what the emulator refuses.
+    apply to the next ``times`` matching requests (none: until cleared); ``user`` narrows them to requests
+    with a token of that user, dead or alive. Raises ``WiseControlError`` for what the emulator refuses.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
@@ -147,7 +151,7 @@ class WiseControl:
         from_edge: bool = False,
         before_s: float = 0.0,
     ) -> str:
-        """Answer so, not carrying the request out unless told; ``from_edge`` as a proxy, without a trace id."""
+        """Answer so, not carrying out unless told; ``from_edge``: as a proxy would, without a trace id."""
         return self.add_fault(
             Fault(
                 times=times,
@@ -292,7 +296,9 @@ class WiseControl:
         answer = self._call("GET", "/withheld")
         return int(answer["total"] if user is None else answer["by_user"].get(user, 0))
 
-    def wait_until_withheld(self, user: str | None = None, count: int = 1, *, timeout_s: float = 10.0) -> None:
+    def wait_until_withheld(
+        self, user: str | None = None, count: int = 1, *, timeout_s: float = 10.0
+    ) -> None:
         """Return as soon as ``count`` answers are held back, else raise ``TimeoutError``."""
         wait_until(lambda: self.withheld(user) >= count, timeout_s, f"{count} answers withheld")
 
@@ -319,7 +325,10 @@ class WiseControl:
 
     def tokens(self, user: str | None = None, *, values: bool = False) -> list[TokenTruth]:
         """Every token ever made, in that order."""
-        return [_token(item) for item in self._call("GET", "/truth/tokens" + _query(user=user, values=values))["tokens"]]
+        return [
+            _token(item)
+            for item in self._call("GET", "/truth/tokens" + _query(user=user, values=values))["tokens"]
+        ]
 
     def requests(self, *, since: int = 0, user: str | None = None) -> list[RequestTruth]:
         """Requests to the token endpoint of which anything happened after ``since``."""
@@ -362,8 +371,7 @@ def wait_until(holds: Callable[[], bool], timeout_s: float, what: str, poll_s: f
     deadline = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() > deadline:
-            message = f"not within {timeout_s} s: {what}"
-            raise TimeoutError(message)
+            raise TimeoutError(f"not within {timeout_s} s: {what}")
         time.sleep(poll_s)
 
 
@@ -380,10 +388,8 @@ def _loss(*, reset: bool) -> Delivery:
     return Delivery.RESET if reset else Delivery.CLOSE
 
 
-def _instant(epoch_ms: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(epoch_ms // 1_000, datetime.UTC) + datetime.timedelta(
-        milliseconds=epoch_ms % 1_000
-    )
+def _instant(epoch_ms: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(epoch_ms // 1_000, dt.UTC) + dt.timedelta(milliseconds=epoch_ms % 1_000)
 
 
 def _clock(answer: Mapping[str, Any]) -> WiseClock:

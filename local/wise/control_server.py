@@ -21,8 +21,8 @@ GET      /truth/uses?since=&user=           uses of access tokens
 GET      /truth/overlaps                    refreshes of one user that were in flight at once
 =======  =================================  ================================================================
 
-Lists under ``/truth`` come with ``seq``: give it as ``since`` the next time. Errors are ``{"error": "…"}`` with
-400, 404 or 405, and name the field that is wrong.
+Lists under ``/truth`` come with ``seq``: give it as ``since`` the next time. Errors are ``{"error": "…"}``
+with 400, 404 or 405, and name the field that is wrong.
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from local.wise.faults import Fault, Faults, Withheld
 from local.wise.server import LoopbackServer
-from local.wise.settings import Json, number
-from local.wise.state import WiseState
+from local.wise.settings import BadValueError, Json, number
 from local.wise.truth import OverlapTruth, RequestTruth, TokenTruth, UseTruth, find_overlaps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from local.wise.state import WiseState
 
 _LONGEST_USER = 128
 _LARGEST_BODY = 4 * 1024 * 1024
@@ -49,7 +52,7 @@ _SEED_TEXTS = ("access_token", "refresh_token")
 
 
 class Control:
-    """The calls of the control port, without HTTP. They raise ``ValueError`` and ``LookupError``."""
+    """The calls of the control port, without HTTP. They raise ``BadValueError`` and ``LookupError``."""
 
     def __init__(self, state: WiseState, faults: Faults, withheld: Withheld) -> None:
         self._state = state
@@ -81,13 +84,11 @@ class Control:
         """Do what ``method`` and ``path`` say. ``NotImplementedError`` for a method that the path has not."""
         there = [(name, match, call) for name, way, call in self._routes if (match := way.fullmatch(path))]
         if not there:
-            message = "no such path"
-            raise LookupError(message)
+            raise LookupError("no such path")
         for name, match, call in there:
             if name == method:
                 return call(arguments, *(urllib.parse.unquote(part) for part in match.groups()))
-        message = "allowed: " + ", ".join(name for name, _, _ in there)
-        raise NotImplementedError(message)
+        raise NotImplementedError("allowed: " + ", ".join(name for name, _, _ in there))
 
     def _health(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments)
@@ -108,8 +109,7 @@ class Control:
     def _change_clock(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments, "offset_s", "advance_s")
         if len(arguments) != 1:
-            message = "offset_s, advance_s: one of them must be given"
-            raise ValueError(message)
+            raise BadValueError("offset_s, advance_s: one of them must be given")
         if "offset_s" in arguments:
             self._state.set_clock_offset(number("offset_s", arguments["offset_s"]))
         else:
@@ -130,10 +130,11 @@ class Control:
         _only(arguments, "user", *_SEED_TEXTS, *_SEED_NUMBERS)
         user = _text(arguments, "user")
         if not user or len(user) > _LONGEST_USER:
-            message = f"user: must be 1 to {_LONGEST_USER} characters"
-            raise ValueError(message)
+            raise BadValueError(f"user: must be 1 to {_LONGEST_USER} characters")
         texts = {name: _text(arguments, name) for name in _SEED_TEXTS}
-        numbers = {name: number(name, arguments[name]) for name in _SEED_NUMBERS if arguments.get(name) is not None}
+        numbers = {
+            name: number(name, arguments[name]) for name in _SEED_NUMBERS if arguments.get(name) is not None
+        }
         grant = self._state.seed(user, **texts, **numbers)  # type: ignore[arg-type]
         return asdict(grant)
 
@@ -178,7 +179,10 @@ class Control:
         _only(arguments, "user", "values")
         seq = self._state.seq()
         values = _flag(arguments, "values", default=False)
-        return {"seq": seq, "tokens": _plain(self._state.tokens(user=_text(arguments, "user"), values=values))}
+        return {
+            "seq": seq,
+            "tokens": _plain(self._state.tokens(user=_text(arguments, "user"), values=values)),
+        }
 
     def _requests(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments, "since", "user")
@@ -225,7 +229,7 @@ class _ControlHandler(BaseHTTPRequestHandler):
 
     do_POST = do_PATCH = do_DELETE = do_PUT = do_GET  # noqa: N815  (inherited names)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (inherited)
         """Nothing: request lines name users, bodies hold tokens."""
 
     def _call(self) -> tuple[HTTPStatus, Json]:
@@ -233,7 +237,7 @@ class _ControlHandler(BaseHTTPRequestHandler):
         try:
             arguments = {**_query_arguments(query), **self._body()}
             return HTTPStatus.OK, self.server.control.call(self.command, path, arguments)
-        except ValueError as error:
+        except BadValueError as error:
             return HTTPStatus.BAD_REQUEST, {"error": str(error)}
         except LookupError as error:
             return HTTPStatus.NOT_FOUND, {"error": str(error)}
@@ -244,16 +248,14 @@ class _ControlHandler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or int(length) > _LARGEST_BODY:
             self.close_connection = True
-            message = "body: too large, or of unknown length"
-            raise ValueError(message)
+            raise BadValueError("body: too large, or of unknown length")
         raw = self.rfile.read(int(length))
         try:
             value = json.loads(raw or b"{}")
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            message = "body: must be a JSON object"
-            raise ValueError(message)  # noqa: TRY004  (the caller answers 400)
+            raise BadValueError("body: must be a JSON object")
         return value
 
 
@@ -269,36 +271,34 @@ def _query_arguments(query: str) -> dict[str, Json]:
     return values
 
 
-def _plain(records: list[TokenTruth] | list[RequestTruth] | list[UseTruth] | list[OverlapTruth]) -> list[Json]:
+def _plain(
+    records: list[TokenTruth] | list[RequestTruth] | list[UseTruth] | list[OverlapTruth],
+) -> list[Json]:
     return [cast("Json", asdict(record)) for record in records]
 
 
 def _only(arguments: Mapping[str, Json], *known: str) -> None:
     unknown = sorted(set(arguments) - set(known))
     if unknown:
-        message = f"{unknown[0]}: no such field"
-        raise ValueError(message)
+        raise BadValueError(f"{unknown[0]}: no such field")
 
 
 def _text(arguments: Mapping[str, Json], name: str) -> str | None:
     value = arguments.get(name)
     if value is not None and not isinstance(value, str):
-        message = f"{name}: must be a string"
-        raise ValueError(message)
+        raise BadValueError(f"{name}: must be a string")
     return value
 
 
 def _flag(arguments: Mapping[str, Json], name: str, *, default: bool) -> bool:
     value = arguments.get(name, default)
     if not isinstance(value, bool):
-        message = f"{name}: must be true or false"
-        raise ValueError(message)  # noqa: TRY004  (the caller answers 400)
+        raise BadValueError(f"{name}: must be true or false")
     return value
 
 
 def _since(arguments: Mapping[str, Json]) -> int:
     value = arguments.get("since", 0)
     if isinstance(value, bool) or not isinstance(value, int):
-        message = "since: must be a whole number"
-        raise ValueError(message)
+        raise BadValueError("since: must be a whole number")
     return value

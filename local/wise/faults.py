@@ -6,11 +6,14 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from local.wise.settings import Json, number, whole_number
+from local.wise.settings import BadValueError, Json, number, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 class Endpoint(StrEnum):
@@ -45,9 +48,9 @@ class Delivery(StrEnum):
 class Fault:
     """Something that goes wrong with the next matching requests.
 
-    In the order of what happens: the request is read; the connection is lost (``hang_up_first``); ``before_s``
-    pass; the request is carried out, or not (``carry_out``); ``after_s`` pass; the answer, the real one or that
-    of ``status``, ``headers`` and ``body``, is given as ``delivery`` says.
+    In the order of what happens: the request is read; the connection is lost (``hang_up_first``);
+    ``before_s`` pass; the request is carried out, or not (``carry_out``); ``after_s`` pass; the answer, the
+    real one or that of ``status``, ``headers`` and ``body``, is given as ``delivery`` says.
     """
 
     id: str = ""
@@ -71,8 +74,8 @@ class Fault:
     """Added to the answer, or replacing its own."""
     body: str = field(default="", repr=False)
     from_edge: bool = False
-    """The answer is not Wise's own but that of a proxy before it: HTML by default, no ``x-trace-id``, no echo
-    of the correlation id, no cache headers."""
+    """The answer is not Wise's own but that of a proxy before it: HTML by default, no ``x-trace-id``, no
+    correlation id, no cache headers."""
     patch: Mapping[str, Json] = field(default_factory=dict, repr=False)
     """Fields to put into the real answer's JSON, or, where null, to leave out of it."""
     delivery: Delivery = Delivery.WHOLE
@@ -82,33 +85,27 @@ class Fault:
     def __post_init__(self) -> None:
         for name in ("before_s", "after_s", "drip_s"):
             if getattr(self, name) < 0:
-                message = f"{name}: must not be negative"
-                raise ValueError(message)
+                raise BadValueError(f"{name}: must not be negative")
         for name in ("times", "for_s"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                message = f"{name}: must be more than 0, or null"
-                raise ValueError(message)
+                raise BadValueError(f"{name}: must be more than 0, or null")
         if self.status is not None and not 200 <= self.status <= 599:  # noqa: PLR2004
-            message = "status: must be from 200 to 599"
-            raise ValueError(message)
+            raise BadValueError("status: must be from 200 to 599")
         answers_nothing = self.hang_up_first or self.delivery in _NO_ANSWER
         if self.status is None and not self.carry_out and not answers_nothing:
-            message = "status: must be given for an answer to a request that is not carried out"
-            raise ValueError(message)
+            raise BadValueError("status: must be given for an answer to a request that is not carried out")
         if any("\r" in text or "\n" in text for item in self.headers.items() for text in item):
-            message = "headers: must not contain line breaks"
-            raise ValueError(message)
+            raise BadValueError("headers: must not contain line breaks")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Json]) -> Fault:
-        """Raises ``ValueError`` naming the field that is unknown, of a wrong type or out of range."""
+        """Raises ``BadValueError`` naming the field that is unknown, of a wrong type or out of range."""
         parsed: dict[str, object] = {}
         for name, value in values.items():
             reader = _READERS.get(name)
             if reader is None:
-                message = f"{name}: no such field"
-                raise ValueError(message)
+                raise BadValueError(f"{name}: no such field")
             parsed[name] = reader(name, value)
         return cls(**parsed)  # type: ignore[arg-type]
 
@@ -130,13 +127,12 @@ class Faults:
         self._waiting: list[tuple[Fault, float | None]] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Put a fault last in line; returns it with its id. Raises ``ValueError`` for an id that waits already."""
+        """Put a fault last in line; returns it with its id. ``BadValueError`` for an id that is in use."""
         with self._lock:
             self._forget_the_past()
             added = fault if fault.id else replace(fault, id=f"fault-{next(self._ids)}")
             if any(waiting.id == added.id for waiting, _ in self._waiting):
-                message = "id: is in use"
-                raise ValueError(message)
+                raise BadValueError("id: is in use")
             until = None if fault.for_s is None else self._monotonic() + fault.for_s
             self._waiting.append((added, until))
             return added
@@ -202,7 +198,7 @@ class Withheld:
                     self._held.remove(held)
 
     def release(self, user: str | None = None, *, deliver: bool = True) -> int:
-        """Let the answers of a user go, or all; without ``deliver`` the connections close. Returns how many."""
+        """Let the answers of a user go, or all; without ``deliver`` connections close. Returns how many."""
         with self._lock:
             going = [held for held in self._held if user in (None, held.user)]
             self._held = [held for held in self._held if held not in going]
@@ -219,22 +215,19 @@ class Withheld:
 
 def _text(name: str, value: Json) -> str:
     if not isinstance(value, str):
-        message = f"{name}: must be a string"
-        raise ValueError(message)
+        raise BadValueError(f"{name}: must be a string")
     return value
 
 
 def _truth_value(name: str, value: Json) -> bool:
     if not isinstance(value, bool):
-        message = f"{name}: must be true or false"
-        raise ValueError(message)
+        raise BadValueError(f"{name}: must be true or false")
     return value
 
 
 def _object(name: str, value: Json) -> dict[str, Json]:
     if not isinstance(value, dict):
-        message = f"{name}: must be an object"
-        raise ValueError(message)
+        raise BadValueError(f"{name}: must be an object")
     return value
 
 
@@ -245,8 +238,7 @@ def _texts(name: str, value: Json) -> dict[str, str]:
 def _choice(choices: type[StrEnum]) -> Callable[[str, Json], StrEnum]:
     def read(name: str, value: Json) -> StrEnum:
         if value not in list(choices):
-            message = f"{name}: must be one of {', '.join(choices)}"
-            raise ValueError(message)
+            raise BadValueError(f"{name}: must be one of {', '.join(choices)}")
         return choices(str(value))
 
     return read
@@ -274,4 +266,3 @@ _READERS: dict[str, Callable[[str, Json], object]] = {
     "delivery": _choice(Delivery),
     "drip_s": number,
 }
-assert set(_READERS) == {f.name for f in fields(Fault)}, "every field of a fault can be given"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
+from typing import TYPE_CHECKING
 
 from local.wise.certificates import issue_identity
 from local.wise.control import WiseControl
@@ -17,6 +16,10 @@ from local.wise.faults import Faults, Withheld
 from local.wise.server import LOOPBACK, WiseServer
 from local.wise.settings import WiseSettings
 from local.wise.state import WiseState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from random import Random
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

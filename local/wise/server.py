@@ -16,20 +16,23 @@ import ssl
 import struct
 import threading
 import urllib.parse
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local.wise import answers
 from local.wise.answers import Answer
 from local.wise.faults import Delivery, Endpoint, Fault, Faults, Withheld
-from local.wise.settings import WiseSettings
 from local.wise.state import TokenRequest, WiseState
 from local.wise.tokens import iso_instant
-from local.wise.truth import RequestTruth, UseTruth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local.wise.settings import WiseSettings
+    from local.wise.truth import RequestTruth, UseTruth
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +162,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = do_GET  # noqa: N815  (inherited names)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (inherited)
         """Request lines may carry what nobody must log; ``_serve`` logs what is safe."""
 
     def _serve(self) -> None:
@@ -261,7 +264,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         record: RequestTruth | UseTruth,
         note_gone: Callable[[], None],
     ) -> tuple[int | None, bool]:
-        """Give the answer as the fault says: the status that went out, and whether all of it was delivered."""
+        """Give the answer as the fault says: the status that went out, and whether it was delivered."""
         fault = arrival.fault
         self._pause(fault.after_s)
         if fault.hang_up_first:
@@ -347,7 +350,10 @@ class _WiseHandler(BaseHTTPRequestHandler):
         if self.close_connection:
             headers["Connection"] = "close"
         reason = http.client.responses.get(answer.status, "")
-        lines = [f"HTTP/1.1 {answer.status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
+        lines = [
+            f"HTTP/1.1 {answer.status} {reason}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), body
 
     def _send(self, data: bytes) -> bool:
@@ -364,7 +370,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         return True
 
     def _client_is_gone(self) -> bool:
-        """Whether the client has closed the connection; it sends nothing else while it waits for an answer."""
+        """Whether the client has closed the connection; while it waits it has nothing else to send."""
         connection = self.connection
         try:
             if connection.fileno() < 0:
@@ -400,8 +406,10 @@ class _WiseHandler(BaseHTTPRequestHandler):
 
 
 def endpoint_of(path: str, settings: WiseSettings) -> Endpoint | None:
-    """Both forms of Wise's paths: ``/oauth/token``, ``/v1/me`` and, in a quarter, ``/2026Q4/oauth/token``,
-    ``/2026Q4/me`` (docs.wise.com/guides/developer/global-versioning). None for a path that is not there."""
+    """What is at a path, if anything; both forms, ``/v1/me`` and, in a quarter, ``/2026Q4/me``, are Wise's.
+
+    Source: docs.wise.com/guides/developer/global-versioning.
+    """
     match = _QUARTER_PATH.fullmatch(path)
     if match is None:
         return _UNPREFIXED.get(path)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+
+class BadValueError(ValueError):
+    """A value that was given from outside cannot be used; the message begins with its name."""
+
 
 TWELVE_HOURS_S = 43_200.0
 TWENTY_YEARS_S = 631_152_000.0
 """7,305 days, what the examples in Wise's documentation amount to."""
 _INT32_MAX = 2**31 - 1
 _QUARTER = re.compile(r"[0-9]{4}Q[1-4]")
+_CLIENT_ERRORS = range(400, 500)
 _FRACTION_DIGITS = (0, 3, 5, 6, 9)
 
 
@@ -22,7 +30,7 @@ class RefreshTokenPolicy(StrEnum):
     """What a refresh does with the refresh token. Wise does not say, so all three exist."""
 
     SAME = "same"
-    """The same value comes back and its expiry does not move, as the arithmetic of Wise's examples implies."""
+    """The same value comes back and its expiry does not move, as the dates in Wise's examples imply."""
     ROTATED = "rotated"
     """A new value with a full lifetime comes back; the one that was presented is dead."""
     OMITTED = "omitted"
@@ -69,7 +77,7 @@ class WiseSettings:
     """Every switch of the emulator.
 
     Lifetimes are in seconds. A change holds for what happens after it: tokens that exist keep their dates.
-    Raises ``ValueError`` naming the field that is wrong.
+    Raises ``BadValueError`` naming the field that is wrong.
     """
 
     client_id: str = "emulator-client-id"
@@ -81,7 +89,7 @@ class WiseSettings:
     created_at_digits: int = 5
     """Digits of the fraction of ``created_at``: 0, 3, 5, 6 or 9. Wise's pages show 5, 6 and 9."""
     quarters: tuple[str, ...] = ("2026Q3", "2026Q4", "2027Q1")
-    """The versions in the path that exist (docs.wise.com/guides/developer/global-versioning); others are 404."""
+    """Versions that exist in the path (docs.wise.com/guides/developer/global-versioning); others are 404."""
     unknown_refresh_status: int = 400
     """For a refresh token that is unknown, revoked or replaced: 400, 401 or 403, always ``invalid_grant``."""
     expired_refresh: ExpiredRefresh = ExpiredRefresh.INVALID_GRANT
@@ -110,19 +118,18 @@ class WiseSettings:
         for quarter in self.quarters:
             _require(_QUARTER.fullmatch(quarter) is not None, "quarters", "like 2026Q4")
         for name in _STATUSES:
-            _require(400 <= getattr(self, name) <= 499, name, "a status from 400 to 499")
+            _require(getattr(self, name) in _CLIENT_ERRORS, name, "a status from 400 to 499")
 
     def changed(self, changes: Mapping[str, Json]) -> WiseSettings:
         """A copy with some fields replaced by values as JSON has them.
 
-        Raises ``ValueError`` naming the field that is unknown, of a wrong type or out of range. The client's
-        id is fixed, and its secret is rotated by its own call.
+        Raises ``BadValueError`` naming the field that is unknown, of a wrong type or out of range. The
+        client's id is fixed, and its secret is rotated by its own call.
         """
         values: dict[str, object] = {}
         for name, value in changes.items():
             if name not in CHANGEABLE:
-                message = f"{name}: no such setting, or not one that can be changed"
-                raise ValueError(message)
+                raise BadValueError(f"{name}: no such setting, or not one that can be changed")
             values[name] = _read(name, value)
         return replace(self, **values)  # type: ignore[arg-type]
 
@@ -157,8 +164,7 @@ CHANGEABLE = tuple(f.name for f in fields(WiseSettings) if f.name not in ("clien
 
 def _require(holds: bool, name: str, what: str) -> None:  # noqa: FBT001  (a condition, not a mode)
     if not holds:
-        message = f"{name}: must be {what}"
-        raise ValueError(message)
+        raise BadValueError(f"{name}: must be {what}")
 
 
 def _read(name: str, value: Json) -> object:
@@ -173,23 +179,20 @@ def _read(name: str, value: Json) -> object:
         return value
     if name == "quarters":
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            message = f"{name}: must be a list of strings"
-            raise ValueError(message)
+            raise BadValueError(f"{name}: must be a list of strings")
         return tuple(value)
     return whole_number(name, value)
 
 
 def number(name: str, value: Json) -> float:
-    """``value`` as a number, else ``ValueError`` naming ``name``."""
+    """``value`` as a number, else ``BadValueError`` naming ``name``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        message = f"{name}: must be a number"
-        raise ValueError(message)
+        raise BadValueError(f"{name}: must be a number")
     return float(value)
 
 
 def whole_number(name: str, value: Json) -> int:
-    """``value`` as a whole number, else ``ValueError`` naming ``name``."""
+    """``value`` as a whole number, else ``BadValueError`` naming ``name``."""
     if isinstance(value, bool) or not isinstance(value, int):
-        message = f"{name}: must be a whole number"
-        raise ValueError(message)
+        raise BadValueError(f"{name}: must be a whole number")
     return value

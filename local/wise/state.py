@@ -5,15 +5,19 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random, SystemRandom
+from typing import TYPE_CHECKING
 
 from local.wise import answers
-from local.wise.answers import Answer
-from local.wise.settings import ExpiredRefresh, Json, RefreshTokenPolicy, WiseSettings
+from local.wise.settings import BadValueError, ExpiredRefresh, Json, RefreshTokenPolicy, WiseSettings
 from local.wise.tokens import fingerprint, iso_instant, new_token, new_uuid
 from local.wise.truth import Death, Kind, RequestTruth, TokenTruth, Truth, UseTruth, Verdict, find_overlaps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from local.wise.answers import Answer
 
 SCOPE = "transfers"
 _NS_PER_MS = 1_000_000
@@ -68,8 +72,8 @@ class _User:
 class WiseState:
     """Users, tokens and truth behind one lock. Every public method is one atomic step.
 
-    ``wall_ns`` is the machine's clock in epoch nanoseconds; Wise's clock is that plus an offset. With a seeded
-    ``random`` the tokens and trace ids are the same in every run.
+    ``wall_ns`` is the machine's clock in epoch nanoseconds; Wise's clock is that plus an offset. With a
+    seeded ``random`` the tokens and trace ids are the same in every run.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class WiseState:
         self._seq = 0
         self._users: dict[str, _User] = {}
         self._by_value: dict[str, TokenTruth] = {}
+        self._values: dict[str, str] = {}
         self._requests: list[RequestTruth] = []
         self._uses: list[UseTruth] = []
 
@@ -100,7 +105,7 @@ class WiseState:
             return self._settings
 
     def change_settings(self, changes: Mapping[str, Json]) -> WiseSettings:
-        """Change some settings; ``ValueError`` names the one that is wrong, and then none is changed."""
+        """Change some settings; ``BadValueError`` names the one that is wrong, and then none is changed."""
         with self._lock:
             self._settings = self._settings.changed(changes)
             return self._settings
@@ -134,17 +139,15 @@ class WiseState:
 
         A user who has one is linked again: the old refresh token dies at once, the last access token lives
         until it expires or is replaced (docs.wise.com/guides/product/account-setup/refreshing-access).
-        The lifetimes hold for these two tokens only. Raises ``ValueError`` for a token that exists already.
+        The lifetimes hold for these two tokens only. ``BadValueError`` for a token that exists already.
         """
         with self._lock:
             settings = self._settings
             for value in (access_token, refresh_token):
                 if value is not None and (value == "" or value in self._by_value):
-                    message = "access_token, refresh_token: must be new and not empty"
-                    raise ValueError(message)
+                    raise BadValueError("access_token, refresh_token: must be new and not empty")
             if access_token is not None and access_token == refresh_token:
-                message = "access_token, refresh_token: must differ"
-                raise ValueError(message)
+                raise BadValueError("access_token, refresh_token: must differ")
             known = self._users.setdefault(user, _User(user, _FIRST_WISE_USER_ID + len(self._users)))
             for token in known.refresh_tokens:
                 self._kill(token, Death.NEW_GRANT)
@@ -153,21 +156,25 @@ class WiseState:
                 known,
                 Kind.REFRESH,
                 issued_ns,
-                settings.refresh_token_lifetime_s if refresh_token_lifetime_s is None else refresh_token_lifetime_s,
+                settings.refresh_token_lifetime_s
+                if refresh_token_lifetime_s is None
+                else refresh_token_lifetime_s,
                 value=refresh_token,
             )
             access = self._mint(
                 known,
                 Kind.ACCESS,
                 issued_ns,
-                settings.access_token_lifetime_s if access_token_lifetime_s is None else access_token_lifetime_s,
+                settings.access_token_lifetime_s
+                if access_token_lifetime_s is None
+                else access_token_lifetime_s,
                 value=access_token,
             )
             return SeededGrant(
                 user=user,
                 wise_user_id=known.wise_user_id,
-                access_token=_value(access),
-                refresh_token=_value(refresh),
+                access_token=self._values[access.sha256],
+                refresh_token=self._values[refresh.sha256],
                 access_ordinal=access.ordinal,
                 refresh_ordinal=refresh.ordinal,
                 issued_at_ms=access.issued_at_ms,
@@ -184,8 +191,7 @@ class WiseState:
         with self._lock:
             known = self._users.get(user)
             if known is None:
-                message = "no such user"
-                raise LookupError(message)
+                raise LookupError("no such user")
             tokens = known.access_tokens + known.refresh_tokens
             return sum(self._kill(token, Death.REVOCATION) for token in tokens)
 
@@ -194,8 +200,8 @@ class WiseState:
     ) -> str:
         """Put a new client secret in force and return it.
 
-        The old ones stop at once, or ``overlap_s`` later. Wise documents neither an overlap nor what becomes of
-        the tokens; they are kept unless ``revoke_tokens``.
+        The old ones stop at once, or ``overlap_s`` later. Wise documents neither an overlap nor what becomes
+        of the tokens; they are kept unless ``revoke_tokens``.
         """
         with self._lock:
             now_ns = self._now_ns()
@@ -234,7 +240,9 @@ class WiseState:
                 path=path,
                 grant_type=grant_type if grant_type is None or grant_type in _WISE_GRANT_TYPES else "other",
                 user=None if presented is None else presented.user,
-                presented_ordinal=None if presented is None or presented.kind is Kind.ACCESS else presented.ordinal,
+                presented_ordinal=None
+                if presented is None or presented.kind is Kind.ACCESS
+                else presented.ordinal,
                 correlation_id=correlation_id,
                 trace_id=trace_id,
                 begin_seq=self._next_seq(),
@@ -342,7 +350,7 @@ class WiseState:
             tokens = [token for token in self._by_value.values() if user in (None, token.user)]
             for token in tokens:
                 self._notice_expiry(token)
-            return [replace(token) if values else replace(token, value=None) for token in tokens]
+            return [replace(token, value=self._values[token.sha256] if values else None) for token in tokens]
 
     def requests(self, *, since: int = 0, user: str | None = None) -> list[RequestTruth]:
         """The token requests of which anything happened after ``since``, in the order of their beginning."""
@@ -358,30 +366,36 @@ class WiseState:
         """The uses after ``since``, in their order."""
         with self._lock:
             return [
-                replace(record)
-                for record in self._uses
-                if user in (None, record.user) and record.seq > since
+                replace(record) for record in self._uses if user in (None, record.user) and record.seq > since
             ]
 
     # Under the lock
 
     def _judge(self, record: RequestTruth, request: TokenRequest) -> Answer:
+        return self._refused_client(request) or self._judge_form(record, request.form)
+
+    def _refused_client(self, request: TokenRequest) -> Answer | None:
         settings = self._settings
         if request.client is None:
             return answers.no_client(settings.no_client_status)
         if not self._is_our_client(*request.client):
             return answers.wrong_client(settings.wrong_client_status, settings.wrong_client_error)
-        if request.form is None:
-            return answers.missing_grant_type(settings.foreign_body_status)
-        if request.form.get("client_id", settings.client_id) != settings.client_id:
+        if (request.form or {}).get("client_id", settings.client_id) != settings.client_id:
             return answers.foreign_client(settings.wrong_client_status)
-        match request.form.get("grant_type"):
+        return None
+
+    def _judge_form(self, record: RequestTruth, form: Mapping[str, str] | None) -> Answer:
+        settings = self._settings
+        if form is None:
+            return answers.missing_grant_type(settings.foreign_body_status)
+        match form.get("grant_type"):
             case None | "":
                 return answers.missing_grant_type()
             case "refresh_token":
-                if not request.refresh_token:
+                presented = form.get("refresh_token")
+                if not presented:
                     return answers.missing_refresh_token(settings.missing_parameter_status)
-                return self._refresh(record, request.refresh_token)
+                return self._refresh(record, presented)
             case "client_credentials" | "registration_code" | "authorization_code":
                 return answers.refused_grant_type(settings.refused_grant_status, settings.refused_grant_error)
             case _:
@@ -423,9 +437,9 @@ class WiseState:
         now_ns = self._now_ns()
         settings = self._settings
         fields: dict[str, Json] = {
-            "access_token": _value(access),
+            "access_token": self._values[access.sha256],
             "token_type": "bearer",
-            "refresh_token": _value(refresh),
+            "refresh_token": self._values[refresh.sha256],
             "expires_in": _seconds_left(access.expires_at_ms, now_ns),
             "expires_at": iso_instant(access.expires_at_ms * _NS_PER_MS, 3),
             "refresh_token_expires_in": _seconds_left(refresh.expires_at_ms, now_ns),
@@ -461,10 +475,10 @@ class WiseState:
             minted_by_request=None if record is None else record.id,
             minted_seq=self._next_seq(),
             minted_ms=self._wall_ms(),
-            value=value,
         )
         theirs.append(token)
         self._by_value[value] = token
+        self._values[token.sha256] = value
         return token
 
     def _kill(self, token: TokenTruth, death: Death, record: RequestTruth | None = None) -> bool:
@@ -512,8 +526,3 @@ def _verdict(token: str | None, known: TokenTruth | None) -> Verdict:
 def _seconds_left(expires_at_ms: int, now_ns: int) -> int:
     """Cut, not rounded: a fresh twelve-hour token has 43,199 seconds left, as on Wise's pages."""
     return (expires_at_ms * _NS_PER_MS - now_ns) // _NS_PER_S
-
-
-def _value(token: TokenTruth) -> str:
-    assert token.value is not None, "the state's own records keep the value"
-    return token.value

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import json
-from random import Random
+from typing import TYPE_CHECKING
 
 from local.wise.settings import TokenFormat
+
+if TYPE_CHECKING:
+    from random import Random
 
 _JWE_LENGTH = 800
 _LONG_LENGTH = 8_000
@@ -41,7 +44,7 @@ def fingerprint(token: str) -> str:
 def iso_instant(epoch_ns: int, digits: int) -> str:
     """UTC in Wise's form, ``2025-04-11T03:43:28.148Z``, cut (not rounded) to ``digits`` of fraction."""
     seconds, nanoseconds = divmod(epoch_ns, _NANOSECONDS)
-    text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f".{nanoseconds:09d}"[: digits + 1] if digits else ""
     return f"{text}{fraction}Z"
 

@@ -1,17 +1,20 @@
 """The records in which the emulator tells what really happened.
 
-Two orders run through them. ``*_seq`` counts everything that happens, from 1, without gaps in meaning: of two
-events the one with the lower number came first. ``*_ms`` is the machine's own clock, epoch milliseconds UTC,
-for joining with other logs. Only ``issued_at_ms`` and ``expires_at_ms`` are on Wise's clock, which the control
-port can shift. Tokens appear as user, ordinal and SHA-256; the value itself only where it was asked for.
+Two orders run through them. ``*_seq`` counts everything that happens: of two events the one with the lower
+number came first. ``*_ms`` is the machine's own clock, epoch milliseconds UTC, for joining with other logs.
+Only ``issued_at_ms`` and ``expires_at_ms`` are on Wise's clock, which the control port can shift. Tokens
+appear as user, ordinal and SHA-256; the value itself only where it was asked for.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Kind(StrEnum):
