@@ -1,0 +1,231 @@
+"""Wise over HTTPS: one connection a call, one deadline a call, nothing retried, no redirect followed.
+
+The deadline is total. A socket's own timeout starts anew with every byte, so an answer that drips would outlive it;
+here a timer shuts the socket down. What matters most is whether the request can have reached Wise: a fault before the
+connection stands is *not sent*, anything after it is *unknown*.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import certifi
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPSConnection
+
+from token_rotator.domain.errors import WiseSecretUnusable
+from token_rotator.domain.outcome import ClientRefused, Liveness, NotSent, Unknown
+
+from .wise_answers import classify, liveness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+    from token_rotator.domain.outcome import Outcome
+    from token_rotator.domain.tokens import Secret
+
+    from .client_secrets import ClientSecrets
+
+MAX_ANSWER: Final = 262_144
+"""An answer of more bytes than this is not read on."""
+_CHUNK: Final = 16_384
+_CERTIFICATE_ALERTS: Final = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "UNKNOWN_CA")
+_current: threading.local = threading.local()
+
+
+class _DeadlineError(OSError):
+    """The call's time was over before anything was sent."""
+
+
+class _Watch:
+    """Watches one call: whether its connection stands, and that it ends in time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
+        self.connected = False
+        self.late = False
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._shut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        _current.watch = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.watch = None
+        self._timer.cancel()
+        with self._lock:
+            self._socket = None
+
+    def left(self) -> float:
+        return self.ends - time.monotonic()
+
+    def guard(self, connected: socket.socket) -> None:
+        """From here on the request may be on its way."""
+        with self._lock:
+            if self.left() <= 0:
+                raise _DeadlineError
+            self._socket = connected
+            self.connected = True
+
+    def _shut(self) -> None:
+        with self._lock:
+            self.late = True
+            if self._socket is not None:
+                with suppress(OSError):  # the plain shutdown: TLS's own would wait for the peer
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _WatchedConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        watch: _Watch | None = getattr(_current, "watch", None)
+        if watch is not None and self.sock is not None:
+            watch.guard(self.sock)
+
+
+class _WatchedAdapter(HTTPAdapter):
+    """One TLS context for all connections, and connections that can be watched."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(max_retries=0, pool_maxsize=32)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - requests' own signature
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        manager: urllib3.PoolManager = self.poolmanager
+        pool = type("_WatchedPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": _WatchedConnection})
+        manager.pool_classes_by_scheme = {"https": pool}
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ANN401
+        """Keep our own TLS context: requests would choose one by `verify`."""
+        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {"ssl_context": self._context} if pool.get("cert_reqs") == "CERT_REQUIRED" else pool
+
+
+class WiseHttp:
+    """`Wise` over its REST API. Safe in threads.
+
+    `api_url` is scheme and host; `api_version` a quarter such as `2026Q4`, or empty for the unversioned paths
+    (docs.wise.com/guides/developer/global-versioning). `ca_file` replaces the public certificate authorities.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        secrets: ClientSecrets,
+        clock: Callable[[], datetime],
+        *,
+        connect_s: float,
+        api_version: str = "",
+        ca_file: str | None = None,
+    ) -> None:
+        prefix = f"/{api_version}" if api_version else ""
+        self._token_url = f"{api_url}{prefix}/oauth/token"
+        self._me_url = f"{api_url}{prefix or '/v1'}/me"
+        self._secrets = secrets
+        self._clock = clock
+        self._connect_s = connect_s
+        context = ssl.create_default_context(cafile=ca_file or certifi.where())
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._session = requests.Session()
+        self._session.trust_env = False  # neither a proxy nor a netrc of the machine may touch these calls
+        self._session.mount("https://", _WatchedAdapter(context))
+
+    def check_credentials(self) -> None:
+        """See `Wise.check_credentials`."""
+        self._secrets.get()
+
+    def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
+        """See `Wise.refresh`."""
+        try:
+            credentials = self._secrets.get()
+        except WiseSecretUnusable as error:
+            return NotSent(reason=error.code)
+        pair = f"{credentials.client_id}:{credentials.client_secret.reveal()}".encode()
+        headers = {
+            "Authorization": f"Basic {base64.b64encode(pair).decode()}",
+            "X-External-Correlation-Id": attempt_id,
+        }
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+        with _Watch(within.total_seconds()) as watch:
+            try:
+                status, answered, content = self._call("POST", self._token_url, headers, form, watch)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                return _failed(error, watch)
+        outcome = classify(status, answered, content, self._clock())
+        if isinstance(outcome, ClientRefused):
+            self._secrets.forget()
+        return outcome
+
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+        """See `Wise.ask`."""
+        headers = {
+            "Authorization": f"Bearer {access_token.reveal()}",
+            "X-External-Correlation-Id": attempt_id,
+        }
+        with _Watch(within.total_seconds()) as watch:
+            try:
+                status, answered, content = self._call("GET", self._me_url, headers, None, watch)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+                return Liveness.NO_ANSWER
+        return liveness(status, answered, content)
+
+    def _call(
+        self, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None, watch: _Watch
+    ) -> tuple[int, dict[str, str], bytes]:
+        seconds = max(watch.left(), 0.001)
+        answer = self._session.request(
+            method,
+            url,
+            data=form,
+            headers={"Accept": "application/json", "Connection": "close", **headers},
+            timeout=(min(self._connect_s, seconds), seconds),
+            allow_redirects=False,
+            stream=True,
+        )
+        try:
+            content = b""
+            for chunk in answer.iter_content(_CHUNK):
+                content += chunk
+                if len(content) > MAX_ANSWER:
+                    msg = "the answer does not end"
+                    raise ValueError(msg)
+            if watch.late:
+                raise _DeadlineError
+        finally:
+            answer.close()
+        return answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, content
+
+
+def _failed(error: BaseException, watch: _Watch) -> Outcome:
+    """Tell a request that was not sent from one whose outcome is unknown."""
+    if not watch.connected:
+        return NotSent(reason="not-connected")
+    if _about_our_certificate(error):
+        return NotSent(reason="certificate-refused")
+    return Unknown(reason="deadline" if watch.late else "connection-broke")
+
+
+def _about_our_certificate(error: BaseException | None) -> bool:
+    """Tell whether the peer refused our certificate. With TLS 1.3 its alert comes after the handshake."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and any(alert in (error.reason or "") for alert in _CERTIFICATE_ALERTS):
+            return True
+        inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
+        error = inner or getattr(error, "reason", None) or error.__cause__ or error.__context__
+        if not isinstance(error, BaseException):
+            return False
+    return False

@@ -1,0 +1,104 @@
+"""The right to refresh one grant, and the time budgets that make it safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from .errors import SettingsError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .grant import Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Every duration that the protocol rests on, derived and checked in one place.
+
+    `settle` is how long Wise may still carry out a request that we gave up on. Wise does not document it; raise it if
+    a token is ever seen replaced after its lease. Raises `SettingsError` when the order does not hold.
+    """
+
+    skew: timedelta = timedelta(seconds=2)
+    """How far any of our clocks may be off, either way."""
+    connect: timedelta = timedelta(seconds=1)
+    http: timedelta = timedelta(seconds=5)
+    """One call to the token endpoint, from DNS to the last byte."""
+    send_least: timedelta = timedelta(seconds=3)
+    """A refresh is not sent with less time than this for its answer."""
+    ask: timedelta = timedelta(seconds=2)
+    """One call of `GET /v1/me`, in all."""
+    store: timedelta = timedelta(seconds=2)
+    """One write to the table, the SDK's own retry included."""
+    attempt: timedelta = timedelta(seconds=8)
+    """One attempt, from acquiring to its last write."""
+    settle: timedelta = timedelta(seconds=10)
+    hold: timedelta = timedelta(seconds=180)
+    """How long after a takeover an answer of the attempt before may still find its way into the store."""
+    refresh_function: timedelta = timedelta(seconds=9)
+    invoke: timedelta = timedelta(seconds=10)
+    serve: timedelta = timedelta(seconds=20)
+    serve_function: timedelta = timedelta(seconds=27)
+    gateway: timedelta = timedelta(seconds=29)
+    """API Gateway gives up then: docs.aws.amazon.com/apigateway/latest/developerguide/limits.html."""
+    sweep_duty: timedelta = timedelta(seconds=55)
+    sweep_function: timedelta = timedelta(seconds=70)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) <= timedelta(0):
+                msg = f"budget {field.name} must be positive"
+                raise SettingsError(msg)
+        order = (
+            ("connect < http", self.connect < self.http),
+            ("send_least <= http", self.send_least <= self.http),
+            ("http + store <= attempt", self.http + self.store <= self.attempt),
+            ("ask + send_least + store < attempt", self.ask + self.send_least + self.store < self.attempt),
+            ("attempt < refresh_function", self.attempt < self.refresh_function),
+            ("refresh_function < invoke", self.refresh_function < self.invoke),
+            ("2 * invoke <= serve", 2 * self.invoke <= self.serve),
+            ("serve < serve_function", self.serve < self.serve_function),
+            ("serve_function < gateway", self.serve_function < self.gateway),
+            ("sweep_duty + attempt < sweep_function", self.sweep_duty + self.attempt < self.sweep_function),
+            ("sweep_function + margin < hold", self.sweep_function + self.margin < self.hold),
+        )
+        broken = [rule for rule, holds in order if not holds]
+        if broken:
+            msg = f"time budgets out of order: {', '.join(broken)}"
+            raise SettingsError(msg)
+
+    @property
+    def margin(self) -> timedelta:
+        """The largest difference between two of our clocks: how long after its end a lease is left alone."""
+        return 2 * self.skew
+
+    @property
+    def guard(self) -> timedelta:
+        """How long before a token may be replaced it is no longer handed out."""
+        return self.margin
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a lease runs: it outlasts the attempt and whatever the attempt sent."""
+        return self.attempt + self.settle
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to refresh one grant, until an instant of the holder's clock. Random `attempt_id`, never reused."""
+
+    attempt_id: str
+    until: datetime
+
+
+def ran_out(grant: Grant, now: datetime, budgets: Budgets) -> bool:
+    """Tell whether the grant's lease ended so long ago that no clock of ours still honours it.
+
+    A lease without an end, which this code never writes, counts as one that ran out.
+    """
+    if grant.attempt_id is None:
+        return False
+    return grant.lease_until is None or now > grant.lease_until + budgets.margin

@@ -1,0 +1,176 @@
+"""What has to happen to a grant, and what a reader is told: pure functions of a grant and an instant.
+
+All instants are aware UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from .grant import Phase
+from .lease import ran_out
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .grant import Grant, GrantKey
+    from .lease import Budgets
+
+JITTER: Final = 0.1
+"""A refresh is due at half of the token's life, give or take this share of it."""
+REFRESH_FLOOR: Final = timedelta(minutes=1)
+"""A new token is left alone at least this long, however short its life."""
+BACKOFF_BASE: Final = timedelta(seconds=10)
+BACKOFF_CAP: Final = timedelta(minutes=5)
+RETRY_AFTER_CAP: Final = timedelta(hours=1)
+"""The longest pause for one grant that a provider's `Retry-After` can ask for."""
+ALERT_CLAIM: Final = timedelta(seconds=30)
+"""How long one publisher has an alert for itself; longer than any call to SNS takes."""
+YOUNG_FOR: Final = timedelta(seconds=60)
+"""A token younger than this, or than a tenth of its life, is not doubted because somebody reports it."""
+
+
+def refresh_at(key: GrantKey, version: int, issued_at: datetime, expires_at: datetime) -> datetime:
+    """Say when an access token may be replaced.
+
+    Half of its life, which is what Wise advises (docs.wise.com/guides/developer/auth-and-security/refresh-tokens),
+    moved by up to a tenth of that life with a hash of key and version, so that grants adopted together do not stay
+    together.
+    """
+    life = max(expires_at - issued_at, timedelta(0))
+    share = 0.5 + JITTER * (2 * key.fraction(str(version)) - 1)
+    return issued_at + max(life * share, REFRESH_FLOOR)
+
+
+def backoff(key: GrantKey, failures: int, retry_after: timedelta | None = None) -> timedelta:
+    """Say how long to leave a grant alone after its `failures`-th failure in a row (1 or more).
+
+    Doubles from 10 seconds to 5 minutes, three quarters to one and a quarter of it by hash; never shorter than the
+    provider's `Retry-After`, which is honoured up to an hour.
+    """
+    step = min(BACKOFF_BASE * (1 << min(failures - 1, 10)), BACKOFF_CAP)
+    pause = step * (0.75 + 0.5 * key.fraction(f"backoff {failures}"))
+    return max(pause, min(retry_after or timedelta(0), RETRY_AFTER_CAP))
+
+
+def too_young_to_doubt(grant: Grant, now: datetime) -> bool:
+    """Tell whether the access token was issued so recently that a report about it is not worth a question."""
+    if grant.issued_at is None or grant.expires_at is None:
+        return False
+    return now - grant.issued_at < min(YOUNG_FOR, (grant.expires_at - grant.issued_at) / 10)
+
+
+class Step(Enum):
+    """What is to be done with a grant now."""
+
+    REFRESH = "refresh"
+    RESOLVE_DOUBT = "resolve_doubt"
+    PUBLISH = "publish"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The next step, why, and when to look again: `None` means never, the grant leaves the index.
+
+    For a step that takes the lease or a claim, `due_at` is not written: the step itself moves it.
+    """
+
+    step: Step
+    reason: str
+    due_at: datetime | None
+
+
+def next_due(grant: Grant, now: datetime) -> datetime | None:
+    """Say when anything has next to happen to a grant that nobody is working on and that is not in doubt."""
+    moments: list[datetime] = []
+    if grant.phase is Phase.ACTIVE:
+        moments.append(grant.refresh_at)
+    alert = grant.alert
+    if alert is not None and alert.published_at is None and grant.phase is not Phase.SUSPENDED:
+        moments.append(alert.claimed_until or now)
+    return min(moments, default=None)
+
+
+def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: PLR0911 - a table's rows
+    """Name the next step of a grant. Alerts come first: they need no lease and keep nobody waiting."""
+    if grant.phase is Phase.SUSPENDED:
+        return Decision(Step.NOTHING, "suspended", None)
+    alert = grant.alert
+    if alert is not None and alert.published_at is None and (alert.claimed_until or now) <= now:
+        return Decision(Step.PUBLISH, f"on-call has not been told: {alert.kind}", None)
+    if grant.phase is Phase.REAUTHORIZATION_REQUIRED:
+        return Decision(Step.NOTHING, "waits for a new authorization", next_due(grant, now))
+    if grant.attempt_id is not None:
+        if ran_out(grant, now, budgets):
+            return Decision(Step.RESOLVE_DOUBT, "a lease ran out", None)
+        lease_end = (grant.lease_until or now) + budgets.margin
+        return Decision(Step.NOTHING, "somebody is at it", lease_end)
+    if grant.in_doubt is not None:
+        if grant.due_at is None or grant.due_at <= now:
+            return Decision(Step.RESOLVE_DOUBT, "a refresh was sent and its outcome is unknown", None)
+        return Decision(Step.NOTHING, "in doubt, waits for the next try", grant.due_at)
+    if grant.refresh_at <= now:
+        return Decision(Step.REFRESH, "the access token is due", None)
+    return Decision(Step.NOTHING, "nothing is due", next_due(grant, now))
+
+
+class Verdict(Enum):
+    """What a reader gets."""
+
+    SERVE = "serve"
+    WAIT = "wait"
+    REFRESH = "refresh"
+    RETRY_LATER = "retry_later"
+    ABSENT = "absent"
+    SUSPENDED = "suspended"
+    REAUTHORIZATION_REQUIRED = "reauthorization_required"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The verdict on one reader's question.
+
+    `until`: SERVE: `stable_until`; WAIT and RETRY_LATER: the instant at which asking again is worth while.
+    `attempt_ends`: WAIT for a lease: after this instant its holder writes nothing any more.
+    """
+
+    verdict: Verdict
+    until: datetime | None = None
+    attempt_ends: datetime | None = None
+    degraded: bool = False
+
+
+def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # noqa: C901, PLR0911 - a table's rows
+    """Say what a reader is told about a stored grant: the rows of the table in docs/api.md, from the top.
+
+    A token is served only while nothing was sent that may have killed it, and with the instant before which the
+    rotator does not replace it.
+    """
+    if grant is None:
+        return Reading(Verdict.ABSENT)
+    if grant.phase is Phase.SUSPENDED:
+        return Reading(Verdict.SUSPENDED)
+    if grant.phase is Phase.REAUTHORIZATION_REQUIRED:
+        return Reading(Verdict.REAUTHORIZATION_REQUIRED)
+    if grant.attempt_id is not None:
+        if ran_out(grant, now, budgets):
+            return Reading(Verdict.REFRESH)
+        until = grant.lease_until or now
+        return Reading(Verdict.WAIT, until + budgets.margin, attempt_ends=until - budgets.settle)
+    if grant.in_doubt is not None:
+        if grant.due_at is None or grant.due_at <= now:
+            return Reading(Verdict.REFRESH)
+        return Reading(Verdict.RETRY_LATER, grant.due_at)
+    if now >= grant.refresh_at:
+        return Reading(Verdict.REFRESH)
+    if grant.access_token is not None and grant.expires_at is not None:
+        stable_until = min(grant.refresh_at, grant.expires_at) - budgets.guard
+        if now < stable_until:
+            return Reading(Verdict.SERVE, stable_until, degraded=grant.failures > 0)
+    if now >= grant.refresh_at - budgets.guard:
+        return Reading(Verdict.WAIT, grant.refresh_at)
+    return Reading(Verdict.RETRY_LATER, grant.refresh_at)

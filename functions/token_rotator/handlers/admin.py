@@ -1,0 +1,158 @@
+"""Lambda function `admin`: adopting grants and forgetting them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from token_rotator.domain.errors import InvalidInput
+from token_rotator.domain.grant import checked_id
+from token_rotator.domain.instants import parse_instant
+from token_rotator.domain.tokens import Secret
+from token_rotator.service.adopt_grant import Declined, Kept, Offer
+from token_rotator.wiring.administering import wire
+
+from .http import Response, Route, Routes, problem, respond
+from .shown import show_grant
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from .http import Request
+
+_administering = wire()
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,32768}", re.ASCII)
+_SCOPE: Final = re.compile(r"[\x20-\x7e]{1,256}", re.ASCII)
+_EMAIL: Final = re.compile(r"[^\s@]{1,64}@[^\s@]{1,255}")
+_VERSION: Final = re.compile(r'"?([1-9]\d{0,15})"?', re.ASCII)
+_FIELDS: Final = frozenset(
+    {
+        "refresh_token",
+        "access_token",
+        "issued_at",
+        "expires_at",
+        "refresh_expires_at",
+        "scope",
+        "registration",
+        "profile_id",
+        "wise_user_id",
+    }
+)
+_BUSY: Final = "somebody is refreshing the grant"
+
+
+def _token(body: dict[str, Any], name: str) -> Secret | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise InvalidInput(name, "must be a string of 1 to 32768 visible ASCII characters")
+    return Secret(value)
+
+
+def _instant(body: dict[str, Any], name: str) -> datetime | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    instant = parse_instant(value)
+    if instant is None:
+        raise InvalidInput(name, "must be an ISO 8601 instant with a zone, such as 2026-01-31T12:00:00Z")
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def _id(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidInput(name, "must be a string")
+    return checked_id(name, value)
+
+
+def _registration(body: dict[str, Any]) -> Secret | None:
+    value = body.get("registration")
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"code", "email"}:
+        raise InvalidInput("registration", "must be an object of code and email")
+    if not isinstance(value["code"], str) or not _TOKEN.fullmatch(value["code"]):
+        raise InvalidInput("registration.code", "must be a string of visible ASCII characters")
+    if not isinstance(value["email"], str) or not _EMAIL.fullmatch(value["email"]):
+        raise InvalidInput("registration.email", "must be the e-mail address that the user was created with")
+    return Secret(json.dumps(value))
+
+
+def read_offer(body: dict[str, Any]) -> Offer:
+    """Read what a caller gives us to keep. Raises `InvalidInput` that names the field."""
+    for name in body:
+        if name not in _FIELDS:
+            raise InvalidInput(name[:64], "is not a field of a grant")
+    refresh_token = _token(body, "refresh_token")
+    if refresh_token is None:
+        raise InvalidInput("refresh_token", "is required")
+    access_token = _token(body, "access_token")
+    issued_at, expires_at = _instant(body, "issued_at"), _instant(body, "expires_at")
+    if access_token is not None and expires_at is None:
+        raise InvalidInput("expires_at", "is required with an access_token")
+    if access_token is None and (issued_at is not None or expires_at is not None):
+        raise InvalidInput("access_token", "is required with issued_at or expires_at")
+    if issued_at is not None and expires_at is not None and issued_at >= expires_at:
+        raise InvalidInput("expires_at", "must be after issued_at")
+    scope = body.get("scope")
+    if scope is not None and not (isinstance(scope, str) and _SCOPE.fullmatch(scope)):
+        raise InvalidInput("scope", "must be a string of 1 to 256 printable ASCII characters")
+    return Offer(
+        refresh_token=refresh_token,
+        access_token=access_token,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        refresh_expires_at=_instant(body, "refresh_expires_at"),
+        scope=scope,
+        registration=_registration(body),
+        profile_id=_id(body, "profile_id"),
+        wise_user_id=_id(body, "wise_user_id"),
+    )
+
+
+def _declined(why: Declined) -> Response:
+    retry_after: timedelta | None = None
+    if why is Declined.BUSY:
+        retry_after = _administering.settings.budgets.margin
+        return problem(why.value, _BUSY, retry_after)
+    return problem(why.value)
+
+
+def adopt(request: Request) -> Response:
+    """PUT …/{grant_id}: create, or replace the version that If-Match names."""
+    if_match: int | None = None
+    header = request.headers.get("if-match")
+    if header is not None:
+        found = _VERSION.fullmatch(header.strip())
+        if found is None:
+            raise InvalidInput("If-Match", "must be one version of the grant")
+        if_match = int(found.group(1))
+    answer = _administering.adopt_grant(request.key, read_offer(request.json()), if_match)
+    if isinstance(answer, Kept):
+        status = 201 if answer.created else 200
+        headers = {"ETag": f'"{answer.grant.version}"'}
+        return Response(status, show_grant(answer.grant), headers, {"version": answer.grant.version})
+    return _declined(answer)
+
+
+def delete(request: Request) -> Response:
+    """DELETE …/{grant_id}: forget the grant."""
+    declined = _administering.delete_grant(request.key)
+    return Response(204) if declined is None else _declined(declined)
+
+
+_GRANT: Final = "/v1/tenants/{tenant}/grants/{grant_id}"
+ROUTES: Final[Routes] = {
+    ("PUT", _GRANT): Route("manage", adopt),
+    ("DELETE", _GRANT): Route("manage", delete),
+}
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answer API Gateway."""
+    return respond(event, ROUTES, _administering.settings.partners)

@@ -1,0 +1,217 @@
+"""Requests from API Gateway, the third lock, and every error as a problem document (RFC 9457), in one table."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import traceback
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from token_rotator.domain.errors import (
+    CorruptGrant,
+    InvalidInput,
+    KeyUnavailable,
+    RotatorError,
+    StoreUnavailable,
+    Unsealable,
+)
+from token_rotator.domain.grant import GrantKey
+from token_rotator.telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from token_rotator.settings import Partner
+
+MAX_BODY: Final = 131_072
+"""Bytes: room for the largest tokens, and nothing that would strain the function."""
+
+PROBLEMS: Final[dict[str, tuple[int, str]]] = {
+    "bad-request": (400, "The request cannot be understood."),
+    "unknown-version": (400, "This grant never had that version."),
+    "forbidden": (403, "This caller may not do that here."),
+    "not-found": (404, "There is no such thing here."),
+    "suspended": (409, "The grant is suspended."),
+    "reauthorization-required": (409, "The user has to authorize our application at Wise again."),
+    "already-held": (409, "Another grant holds this Wise profile."),
+    "different-profile": (409, "The grant belongs to another Wise profile."),
+    "precondition-failed": (412, "The grant is not in the version that the request names."),
+    "request-too-large": (413, "The request is too large."),
+    "internal-error": (500, "Something went wrong on our side."),
+    "temporarily-unavailable": (
+        503,
+        "No token can be given right now; ask again after the time in Retry-After.",
+    ),
+}
+"""Every problem this API answers with: its code, which ends the `type`, its status and its title."""
+
+_ERRORS: Final[tuple[tuple[type[RotatorError], str], ...]] = (
+    (InvalidInput, "bad-request"),
+    (StoreUnavailable, "temporarily-unavailable"),
+    (KeyUnavailable, "temporarily-unavailable"),
+    (Unsealable, "internal-error"),
+    (CorruptGrant, "internal-error"),
+)
+_STORE_RETRY: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back: a status, a JSON value (`None`: no body) and headers. `facts` go to the log line only."""
+
+    status: int
+    body: dict[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def problem(
+    code: str,
+    detail: str | None = None,
+    retry_after: timedelta | None = None,
+    **more: str,
+) -> Response:
+    """Make a problem document. `retry_after` is rounded up to whole seconds, at least one."""
+    status, title = PROBLEMS[code]
+    body: dict[str, Any] = {"type": f"urn:token-rotator:problem:{code}", "title": title, "status": status}
+    if detail is not None:
+        body["detail"] = detail
+    body.update(more)
+    headers = {"Content-Type": "application/problem+json"}
+    if retry_after is not None:
+        seconds = max(math.ceil(retry_after.total_seconds()), 1)
+        headers["Retry-After"] = str(seconds)
+    return Response(status, body, headers, {"problem": code})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request whose caller may make it."""
+
+    partner: Partner
+    tenant: str
+    grant_id: str | None
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+
+    @property
+    def key(self) -> GrantKey:
+        """The grant that the path names. Raises `InvalidInput`."""
+        return GrantKey.parse(self.tenant, self.grant_id or "")
+
+    def json(self) -> dict[str, Any]:
+        """Read the body as a JSON object. Raises `InvalidInput`."""
+        try:
+            value = json.loads(self.body, object_pairs_hook=_no_duplicates)
+        except (ValueError, RecursionError):
+            raise InvalidInput("body", "must be JSON") from None
+        if not isinstance(value, dict):
+            raise InvalidInput("body", "must be a JSON object")
+        return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise InvalidInput("body", "names a field twice")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path: what the caller must be allowed to do, and who answers."""
+
+    permission: str
+    answer: Callable[[Request], Response]
+
+
+Routes = dict[tuple[str, str], Route]
+"""By method and API Gateway resource, such as `("GET", "/v1/tenants/{tenant}/grants")`."""
+
+
+def respond(event: Mapping[str, Any], routes: Routes, partners: Mapping[str, Partner]) -> dict[str, Any]:
+    """Answer one API Gateway proxy event (payload 1.0). Never raises; logs one line, without a token in it."""
+    facts: dict[str, Any] = {}
+    try:
+        response = _answer(event, routes, partners, facts)
+    except RotatorError as error:
+        response = _problem_of(error)
+    except Exception as error:  # noqa: BLE001 - a caller gets a problem document, never a stack trace
+        logger.error("request broke", extra={"error_type": type(error).__name__, "where": _where(error)})
+        response = problem("internal-error")
+    logger.info("request answered", extra={**facts, "status": response.status, **response.facts})
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **response.headers}
+    if response.body is None:
+        del headers["Content-Type"]
+    return {
+        "statusCode": response.status,
+        "headers": headers,
+        "body": "" if response.body is None else json.dumps(response.body),
+        "isBase64Encoded": False,
+    }
+
+
+def _where(error: BaseException) -> list[str]:
+    """Give the places an error came through: file and line, and no value of anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames]
+
+
+def _problem_of(error: RotatorError) -> Response:
+    for kind, code in _ERRORS:
+        if isinstance(error, kind):
+            if code == "internal-error":
+                logger.error("a grant cannot be used", extra={"code": error.code, "where": _where(error)})
+            elif isinstance(error, StoreUnavailable | KeyUnavailable):
+                logger.warning("a dependency failed", extra={"code": error.code, "detail": str(error)})
+            detail = str(error) if isinstance(error, InvalidInput) else None
+            return problem(code, detail, _STORE_RETRY if error.retryable else None)
+    logger.error("an unexpected error", extra={"code": error.code, "where": _where(error)})
+    return problem("internal-error")
+
+
+def _answer(
+    event: Mapping[str, Any], routes: Routes, partners: Mapping[str, Partner], facts: dict[str, Any]
+) -> Response:
+    method, resource = event.get("httpMethod"), event.get("resource")
+    route = routes.get((str(method), str(resource)))
+    if route is None:
+        return problem("not-found")
+    facts.update(method=method, resource=resource)
+    parameters: Mapping[str, str] = event.get("pathParameters") or {}
+    tenant, grant_id = parameters.get("tenant", ""), parameters.get("grant_id")
+    if event.get("path") != str(resource).format(tenant=tenant, grant_id=grant_id):
+        return problem("not-found")
+    partner = _caller(event, partners)
+    if partner is None or tenant not in partner.tenants or route.permission not in partner.may:
+        facts["partner"] = partner.name if partner else None
+        return problem("forbidden")
+    facts.update(partner=partner.name, tenant=tenant)
+    if grant_id is not None:
+        facts["grant_id"] = GrantKey.parse(tenant, grant_id).grant_id
+    body = event.get("body") or ""
+    raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+    if len(raw) > MAX_BODY:
+        return problem("request-too-large", f"a body may have {MAX_BODY} bytes")
+    headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
+    query = event.get("queryStringParameters") or {}
+    return route.answer(Request(partner, tenant, grant_id, headers, query, raw))
+
+
+def _caller(event: Mapping[str, Any], partners: Mapping[str, Partner]) -> Partner | None:
+    """Find the partner by the unique id of the calling role.
+
+    `caller` is `AROA…:session` for a role's session: the part before the colon is AWS's, the session name is the
+    caller's own choice and is not looked at
+    (docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html).
+    """
+    context = event.get("requestContext") or {}
+    caller = (context.get("identity") or {}).get("caller")
+    if not isinstance(caller, str):
+        return None
+    role_id, separator, _ = caller.partition(":")
+    return partners.get(role_id) if separator else None

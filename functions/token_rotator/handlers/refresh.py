@@ -1,0 +1,65 @@
+"""Lambda function `refresh`: one grant, now, for `serve`. It answers a word and a version, never a token."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from token_rotator.domain.errors import RotatorError, WiseSecretUnusable
+from token_rotator.domain.grant import GrantKey
+from token_rotator.service.journal import Trouble
+from token_rotator.service.ports import Due, Rejected
+from token_rotator.service.refresh_grant import Word
+from token_rotator.telemetry import logger
+from token_rotator.wiring.refreshing import wire
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from token_rotator.service.refresh_grant import Result
+
+_refreshing = wire()
+_OUTCOMES: Final = {
+    Word.REFRESHED: "refreshed",
+    Word.FRESH: "fresh",
+    Word.CONFIRMED: "confirmed",
+    Word.HELD: "held",
+    Word.FAILED: "failed",
+    Word.IN_DOUBT: "in_doubt",
+    Word.REAUTHORIZATION_REQUIRED: "gone",
+    Word.GONE: "gone",
+    Word.OVERTAKEN: "fresh",
+    Word.SUSPECT: "failed",
+}
+_UNUSABLE_RETRY_S: Final = 60
+
+
+def _answer(outcome: str, version: int | None = None, retry_after_s: int | None = None) -> dict[str, Any]:
+    return {"outcome": outcome, "version": version, "retry_after_s": retry_after_s}
+
+
+def _seconds(wait: timedelta) -> int:
+    return max(math.ceil(wait.total_seconds()), 1)
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Refresh the grant that `event` names: `{"tenant", "grant_id", "rejected": version or null}`."""
+    key: GrantKey | None = None
+    try:
+        key = GrantKey.parse(str(event["tenant"]), str(event["grant_id"]))
+        rejected = event.get("rejected")
+        cause = Due() if rejected is None else Rejected(int(rejected))
+        _refreshing.wise.check_credentials()
+        result: Result = _refreshing.refresh_grant(key, cause, alone=True)
+    except WiseSecretUnusable as error:
+        logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
+        _refreshing.journal.count("WiseSecretUnusable")
+        return _answer("unusable", retry_after_s=_UNUSABLE_RETRY_S)
+    except Exception as error:  # noqa: BLE001 - `serve` gets an answer; the error is kept on record
+        code = error.code if isinstance(error, RotatorError) else "internal-error"
+        _refreshing.journal.record(Trouble(key=key, code=code, detail=type(error).__name__))
+        return _answer("failed")
+    retry_at = result.retry_at
+    retry_after_s = None if retry_at is None else _seconds(retry_at - _refreshing.refresh_grant.clock())
+    logger.info("refresh answered", extra={"outcome": result.word.value, "version": result.version})
+    return _answer(_OUTCOMES[result.word], result.version, retry_after_s)

@@ -1,0 +1,118 @@
+"""Lambda function `serve`: access tokens and secret-free facts about grants, for partner services."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from token_rotator.domain.errors import InvalidInput
+from token_rotator.domain.grant import checked_id
+from token_rotator.domain.instants import show_instant
+from token_rotator.service.serve_token import NotServed, Served, Why
+from token_rotator.wiring.serving import wire
+
+from .http import Response, Route, Routes, problem, respond
+from .shown import show_grant
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from token_rotator.domain.grant import GrantKey
+
+    from .http import Request
+
+_serving = wire()
+_PAGE: Final = 100
+_RELINK: Final = (
+    "Have the user authorize the application at Wise again, then adopt the new refresh token: PUT the grant with "
+    "If-Match and its version."
+)
+
+
+def _shown(instant: datetime | None) -> str | None:
+    return None if instant is None else show_instant(instant)
+
+
+def _answer(key: GrantKey, rejected: int | None) -> Response:
+    served = _serving.serve_token(key, rejected)
+    if isinstance(served, NotServed):
+        if served.why is Why.REAUTHORIZATION_REQUIRED:
+            return problem(served.why.value, _RELINK)
+        return problem(served.why.value, retry_after=served.retry_after)
+    body: dict[str, Any] = {
+        "access_token": served.access_token.reveal(),
+        "token_type": "bearer",
+        "scope": served.scope,
+        "version": served.version,
+        "issued_at": _shown(served.issued_at),
+        "expires_at": show_instant(served.expires_at),
+        "expires_in": int(served.expires_in.total_seconds()),
+        "stable_until": show_instant(served.stable_until),
+        "stable_for_s": int(served.stable_for.total_seconds()),
+        "degraded": served.degraded,
+    }
+    if rejected is not None:
+        body["confirmed"] = served.confirmed
+    return Response(200, body, facts=_audit(served))
+
+
+def _audit(served: Served) -> dict[str, Any]:
+    return {"version": served.version, "degraded": served.degraded}
+
+
+def access_token(request: Request) -> Response:
+    """GET …/access-token."""
+    return _answer(request.key, None)
+
+
+def rejections(request: Request) -> Response:
+    """POST …/access-token/rejections: Wise answered 401 `invalid_token` to a version."""
+    body = request.json()
+    for name in body:
+        if name not in ("version", "error"):
+            raise InvalidInput(name, "is not a field of a rejection")
+    version = body.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 < version < 2**53:
+        raise InvalidInput("version", "must be the version of the token that Wise rejected")
+    if body.get("error") != "invalid_token":
+        raise InvalidInput("error", "must be invalid_token: a 403 for strong authentication is no rejection")
+    return _answer(request.key, version)
+
+
+def grant(request: Request) -> Response:
+    """GET …/{grant_id}: facts without secrets."""
+    found = _serving.grants.get(request.key)
+    if found is None:
+        return problem("not-found")
+    return Response(200, show_grant(found), {"ETag": f'"{found.version}"'})
+
+
+def grants(request: Request) -> Response:
+    """GET …/grants: a page of the tenant's grants, in the order of their ids."""
+    for name in request.query:
+        if name not in ("limit", "after"):
+            raise InvalidInput(name, "is not a parameter of this list")
+    text = request.query.get("limit", str(_PAGE))
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0  # noqa: PLR2004
+    if not 1 <= limit <= _PAGE:
+        raise InvalidInput("limit", f"must be a number from 1 to {_PAGE}")
+    after = request.query.get("after")
+    page = _serving.grant_list.page(request.tenant, limit, None if after is None else checked_id("after", after))
+    rows = [
+        {"grant_id": grant_id, "phase": phase, "created_at": show_instant(created_at)}
+        for grant_id, phase, created_at in page.rows
+    ]
+    return Response(200, {"grants": rows, "after": page.after})
+
+
+_GRANT: Final = "/v1/tenants/{tenant}/grants/{grant_id}"
+ROUTES: Final[Routes] = {
+    ("GET", f"{_GRANT}/access-token"): Route("read", access_token),
+    ("POST", f"{_GRANT}/access-token/rejections"): Route("read", rejections),
+    ("GET", _GRANT): Route("read", grant),
+    ("GET", "/v1/tenants/{tenant}/grants"): Route("read", grants),
+}
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answer API Gateway."""
+    return respond(event, ROUTES, _serving.settings.partners)

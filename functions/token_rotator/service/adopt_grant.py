@@ -1,0 +1,195 @@
+"""Taking a grant into our keeping, and forgetting one. Neither opens a token, neither talks to Wise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from token_rotator.domain.grant import Grant, Phase
+from token_rotator.domain.lease import ran_out
+from token_rotator.domain.policy import refresh_at
+from token_rotator.domain.tokens import SealedField
+
+from .ports import AlreadyHeld, Done, When
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from token_rotator.domain.grant import GrantKey
+    from token_rotator.domain.lease import Budgets
+    from token_rotator.domain.tokens import Sealed, Secret
+
+    from .ports import GrantRegistry, Sealer
+
+_POLL: Final = timedelta(milliseconds=300)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a caller gives us to keep. An access token comes with its dates; a registration code with its e-mail.
+
+    `registration` is the JSON text of both, as it is sealed.
+    """
+
+    refresh_token: Secret
+    access_token: Secret | None = None
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+    refresh_expires_at: datetime | None = None
+    scope: str | None = None
+    registration: Secret | None = None
+    profile_id: str | None = None
+    wise_user_id: str | None = None
+
+
+class Declined(Enum):
+    """Why nothing was changed."""
+
+    PRECONDITION_FAILED = "precondition-failed"
+    ALREADY_HELD = "already-held"
+    DIFFERENT_PROFILE = "different-profile"
+    NOT_FOUND = "not-found"
+    BUSY = "temporarily-unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The grant as it is kept now, and whether it is new."""
+
+    grant: Grant
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """Waiting for a lease that somebody holds, within a time budget."""
+
+    grants: GrantRegistry
+    budgets: Budgets
+    clock: Callable[[], datetime]
+    sleep: Callable[[timedelta], None]
+
+    def unheld(self, key: GrantKey, until: datetime) -> Grant | Declined:
+        """Give the grant once nobody works on it. A lease that ran out is nobody's."""
+        while True:
+            grant = self.grants.get(key)
+            if grant is None:
+                return Declined.NOT_FOUND
+            now = self.clock()
+            if grant.attempt_id is None or ran_out(grant, now, self.budgets):
+                return grant
+            if now + _POLL >= until:
+                return Declined.BUSY
+            self.sleep(_POLL)
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptGrant:
+    """Creates a grant, or replaces the one whose version the caller names.
+
+    A replayed import must not bury a newer refresh token: what exists is only replaced under its current version, in
+    one conditional write, while nobody refreshes it. An access token that comes along stays in use; it is in doubt if
+    a refresh of the grant before was. Costs one GenerateDataKey for each sealed value.
+    """
+
+    grants: GrantRegistry
+    sealer: Sealer
+    budgets: Budgets
+    clock: Callable[[], datetime]
+    sleep: Callable[[timedelta], None]
+
+    def __call__(self, key: GrantKey, offer: Offer, if_match: int | None) -> Kept | Declined:
+        """Keep the offer. Raises what the store and the sealer raise."""
+        if if_match is None:
+            if self.grants.get(key) is not None:
+                return Declined.PRECONDITION_FAILED
+            grant = self._sealed(key, offer, self.clock(), None)
+            answer = self.grants.create(grant)
+            if isinstance(answer, Done):
+                return Kept(grant, created=True)
+            if isinstance(answer, AlreadyHeld):
+                return Declined.ALREADY_HELD
+            if answer.grant is not None and answer.grant.refresh_token == grant.refresh_token:
+                return Kept(grant, created=True)  # the SDK's own retry met our first try
+            return Declined.PRECONDITION_FAILED
+        return self._replace(key, offer, if_match)
+
+    def _replace(self, key: GrantKey, offer: Offer, if_match: int) -> Kept | Declined:
+        until = self.clock() + self.budgets.serve
+        patience = _Patience(self.grants, self.budgets, self.clock, self.sleep)
+        while True:
+            before = patience.unheld(key, until)
+            if before is Declined.NOT_FOUND or (isinstance(before, Grant) and before.version != if_match):
+                return Declined.PRECONDITION_FAILED
+            if isinstance(before, Declined):
+                return before
+            if before.profile_id is not None and offer.profile_id not in (None, before.profile_id):
+                return Declined.DIFFERENT_PROFILE
+            after = self._sealed(key, offer, self.clock(), before)
+            answer = self.grants.replace(before, after, When(attempt_id=before.attempt_id, version=if_match))
+            if isinstance(answer, Done):
+                return Kept(after, created=False)
+            if isinstance(answer, AlreadyHeld):
+                return Declined.ALREADY_HELD
+            if answer.grant is not None and answer.grant.refresh_token == after.refresh_token:
+                return Kept(answer.grant, created=False)
+
+    def _sealed(self, key: GrantKey, offer: Offer, now: datetime, before: Grant | None) -> Grant:
+        def seal(field: SealedField, secret: Secret | None) -> Sealed | None:
+            return None if secret is None else self.sealer.seal(key, field, secret)
+
+        now = now - timedelta(microseconds=now.microsecond % 1000)
+        version = int(now.timestamp() * 1000)
+        access_token = seal(SealedField.ACCESS_TOKEN, offer.access_token)
+        doubt: str | None = None
+        if before is not None:
+            version = max(version, before.version + 1)
+            doubt = before.attempt_id or before.in_doubt
+        refresh = now
+        if offer.access_token is not None and offer.expires_at is not None:
+            refresh = refresh_at(key, version, offer.issued_at or now, offer.expires_at)
+        in_doubt = doubt if access_token is not None else None
+        refresh = max(refresh, now)
+        return Grant(
+            key=key,
+            phase=Phase.SUSPENDED if before is not None and before.phase is Phase.SUSPENDED else Phase.ACTIVE,
+            refresh_token=self.sealer.seal(key, SealedField.REFRESH_TOKEN, offer.refresh_token),
+            access_token=access_token,
+            registration=seal(SealedField.REGISTRATION, offer.registration),
+            version=version,
+            issued_at=offer.issued_at if access_token else None,
+            expires_at=offer.expires_at if access_token else None,
+            refresh_expires_at=offer.refresh_expires_at,
+            scope=offer.scope,
+            in_doubt=in_doubt,
+            refresh_at=refresh,
+            due_at=now if in_doubt else refresh,
+            created_at=before.created_at if before is not None else now,
+            profile_id=offer.profile_id or (before.profile_id if before is not None else None),
+            wise_user_id=offer.wise_user_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGrant:
+    """Forgets a grant: its tokens, its dates and its claim on a Wise profile. At Wise nothing changes."""
+
+    grants: GrantRegistry
+    budgets: Budgets
+    clock: Callable[[], datetime]
+    sleep: Callable[[timedelta], None]
+
+    def __call__(self, key: GrantKey) -> Declined | None:
+        """Delete it, once nobody refreshes it. `None` when it is gone. Raises what the store raises."""
+        until = self.clock() + self.budgets.serve
+        patience = _Patience(self.grants, self.budgets, self.clock, self.sleep)
+        while True:
+            grant = patience.unheld(key, until)
+            if isinstance(grant, Declined):
+                return grant
+            answer = self.grants.delete(grant, When(attempt_id=grant.attempt_id, version=grant.version))
+            if isinstance(answer, Done) or answer.grant is None:
+                return None

@@ -1,0 +1,257 @@
+"""What the use cases need from the world. The contract is here; adapters do not repeat it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+    from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
+    from token_rotator.domain.lease import Lease
+    from token_rotator.domain.outcome import Liveness, Outcome
+    from token_rotator.domain.tokens import Sealed, SealedField, Secret
+
+Clock = "Callable[[], datetime]"
+
+
+class Ignored(Enum):
+    """The value of a condition that is not asked."""
+
+    IGNORED = "ignored"
+
+
+IGNORED = Ignored.IGNORED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class When:
+    """What must be stored for a write to take effect. Every field that is named must be equal; `None` means absent.
+
+    A write that names neither the lease nor the version does not exist.
+    """
+
+    attempt_id: str | Ignored | None = IGNORED
+    version: int | Ignored = IGNORED
+    refresh_token: Sealed | Ignored = IGNORED
+    in_doubt: str | Ignored | None = IGNORED
+    phase: Phase | Ignored = IGNORED
+    due_at: datetime | Ignored | None = IGNORED
+    alert: Alert | Ignored | None = IGNORED
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The write took effect; `grant` is what is stored now."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The condition did not hold, nothing was written; `grant` is what was stored at that instant, if anything.
+
+    It may also be the trace of a write of ours that took effect and whose answer the SDK lost.
+    """
+
+    grant: Grant | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyHeld:
+    """Another grant holds the same Wise profile; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Refresh because it is due or in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Refresh because a partner service says that Wise answered 401 to this version."""
+
+    version: int
+
+
+Cause = Due | Rejected
+
+
+class GrantReader(Protocol):
+    """Reading grants."""
+
+    def get(self, key: GrantKey) -> Grant | None:
+        """Read one grant, consistently.
+
+        Raises `StoreUnavailable`, `StoreRefused`, `CorruptGrant`.
+        """
+        ...
+
+
+class GrantStore(GrantReader, Protocol):
+    """Working on grants: every write is conditional.
+
+    Each method raises `StoreUnavailable` when no answer came (the write may have taken effect all the same),
+    `StoreRefused` when the deployment is at fault, `CorruptGrant` when what is stored cannot be read.
+    """
+
+    def acquire(self, key: GrantKey, lease: Lease, cause: Cause, now: datetime) -> Done | Refused:
+        """Take a free lease in one write, without a read before it.
+
+        Takes effect if the grant is active, nobody holds a lease (a lease that ran out counts as held), and: it is
+        due (`refresh_at <= now`), or in doubt and `due_at <= now`, or `cause` rejects the version that is stored. A
+        rejection also sets `due_at` to now, so that the sweep notices if its worker dies.
+        """
+        ...
+
+    def write(self, before: Grant, after: Grant, when: When) -> Done | Refused:
+        """Write what differs between two views of one grant, if `when` holds.
+
+        Fields that are equal in both are not touched, whatever is stored in them by now.
+        """
+        ...
+
+    def postpone(self, key: GrantKey, until: datetime, now: datetime) -> None:
+        """Move `due_at` of a grant that could not even be read, if it is due now. Unknown keys are no error."""
+        ...
+
+
+class GrantRegistry(GrantReader, Protocol):
+    """The beginning and end of grants. Errors as in `GrantStore`.
+
+    A grant with a `profile_id` claims that Wise profile in the same transaction: two grants of one Wise user would
+    kill each other's tokens for ever.
+    """
+
+    def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:
+        """Store a grant that is not there yet."""
+        ...
+
+    def replace(self, before: Grant, after: Grant, when: When) -> Done | Refused | AlreadyHeld:
+        """Store new tokens over an existing grant, if `when` holds."""
+        ...
+
+    def delete(self, grant: Grant, when: When) -> Done | Refused:
+        """Forget a grant and its claim, if `when` holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a tenant's grants in the order of their ids: (grant_id, phase, created_at) each.
+
+    `after` is where the next page begins, `None` on the last one.
+    """
+
+    rows: Sequence[tuple[str, str, datetime]]
+    after: str | None
+
+
+class GrantList(Protocol):
+    """Listing a tenant's grants. A grant of the last moments may be missing still."""
+
+    def page(self, tenant: str, limit: int, after: str | None) -> Page:
+        """Give at most `limit` grants after the id `after`. Errors as in `GrantStore`."""
+        ...
+
+
+class DueIndex(Protocol):
+    """The index of what is due. It only proposes: it may be late, and every condition is on the item."""
+
+    def due(self, shards: Sequence[int], now: datetime, limit: int) -> Sequence[tuple[datetime, GrantKey]]:
+        """Give at most `limit` due grants a shard, most urgent first over all. Errors as in `GrantStore`."""
+        ...
+
+
+class Envelope(Protocol):
+    """All that sealing needs for one refresh, obtained before the request is sent: no method does any I/O."""
+
+    @property
+    def refresh_token(self) -> Secret:
+        """The stored refresh token."""
+        ...
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """Seal a new access token for the grant."""
+        ...
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        """Seal a changed refresh token for the grant, under the grant's own data key."""
+        ...
+
+
+class RefreshSealer(Protocol):
+    """Opening and sealing for who refreshes. Raises `KeyUnavailable`, `Unsealable`."""
+
+    def prepare(self, key: GrantKey, refresh_token: Sealed) -> Envelope:
+        """Open the refresh token and have a data key for whatever may be written."""
+        ...
+
+    def open_access_token(self, key: GrantKey, sealed: Sealed) -> Secret:
+        """Open an access token."""
+        ...
+
+
+class AccessTokenOpener(Protocol):
+    """Opening access tokens, and nothing else. Raises `KeyUnavailable`, `Unsealable`."""
+
+    def open_access_token(self, key: GrantKey, sealed: Sealed) -> Secret:
+        """Open an access token."""
+        ...
+
+
+class Sealer(Protocol):
+    """Sealing, and no opening. Raises `KeyUnavailable`."""
+
+    def seal(self, key: GrantKey, field: SealedField, secret: Secret) -> Sealed:
+        """Seal one field of one grant."""
+        ...
+
+
+class Wise(Protocol):
+    """The provider. Neither call raises: what went wrong is an outcome."""
+
+    def check_credentials(self) -> None:
+        """Raise `WiseSecretUnusable` unless there are client credentials to use."""
+        ...
+
+    def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
+        """Exchange a refresh token, once, with a deadline for the whole call; retries nothing, follows nothing."""
+        ...
+
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+        """Ask whether an access token lives, with a deadline for the whole call."""
+        ...
+
+
+class AlertPublisher(Protocol):
+    """Telling people."""
+
+    def publish(self, grant: Grant, alert: Alert) -> None:
+        """Hand an alert to the topic. Raises `PublishRefused` or `PublishUnknown`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshReport:
+    """What became of an on-demand refresh, without any token.
+
+    `outcome` is `refreshed`, `fresh` (nothing was to be done), `confirmed` (Wise says the token lives), `held`
+    (somebody is at it), `failed`, `in_doubt`, `gone` (no such grant or not active) or `unusable` (no client
+    credentials). `retry_after` says when trying again is worth while.
+    """
+
+    outcome: str
+    version: int | None = None
+    retry_after: timedelta | None = None
+
+
+class Refresher(Protocol):
+    """Asking for a refresh now, from a place that may see no refresh token."""
+
+    def refresh(self, key: GrantKey, cause: Cause) -> RefreshReport:
+        """Refresh one grant, once. Never raises: no answer, or a throttled one, is `failed`."""
+        ...

@@ -1,0 +1,187 @@
+"""Advancing every grant that is due, many at a time, most urgent first."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from token_rotator.domain.errors import RotatorError, StoreUnavailable
+from token_rotator.domain.policy import Step, decide
+
+from .journal import Trouble
+from .ports import Due, When
+from .refresh_grant import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from token_rotator.domain.grant import Grant, GrantKey
+    from token_rotator.domain.lease import Budgets
+
+    from .journal import Journal
+    from .ports import DueIndex, GrantStore
+    from .refresh_grant import RefreshGrant, Result
+    from .tell_people import TellPeople
+
+LOOK_EVERY: Final = timedelta(seconds=1)
+LOOK_LIMIT: Final = 64
+"""How many due grants of one shard are looked at in one go."""
+TROUBLE_REST: Final = timedelta(minutes=1)
+"""How long a grant that raised something unexpected is left alone."""
+
+
+@dataclass(slots=True)
+class SweepSummary:
+    """What one sweep did. `oldest_overdue` is the largest delay it met; `idle_because` why it did nothing at all."""
+
+    advanced: int = 0
+    refreshed: int = 0
+    troubled: int = 0
+    looks: int = 0
+    oldest_overdue: timedelta = field(default_factory=timedelta)
+    idle_because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshDue:
+    """Stays on duty for a while, looks at the index every second and advances what is due by one step each.
+
+    One grant that cannot be advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work
+    grows with what is due. `workers` grants are advanced at a time.
+    """
+
+    refresh: RefreshGrant
+    grants: GrantStore
+    index: DueIndex
+    tell: TellPeople
+    journal: Journal
+    budgets: Budgets
+    clock: Callable[[], datetime]
+    sleep: Callable[[timedelta], None]
+    workers: int
+
+    def __call__(self, shards: Sequence[int], until: datetime) -> SweepSummary:
+        """Advance due grants of these shards; start nothing after `until`. Raises nothing but for faults of its own."""
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="advance") as pool:
+            duty = _Duty(self, shards, until, pool)
+            duty.run()
+        return duty.summary
+
+    def advance(self, key: GrantKey, *, alone: bool = False) -> Result:
+        """Advance one grant by one step. Raises what `RefreshGrant` raises."""
+        result = self.refresh(key, Due(), alone=alone)
+        if result.grant is not None and result.word in (Word.FRESH, Word.GONE):
+            self._follow(result.grant)
+        return result
+
+    def _follow(self, grant: Grant) -> None:
+        """Do what needs no lease: tell people, or put `due_at` right."""
+        decision = decide(grant, self.clock(), self.budgets)
+        if decision.step is Step.PUBLISH:
+            self.tell.claim_and_publish(grant)
+        elif decision.step is Step.NOTHING and decision.due_at != grant.due_at:
+            self.grants.write(
+                grant,
+                replace(grant, due_at=decision.due_at),
+                When(due_at=grant.due_at, attempt_id=grant.attempt_id, version=grant.version),
+            )
+
+
+class _Duty:
+    """One stay on duty: what is in flight, what waits, what rests."""
+
+    def __init__(self, use: RefreshDue, shards: Sequence[int], until: datetime, pool: ThreadPoolExecutor) -> None:
+        self.use = use
+        self.shards = shards
+        self.until = until
+        self.pool = pool
+        self.summary = SweepSummary()
+        self.in_flight: dict[Future[Result | None], GrantKey] = {}
+        self.resting: dict[GrantKey, datetime] = {}
+        self.suspects: deque[GrantKey] = deque()
+        self.backlog: deque[GrantKey] = deque()
+
+    def run(self) -> None:
+        use = self.use
+        next_look = use.clock()
+        while True:
+            now = use.clock()
+            if now >= self.until:
+                break
+            if now >= next_look:
+                self._look(now)
+                next_look = now + LOOK_EVERY
+            self._fill()
+            if not self.in_flight and self.suspects:
+                self._advance_alone()
+                continue
+            pause = max(min(next_look, self.until) - use.clock(), timedelta(0))
+            if self.in_flight:
+                done, _ = wait(self.in_flight, pause.total_seconds() or None, return_when=FIRST_COMPLETED)
+                self._collect(done)
+            elif pause:
+                use.sleep(pause)
+        done, _ = wait(self.in_flight)
+        self._collect(done)
+
+    def _look(self, now: datetime) -> None:
+        self.summary.looks += 1
+        try:
+            due = self.use.index.due(self.shards, now, LOOK_LIMIT)
+        except StoreUnavailable as error:
+            self.use.journal.record(Trouble(key=None, code=error.code, detail="looking for what is due"))
+            return
+        busy = {*self.in_flight.values(), *self.suspects}
+        self.backlog.clear()
+        for due_at, key in due:
+            if key not in busy and self.resting.get(key, now) <= now:
+                self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
+                self.backlog.append(key)
+
+    def _fill(self) -> None:
+        if self.suspects:  # they wait until nobody else is in flight
+            return
+        while self.backlog and len(self.in_flight) < self.use.workers and self.use.clock() < self.until:
+            key = self.backlog.popleft()
+            self.in_flight[self.pool.submit(self._advance_safely, key, alone=False)] = key
+
+    def _advance_alone(self) -> None:
+        key = self.suspects.popleft()
+        self._note(key, self._advance_safely(key, alone=True))
+
+    def _advance_safely(self, key: GrantKey, *, alone: bool) -> Result | None:
+        """Advance one grant; whatever it raises stays its own."""
+        use = self.use
+        try:
+            return use.advance(key, alone=alone)
+        except Exception as error:  # noqa: BLE001 - one bad grant never stops the others; the error is kept on record
+            code = error.code if isinstance(error, RotatorError) else "internal-error"
+            use.journal.record(Trouble(key=key, code=code, detail=type(error).__name__))
+        try:
+            now = use.clock()
+            use.grants.postpone(key, now + TROUBLE_REST, now)
+        except StoreUnavailable as error:
+            use.journal.record(Trouble(key=key, code=error.code, detail="moving due_at"))
+        return None
+
+    def _collect(self, done: set[Future[Result | None]]) -> None:
+        for future in done:
+            self._note(self.in_flight.pop(future), future.result())
+
+    def _note(self, key: GrantKey, result: Result | None) -> None:
+        now = self.use.clock()
+        if result is None:
+            self.summary.troubled += 1
+            self.resting[key] = now + TROUBLE_REST
+            return
+        if result.word is Word.SUSPECT:
+            self.suspects.append(key)
+            return
+        self.summary.advanced += 1
+        self.summary.refreshed += result.word is Word.REFRESHED
+        if result.retry_at is not None:
+            self.resting[key] = result.retry_at

@@ -1,0 +1,183 @@
+"""Handing out an access token together with the instant until which it is safe to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from token_rotator.domain.policy import Reading, Verdict, read, too_young_to_doubt
+
+from .ports import Due, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from token_rotator.domain.grant import Grant, GrantKey
+    from token_rotator.domain.lease import Budgets
+    from token_rotator.domain.tokens import Secret
+
+    from .ports import AccessTokenOpener, GrantReader, Refresher
+
+_POLLS: Final = tuple(timedelta(milliseconds=ms) for ms in (100, 200, 300, 500, 800, 1000))
+_SOON: Final = timedelta(seconds=2)
+"""What a reader is told to wait where nothing better is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An access token. `stable_until`: the rotator does not replace it before; `stable_for` the same as a duration."""
+
+    access_token: Secret
+    version: int
+    issued_at: datetime | None
+    expires_at: datetime
+    expires_in: timedelta
+    stable_until: datetime
+    stable_for: timedelta
+    scope: str | None
+    degraded: bool
+    confirmed: bool
+
+
+class Why(Enum):
+    """Why a reader gets no token."""
+
+    ABSENT = "not-found"
+    SUSPENDED = "suspended"
+    REAUTHORIZATION_REQUIRED = "reauthorization-required"
+    UNAVAILABLE = "temporarily-unavailable"
+    UNKNOWN_VERSION = "unknown-version"
+
+
+@dataclass(frozen=True, slots=True)
+class NotServed:
+    """No token, and when to ask again where asking again helps."""
+
+    why: Why
+    retry_after: timedelta | None = None
+
+
+_FINAL: Final = {
+    Verdict.ABSENT: Why.ABSENT,
+    Verdict.SUSPENDED: Why.SUSPENDED,
+    Verdict.REAUTHORIZATION_REQUIRED: Why.REAUTHORIZATION_REQUIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServeToken:
+    """Answers readers within one time budget. A warm answer costs one consistent read and nothing else.
+
+    It waits for whoever is refreshing, and asks for a refresh where one is needed; a token that a refresh may have
+    killed is never handed out.
+    """
+
+    grants: GrantReader
+    opener: AccessTokenOpener
+    refresher: Refresher
+    budgets: Budgets
+    clock: Callable[[], datetime]
+    sleep: Callable[[timedelta], None]
+
+    def __call__(self, key: GrantKey, rejected: int | None = None) -> Served | NotServed:
+        """Serve the current token. Raises what the store and the opener raise.
+
+        `rejected` is a version to which Wise answered 401. A newer one is served at once; if it is still the stored
+        one, Wise is asked, and one refresh happens if it is dead, however many callers report it.
+        """
+        return _Question(self, key, rejected).answer()
+
+
+class _Question:
+    """One reader's question on its way to an answer."""
+
+    def __init__(self, use: ServeToken, key: GrantKey, rejected: int | None) -> None:
+        self.use = use
+        self.key = key
+        self.rejected = rejected
+        self.deadline = use.clock() + use.budgets.serve
+        self.polls = 0
+        self.asked: set[str] = set()
+        self.confirmed = False
+        self.retry_after = _SOON
+
+    def answer(self) -> Served | NotServed:
+        use = self.use
+        while True:
+            grant = use.grants.get(self.key)
+            now = use.clock()
+            reading = read(grant, now, use.budgets)
+            if grant is None or reading.verdict in _FINAL:
+                return NotServed(_FINAL[reading.verdict])
+            if self.rejected is not None and self.rejected > grant.version:
+                return NotServed(Why.UNKNOWN_VERSION)
+            match reading.verdict:
+                case Verdict.SERVE:
+                    if not self._reported(grant, now):
+                        return self._served(grant, reading, now)
+                    refused = self._refresh(Rejected(grant.version), "report")
+                case Verdict.REFRESH:
+                    refused = self._refresh(Due(), f"due {grant.version} {grant.attempt_id or grant.in_doubt}")
+                case Verdict.WAIT:
+                    refused = self._wait(reading, now)
+                case _:
+                    refused = self._later(reading.until)
+            if refused is not None:
+                return refused
+
+    def _reported(self, grant: Grant, now: datetime) -> bool:
+        if self.rejected != grant.version or self.confirmed:
+            return False
+        return not too_young_to_doubt(grant, now)
+
+    def _refresh(self, cause: Due | Rejected, occasion: str) -> NotServed | None:
+        """Have the grant refreshed, once for each occasion. `None`: read again."""
+        if occasion in self.asked or self.use.clock() + self.use.budgets.invoke > self.deadline:
+            return NotServed(Why.UNAVAILABLE, self.retry_after)
+        self.asked.add(occasion)
+        report = self.use.refresher.refresh(self.key, cause)
+        self.confirmed = self.confirmed or report.outcome == "confirmed"
+        self.retry_after = report.retry_after or _SOON
+        if isinstance(cause, Rejected) and report.outcome in ("failed", "in_doubt", "unusable"):
+            return NotServed(Why.UNAVAILABLE, self.retry_after)
+        return None
+
+    def _wait(self, reading: Reading, now: datetime) -> NotServed | None:
+        """Wait for the holder of a lease, or for the instant at which the token may be replaced."""
+        until = reading.until or now
+        if until <= self.deadline:
+            give_up = until
+        else:
+            give_up = min(self.deadline, (reading.attempt_ends or now) + self.use.budgets.margin)
+        if now >= give_up and until > now:
+            return self._later(until)
+        if reading.attempt_ends is None:
+            self.use.sleep(max(until - now, _POLLS[0]))
+            return None
+        pause = _POLLS[min(self.polls, len(_POLLS) - 1)]
+        self.polls += 1
+        self.use.sleep(min(pause, max(give_up - now, timedelta(milliseconds=10))))
+        return None
+
+    def _later(self, until: datetime | None) -> NotServed:
+        wait_for = until - self.use.clock() if until is not None else _SOON
+        return NotServed(Why.UNAVAILABLE, max(wait_for, timedelta(seconds=1)))
+
+    def _served(self, grant: Grant, reading: Reading, now: datetime) -> Served | NotServed:
+        if grant.access_token is None or grant.expires_at is None or reading.until is None:
+            return self._later(None)
+        return Served(
+            access_token=self.use.opener.open_access_token(self.key, grant.access_token),
+            version=grant.version,
+            issued_at=grant.issued_at,
+            expires_at=grant.expires_at,
+            expires_in=grant.expires_at - now,
+            stable_until=reading.until,
+            stable_for=reading.until - now,
+            scope=grant.scope,
+            degraded=reading.degraded,
+            confirmed=self.confirmed,
+        )

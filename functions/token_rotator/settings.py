@@ -1,0 +1,210 @@
+"""Settings of each family of handlers: parsed once from the environment, or an error that names the variable."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from .domain.errors import InvalidInput, SettingsError
+from .domain.grant import checked_id
+from .domain.lease import Budgets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENTS: Final = ("sandbox", "production")
+PERMISSIONS: Final = frozenset({"read", "manage"})
+_QUARTER: Final = re.compile(r"20\d\dQ[1-4]", re.ASCII)
+_HOSTS_OF: Final = {"wise-sandbox.com": "sandbox", "wise.com": "production", "transferwise.com": "production"}
+_DEFAULT_RUNBOOKS: Final = "docs/runbooks"
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "").strip()
+    if not value:
+        msg = f"{name} is not set"
+        raise SettingsError(msg)
+    return value
+
+
+def _environment(environ: Mapping[str, str]) -> str:
+    value = _required(environ, "ROTATOR_ENVIRONMENT")
+    if value not in ENVIRONMENTS:
+        msg = f"ROTATOR_ENVIRONMENT must be one of {', '.join(ENVIRONMENTS)}"
+        raise SettingsError(msg)
+    return value
+
+
+def _api_url(environ: Mapping[str, str], environment: str) -> str:
+    value = _required(environ, "WISE_API_URL").rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or parts.path or parts.query or parts.username:
+        msg = "WISE_API_URL must be https:// and a host, without path or credentials"
+        raise SettingsError(msg)
+    for domain, owner in _HOSTS_OF.items():
+        ours = parts.hostname == domain or parts.hostname.endswith(f".{domain}")
+        if ours and owner != environment:
+            msg = f"WISE_API_URL is a {owner} host, and ROTATOR_ENVIRONMENT is {environment}"
+            raise SettingsError(msg)
+    return value
+
+
+def _api_version(environ: Mapping[str, str]) -> str:
+    value = environ.get("WISE_API_VERSION", "").strip()
+    if value and not _QUARTER.fullmatch(value):
+        msg = "WISE_API_VERSION must be empty or a quarter such as 2026Q4"
+        raise SettingsError(msg)
+    return value
+
+
+def _budgets(environ: Mapping[str, str]) -> Budgets:
+    value = environ.get("WISE_SETTLE_S", "").strip()
+    if not value:
+        return Budgets()
+    try:
+        return Budgets(settle=timedelta(seconds=float(value)))
+    except (ValueError, OverflowError):
+        msg = "WISE_SETTLE_S must be a number of seconds"
+        raise SettingsError(msg) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """A caller of the API, known by the unique id of its IAM role (`AROA…`)."""
+
+    name: str
+    role_id: str
+    tenants: frozenset[str]
+    may: frozenset[str]
+
+
+def _partner(index: int, entry: object) -> Partner:
+    where = f"PARTNERS[{index}]"
+    if not isinstance(entry, dict):
+        msg = f"{where} must be an object"
+        raise SettingsError(msg)
+    fields: dict[str, Any] = entry
+    for name in ("name", "role_id"):
+        if not isinstance(fields.get(name), str) or not fields[name]:
+            msg = f"{where}.{name} must be a string"
+            raise SettingsError(msg)
+    for name in ("tenants", "may"):
+        values = fields.get(name)
+        if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+            msg = f"{where}.{name} must be a list of strings"
+            raise SettingsError(msg)
+    unknown = set(fields["may"]) - PERMISSIONS
+    if unknown:
+        msg = f"{where}.may holds unknown permissions: {', '.join(sorted(unknown))}"
+        raise SettingsError(msg)
+    try:
+        tenants = frozenset(checked_id("tenants", tenant) for tenant in fields["tenants"])
+    except InvalidInput as error:
+        msg = f"{where}.{error}"
+        raise SettingsError(msg) from None
+    return Partner(fields["name"], fields["role_id"], tenants, frozenset(fields["may"]))
+
+
+def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
+    """Give the partners by role id."""
+    try:
+        entries = json.loads(_required(environ, "PARTNERS"))
+    except ValueError:
+        msg = "PARTNERS is not JSON"
+        raise SettingsError(msg) from None
+    if not isinstance(entries, list):
+        msg = "PARTNERS must be a list"
+        raise SettingsError(msg)
+    partners = [_partner(index, entry) for index, entry in enumerate(entries)]
+    by_role = {partner.role_id: partner for partner in partners}
+    if len(by_role) != len(partners):
+        msg = "PARTNERS names one role twice"
+        raise SettingsError(msg)
+    return by_role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshSettings:
+    """What `sweep` and `refresh` are told."""
+
+    environment: str
+    table: str
+    access_tokens_key: str
+    refresh_tokens_key: str
+    wise_api_url: str
+    wise_api_version: str
+    wise_ca_file: str | None
+    wise_secret_name: str
+    alerts_topic: str
+    runbooks: str
+    budgets: Budgets
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> RefreshSettings:
+        """Parse the environment. Raises `SettingsError`."""
+        environment = _environment(environ)
+        return cls(
+            environment=environment,
+            table=_required(environ, "GRANTS_TABLE"),
+            access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
+            refresh_tokens_key=_required(environ, "REFRESH_TOKENS_KEY_ARN"),
+            wise_api_url=_api_url(environ, environment),
+            wise_api_version=_api_version(environ),
+            wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
+            wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
+            alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
+            runbooks=environ.get("RUNBOOK_BASE_URL", "").strip() or _DEFAULT_RUNBOOKS,
+            budgets=_budgets(environ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """What `serve` is told."""
+
+    environment: str
+    table: str
+    access_tokens_key: str
+    refresh_function: str
+    partners: dict[str, Partner]
+    budgets: Budgets
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> ServeSettings:
+        """Parse the environment. Raises `SettingsError`."""
+        return cls(
+            environment=_environment(environ),
+            table=_required(environ, "GRANTS_TABLE"),
+            access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
+            refresh_function=_required(environ, "REFRESH_FUNCTION"),
+            partners=_partners(environ),
+            budgets=_budgets(environ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """What `admin` is told."""
+
+    environment: str
+    table: str
+    access_tokens_key: str
+    refresh_tokens_key: str
+    partners: dict[str, Partner]
+    budgets: Budgets
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> AdminSettings:
+        """Parse the environment. Raises `SettingsError`."""
+        return cls(
+            environment=_environment(environ),
+            table=_required(environ, "GRANTS_TABLE"),
+            access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
+            refresh_tokens_key=_required(environ, "REFRESH_TOKENS_KEY_ARN"),
+            partners=_partners(environ),
+            budgets=_budgets(environ),
+        )

@@ -1,0 +1,92 @@
+"""Logs and metrics: constant event texts with facts as fields, metrics as EMF lines. No token gets near either."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+from .domain.grant import GrantKey
+from .service.journal import AlertTold, AnswerLate, AnswerLost, AttemptEnded, Sent, Trouble
+
+if TYPE_CHECKING:
+    from .service.journal import Event
+
+logger = Logger(use_rfc3339=True, utc=True)
+"""The one logger. Never give it an event, a body or an exception's text that comes from a provider."""
+
+_CHATTY: Final = ("boto3", "botocore", "urllib3", "requests")
+_MESSAGES: Final[dict[type[Any], str]] = {
+    Sent: "refresh sent to wise",
+    AttemptEnded: "attempt ended",
+    AnswerLate: "answer came late",
+    AnswerLost: "answer lost, no store took it",
+    AlertTold: "alert handed over",
+    Trouble: "trouble with a grant",
+}
+
+
+def quiet_libraries() -> None:
+    """Keep the SDK and the HTTP library from logging bodies and headers, whatever level the root has.
+
+    At DEBUG botocore logs responses, a data key's plaintext included.
+    """
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def facts(event: object) -> dict[str, Any]:
+    """Give an event's fields for a log line: the key as tenant and grant_id, absent ones left out."""
+    found = asdict(event)  # type: ignore[call-overload]
+    found.pop("key", None)
+    key = getattr(event, "key", None)
+    if isinstance(key, GrantKey):
+        found = {"tenant": key.tenant, "grant_id": key.grant_id, **found}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class PowertoolsJournal:
+    """`Journal` over Powertools: one log line an event, and the metrics that the alarms watch.
+
+    Dimensions are environment and service, and the outcome where it says so: tenants and grants are too many.
+    """
+
+    def __init__(self, environment: str) -> None:
+        self._environment = environment
+        self._service = os.environ.get("POWERTOOLS_SERVICE_NAME", "token-rotator")
+        self._lock = threading.Lock()
+
+    def count(
+        self, name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count, *, outcome: str | None = None
+    ) -> None:
+        """Emit one metric value."""
+        with self._lock, single_metric(name=name, unit=unit, value=value) as metric:
+            metric.add_dimension(name="environment", value=self._environment)
+            metric.add_dimension(name="service", value=self._service)
+            if outcome is not None:
+                metric.add_dimension(name="outcome", value=outcome)
+
+    def record(self, event: Event) -> None:
+        """See `Journal.record`."""
+        serious = isinstance(event, AnswerLost | Trouble) or (isinstance(event, AlertTold) and event.code)
+        log = logger.warning if serious else logger.info
+        log(_MESSAGES[type(event)], extra=facts(event))
+        match event:
+            case Sent():
+                self.count("RefreshAttempted", outcome=event.outcome)
+            case AttemptEnded():
+                pass
+            case AnswerLate():
+                self.count("AnswerLate")
+            case AnswerLost():
+                self.count("AnswerLost")
+            case AlertTold():
+                self.count("AlertPublished" if event.code is None else "AlertPublishFailed")
+            case Trouble():
+                if event.code in ("store-refused", "wise-secret-unusable"):
+                    self.count("StoreRefused" if event.code == "store-refused" else "WiseSecretUnusable")

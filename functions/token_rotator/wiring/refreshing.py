@@ -1,0 +1,67 @@
+"""What `sweep` and `refresh` are made of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from token_rotator.adapters.client_secrets import ClientSecrets
+from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.kms_sealer import KmsSealer
+from token_rotator.adapters.sns_alerts import SnsAlerts
+from token_rotator.adapters.wise_http import WiseHttp
+from token_rotator.domain.tokens import SealedField
+from token_rotator.service.refresh_due import RefreshDue
+from token_rotator.service.refresh_grant import RefreshGrant
+from token_rotator.service.tell_people import TellPeople
+from token_rotator.settings import RefreshSettings
+from token_rotator.telemetry import PowertoolsJournal
+
+from .clients import client, dynamodb, kms, new_id, sleep, utc_now
+
+if TYPE_CHECKING:
+    from types_boto3_secretsmanager import SecretsManagerClient
+    from types_boto3_sns import SNSClient
+
+SWEEP_WORKERS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshing:
+    """The use cases of the functions that refresh."""
+
+    settings: RefreshSettings
+    journal: PowertoolsJournal
+    wise: WiseHttp
+    refresh_grant: RefreshGrant
+    refresh_due: RefreshDue
+
+
+def wire() -> Refreshing:
+    """Put it together from the environment. Raises `SettingsError`."""
+    settings = RefreshSettings.of(os.environ)
+    budgets = settings.budgets
+    journal = PowertoolsJournal(settings.environment)
+    secrets_client: SecretsManagerClient = client("secretsmanager", read_s=1, tries=2)
+    sns: SNSClient = client("sns", read_s=3, tries=1)
+    store = DynamoGrants(dynamodb(), settings.table)
+    keys = {
+        SealedField.ACCESS_TOKEN: settings.access_tokens_key,
+        SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
+    }
+    sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
+    secrets = ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now)
+    wise = WiseHttp(
+        settings.wise_api_url,
+        secrets,
+        utc_now,
+        connect_s=budgets.connect.total_seconds(),
+        api_version=settings.wise_api_version,
+        ca_file=settings.wise_ca_file,
+    )
+    publisher = SnsAlerts(sns, settings.alerts_topic, settings.environment, settings.runbooks)
+    tell = TellPeople(store, publisher, journal, utc_now)
+    refresh_grant = RefreshGrant(store, wise, sealer, tell, journal, budgets, utc_now, sleep, new_id)
+    refresh_due = RefreshDue(refresh_grant, store, store, tell, journal, budgets, utc_now, sleep, workers=SWEEP_WORKERS)
+    return Refreshing(settings, journal, wise, refresh_grant, refresh_due)
