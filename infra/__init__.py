@@ -1,0 +1,1 @@
+"""The token rotator's CloudFormation stack, as flat CDK constructs."""

@@ -1,0 +1,102 @@
+"""The template's static gates: `python -m infra.check`.
+
+Synthesizes a stack for each variant of the context, then asks cfn-lint and cdk-nag (AwsSolutions) about it. Prints
+what they find; exits with 1 if they find anything, else 0. Needs no account, network, Docker or bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import aws_cdk as cdk
+from cdk_nag import AwsSolutionsChecks
+from cfnlint.api import lint_file  # type: ignore[import-untyped]
+
+from infra.config import DeployConfig
+from infra.stack import TokenRotatorStack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+PARTNERS: Final = [
+    {
+        "name": "acme-payroll",
+        "principal": "arn:aws:iam::111122223333:role/payroll",
+        "external_id": "fixture-external-id-1",
+        "tenants": ["acme", "acme.eu"],
+        "may": ["read", "manage"],
+    },
+    {
+        "name": "globex",
+        "principal": "444455556666",
+        "external_id": "fixture-external-id-2",
+        "tenants": ["globex"],
+    },
+]
+
+VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sandbox": {"partners": []},
+    "sandbox with partners": {"partners": PARTNERS},
+    "production": {
+        "environment": "production",
+        "partners": PARTNERS,
+        "schedules": 4,
+        "settle_s": 15,
+        "wise_api_version": "2026Q4",
+        "wise_ca_file": "/opt/ca.pem",
+        "architecture": "x86_64",
+        "alert_emails": ["on-call@example.com"],
+        "runbook_base_url": "https://runbooks.example.com/token-rotator",
+        "api_gateway_account": False,
+        "reserved_concurrency": {"sweep": 8, "refresh": 20},
+    },
+}
+
+
+def build(overrides: Mapping[str, Any], outdir: Path) -> tuple[cdk.App, TokenRotatorStack]:
+    """Build the app as the CDK's command does, with the context of `cdk.json` and overrides, without the bundle."""
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    app = cdk.App(context={**context, "aws:cdk:bundling-stacks": [], **overrides}, outdir=str(outdir))
+    config = DeployConfig.from_context(app.node.get_all_context())
+    return app, TokenRotatorStack(app, config.stack_name, config=config)
+
+
+def findings(overrides: Mapping[str, Any], outdir: Path) -> list[str]:
+    """Everything that cfn-lint and cdk-nag say about one variant."""
+    app, stack = build(overrides, outdir)
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    try:
+        app.synth()
+    except RuntimeError as error:
+        # So jsii passes on that a plugin found an error; the report, which has the warnings too, says what.
+        if "Validation failed" not in str(error):
+            raise
+    report = json.loads((outdir / "validation-report.json").read_text())
+    nag = [
+        f"{violation['ruleName']} {construct['constructPath']}: {violation['description']}"
+        for plugin in report["pluginReports"]
+        for violation in plugin["violations"]
+        for construct in violation["violatingConstructs"]
+    ]
+    return nag + [str(match) for match in lint_file(outdir / stack.template_file)]
+
+
+def main() -> int:
+    """Check every variant."""
+    failed = False
+    for name, overrides in VARIANTS.items():
+        with tempfile.TemporaryDirectory() as outdir:
+            found = findings(overrides, Path(outdir))
+        sys.stdout.write("\n".join([f"{name}: {len(found) or 'no'} findings", *found, ""]))
+        failed = failed or bool(found)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

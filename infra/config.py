@@ -1,0 +1,367 @@
+"""What a deployment may be told through the CDK context, parsed and checked once.
+
+Values come from `cdk.json`, where they have their JSON types, or from `cdk deploy -c key=value`, where every
+value is a string; lists, objects, numbers and booleans are then read as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+SHARDS: Final = 16
+"""How many partitions the index of due grants has: a constant of the table's format."""
+
+FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin")
+MAY: Final = ("read", "manage")
+
+WISE_API_URLS: Final = {"sandbox": "https://api.wise-sandbox.com", "production": "https://api.wise.com"}
+WISE_DOMAINS: Final = {
+    "sandbox": ("wise-sandbox.com", "sandbox.transferwise.tech", "sandbox.wise.tech"),
+    "production": ("wise.com", "transferwise.com"),
+}
+
+PARTNERS_LIMIT: Final = 3000
+"""Characters of the PARTNERS variable. Lambda takes 4 KB for all variables of a function, names included."""
+
+ROLE_POLICY_LIMIT: Final = 10_240
+"""Characters of all inline policies of one IAM role, white space not counted."""
+
+_ROLE_ID_LENGTH: Final = 21
+_PATH_ARN_LENGTH: Final = 100
+_POLICY_FRAME_LENGTH: Final = 500
+
+_PARTNER_NAME_LENGTH: Final = 32
+
+_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PARTNER_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_ACCOUNT: Final = re.compile(r"\d{12}")
+_PRINCIPAL_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):(?:root|(?:role|user)/[\w+=,.@/-]+)")
+_EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+_VERSION: Final = re.compile(r"\d{4}Q[1-4]")
+_SECRET_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
+_SECRET_SUFFIX: Final = re.compile(r".*-[A-Za-z0-9]{6}")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+Choice = TypeVar("Choice", bound=str)
+
+
+class ConfigError(ValueError):
+    """A context value that cannot be deployed. Its text names the field and what is wrong with it."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"context {name}: {problem}")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A partner service: who may take its role, and what the role may do to which tenants."""
+
+    name: str
+    principal: str
+    external_id: str
+    tenants: tuple[str, ...]
+    may: tuple[str, ...] = ("read",)
+
+    @property
+    def title(self) -> str:
+        """The name as part of a CloudFormation id: `acme-payroll` is `AcmePayroll`."""
+        return "".join(word.capitalize() for word in self.name.split("-"))
+
+    @property
+    def account(self) -> str:
+        """The account of the principal."""
+        match = _PRINCIPAL_ARN.fullmatch(self.principal)
+        return match.group(1) if match else self.principal
+
+    @property
+    def principal_arns(self) -> tuple[str, ...]:
+        """The forms in which `aws:PrincipalArn` may show the principal; empty: anybody of the account.
+
+        On AWS it is the role's ARN. An emulator may show the session's, which AWS never does.
+        """
+        kind, _, path = self.principal.rpartition(":")[2].partition("/")
+        if not path:
+            return ()
+        if kind == "user":
+            return (self.principal,)
+        partition = self.principal.split(":")[1]
+        role = path.rpartition("/")[2]
+        return (self.principal, f"arn:{partition}:sts::{self.account}:assumed-role/{role}/*")
+
+    def setting(self, role_id: str) -> dict[str, Any]:
+        """This partner as the functions know it, in their PARTNERS variable."""
+        return {"name": self.name, "role_id": role_id, "tenants": list(self.tenants), "may": list(self.may)}
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """One environment's deployment. Defaults are those of a first sandbox."""
+
+    environment: Literal["sandbox", "production"]
+    wise_api_url: str
+    wise_secret_name: str
+    wise_api_version: str = ""
+    wise_ca_file: str | None = None
+    architecture: Literal["arm64", "x86_64", "host"] = "arm64"
+    schedules: int = 1
+    settle_s: int | None = None
+    log_level: str = "INFO"
+    alert_emails: tuple[str, ...] = ()
+    runbook_base_url: str | None = None
+    partners: tuple[Partner, ...] = ()
+    api_gateway_account: bool = True
+    reserved_concurrency: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def stack_name(self) -> str:
+        """One stack per environment."""
+        return f"TokenRotator-{self.environment}"
+
+    @property
+    def shards(self) -> tuple[tuple[int, ...], ...]:
+        """The shards of the due index, divided among the schedules."""
+        each = SHARDS // self.schedules
+        return tuple(tuple(range(n * each, (n + 1) * each)) for n in range(self.schedules))
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> DeployConfig:
+        """Parse the whole context of an app.
+
+        The CDK's own keys are left alone: flags (`@aws-cdk/…`), settings and cached look-ups, all of which contain
+        a colon or a slash. Any other key that is not ours raises ConfigError.
+        """
+        given = {key: value for key, value in context.items() if not set(key) & set(":/")}
+        unknown = sorted(set(given) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ConfigError(unknown[0], f"unknown; the keys are {', '.join(sorted(cls.__dataclass_fields__))}")
+        values = _Values(given)
+        environment = values.choice("environment", ("sandbox", "production"), "sandbox")
+        schedules = values.number("schedules", least=1, most=SHARDS) or 1
+        if SHARDS % schedules:
+            raise ConfigError("schedules", f"must be 1, 2, 4, 8 or {SHARDS}, not {schedules}")
+        return cls(
+            environment=environment,
+            wise_api_url=_wise_api_url(values.text("wise_api_url") or WISE_API_URLS[environment], environment),
+            wise_secret_name=_secret_name(values.text("wise_secret_name") or f"token-rotator/{environment}/wise"),
+            wise_api_version=values.matching("wise_api_version", _VERSION, "a quarter like 2026Q4") or "",
+            wise_ca_file=values.text("wise_ca_file"),
+            architecture=values.choice("architecture", ("arm64", "x86_64", "host"), "arm64"),
+            schedules=schedules,
+            settle_s=values.number("settle_s", least=1, most=120),
+            log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+            alert_emails=_alert_emails(values.items("alert_emails")),
+            runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),
+            partners=_partners(values.items("partners")),
+            api_gateway_account=values.switch("api_gateway_account", default=True),
+            reserved_concurrency=_reserved_concurrency(values.mapping("reserved_concurrency"), schedules),
+        )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Typed look-ups in the context. A value of another type raises ConfigError."""
+
+    given: Mapping[str, Any]
+
+    def text(self, name: str) -> str | None:
+        value = self.given.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(name, f"must be a string, not {_kind(value)}")
+        return value or None
+
+    def matching(self, name: str, pattern: re.Pattern[str], meaning: str) -> str | None:
+        value = self.text(name)
+        if value is not None and not pattern.fullmatch(value):
+            raise ConfigError(name, f"must be {meaning}, not {value!r}")
+        return value
+
+    def choice(self, name: str, choices: tuple[Choice, ...], default: Choice) -> Choice:
+        value = self.text(name)
+        if value is None:
+            return default
+        for choice in choices:
+            if choice == value:
+                return choice
+        raise ConfigError(name, f"must be one of {', '.join(choices)}, not {value!r}")
+
+    def number(self, name: str, *, least: int, most: int) -> int | None:
+        value = self._read(name, None)
+        return None if value is None else _whole(name, value, least, most)
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        value = self._read(name, default)
+        if not isinstance(value, bool):
+            raise ConfigError(name, f"must be true or false, not {_kind(value)}")
+        return value
+
+    def items(self, name: str) -> list[Any]:
+        value = self._read(name, [])
+        if not isinstance(value, list):
+            raise ConfigError(name, f"must be a list, not {_kind(value)}")
+        return value
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self._read(name, {})
+        if not isinstance(value, dict):
+            raise ConfigError(name, f"must be an object, not {_kind(value)}")
+        return value
+
+    def _read(self, name: str, default: object) -> object:
+        value = self.given.get(name, default)
+        if not isinstance(value, str):
+            return value
+        try:
+            parsed: object = json.loads(value)
+        except ValueError as error:
+            raise ConfigError(name, f"must be JSON, not {value!r}") from error
+        return parsed
+
+
+def _kind(value: object) -> str:
+    kinds: dict[type, str] = {
+        str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"
+    }  # fmt: skip
+    return kinds.get(type(value), "null")
+
+
+def _whole(name: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(name, f"must be a whole number, not {value!r}")
+    if not least <= value <= most:
+        raise ConfigError(name, f"must be {least} to {most}, not {value}")
+    return value
+
+
+def _https(name: str, url: str) -> str:
+    """The host of an https URL without user, query or fragment."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(name, f"must be a URL, not {url!r}") from error
+    if parts.scheme != "https" or not host:
+        raise ConfigError(name, f"must be an https URL, not {url!r}")
+    if parts.username or parts.password or parts.query or parts.fragment or not url.isascii() or " " in url:
+        raise ConfigError(name, "must have no user, query or fragment")
+    return host
+
+
+def _wise_api_url(url: str, environment: str) -> str:
+    name = "wise_api_url"
+    host = _https(name, url)
+    if urlsplit(url).path:
+        raise ConfigError(name, f"must have no path (not even a slash), not {url!r}")
+    for other, domains in WISE_DOMAINS.items():
+        if other != environment and any(host == domain or host.endswith(f".{domain}") for domain in domains):
+            raise ConfigError(name, f"{host} is Wise's {other} host, and the environment is {environment}")
+    return url
+
+
+def _runbook_base_url(url: str | None) -> str | None:
+    if url is not None:
+        _https("runbook_base_url", url)
+    return url
+
+
+def _secret_name(name: str) -> str:
+    if not _SECRET_NAME.fullmatch(name):
+        raise ConfigError("wise_secret_name", f"must be the name of a secret, not {name!r}")
+    if _SECRET_SUFFIX.fullmatch(name):
+        # https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html: taken for the ARN's suffix.
+        raise ConfigError("wise_secret_name", "must not end in a hyphen and six characters, as the ends of ARNs do")
+    return name
+
+
+def _alert_emails(values: list[Any]) -> tuple[str, ...]:
+    for index, value in enumerate(values):
+        if not isinstance(value, str) or not _EMAIL.fullmatch(value):
+            raise ConfigError(f"alert_emails[{index}]", f"must be an e-mail address, not {value!r}")
+    _no_duplicates("alert_emails", values)
+    return tuple(values)
+
+
+def _reserved_concurrency(values: dict[str, Any], schedules: int) -> dict[str, int]:
+    for key, value in values.items():
+        name = f"reserved_concurrency.{key}"
+        if key not in FUNCTIONS:
+            raise ConfigError(name, f"unknown; the functions are {', '.join(FUNCTIONS)}")
+        # One minute's sweep may still be finishing while the next begins.
+        _whole(name, value, 2 * schedules if key == "sweep" else 1, 1000)
+    return values
+
+
+def _partners(values: list[Any]) -> tuple[Partner, ...]:
+    partners = tuple(_partner(f"partners[{index}]", value) for index, value in enumerate(values))
+    _no_duplicates("partners", [partner.title for partner in partners], "the name of two partners")
+    length = len(json.dumps([partner.setting("A" * _ROLE_ID_LENGTH) for partner in partners]))
+    if length > PARTNERS_LIMIT:
+        raise ConfigError("partners", f"take {length} characters in a function's environment of {PARTNERS_LIMIT}")
+    return partners
+
+
+def _partner(name: str, value: object) -> Partner:
+    if not isinstance(value, dict):
+        raise ConfigError(name, f"must be an object, not {_kind(value)}")
+    fields = Partner.__dataclass_fields__
+    for key in value:
+        if key not in fields:
+            raise ConfigError(f"{name}.{key}", f"unknown; the fields are {', '.join(fields)}")
+    partner = Partner(
+        name=_text(f"{name}.name", value.get("name"), _is_partner_name, "words of a-z and 0-9 joined by hyphens"),
+        principal=_text(f"{name}.principal", value.get("principal"), _is_principal,
+                        "an account id, or the ARN of an IAM role or user without wildcards"),
+        external_id=_text(f"{name}.external_id", value.get("external_id"), _is_external_id,
+                          "2 to 1224 letters, digits and _+=,.@:/-"),
+        tenants=_texts(f"{name}.tenants", value.get("tenants"), _is_tenant,
+                       "a tenant: a letter or digit, then up to 127 letters, digits and ._- without '..'"),
+        may=_texts(f"{name}.may", value.get("may", ["read"]), MAY.__contains__, f"one of {', '.join(MAY)}"),
+    )  # fmt: skip
+    arns = (4 if "read" in partner.may else 0) + (2 if "manage" in partner.may else 0)
+    length = _POLICY_FRAME_LENGTH + sum(arns * (_PATH_ARN_LENGTH + len(tenant)) for tenant in partner.tenants)
+    if length > ROLE_POLICY_LIMIT:
+        raise ConfigError(f"{name}.tenants", "too many for the policy of one role; divide them between two partners")
+    return partner
+
+
+def _is_partner_name(text: str) -> bool:
+    return len(text) <= _PARTNER_NAME_LENGTH and bool(_PARTNER_NAME.fullmatch(text))
+
+
+def _is_principal(text: str) -> bool:
+    return bool(_ACCOUNT.fullmatch(text) or _PRINCIPAL_ARN.fullmatch(text))
+
+
+def _is_external_id(text: str) -> bool:
+    return bool(_EXTERNAL_ID.fullmatch(text))
+
+
+def _is_tenant(text: str) -> bool:
+    return ".." not in text and bool(_TENANT.fullmatch(text))
+
+
+def _text(name: str, value: object, accepts: Callable[[str], bool], meaning: str) -> str:
+    if not isinstance(value, str) or not accepts(value):
+        raise ConfigError(name, f"must be {meaning}; " + ("it is missing" if value is None else f"not {value!r}"))
+    return value
+
+
+def _texts(name: str, value: object, accepts: Callable[[str], bool], meaning: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise ConfigError(name, "must be a list of at least one")
+    texts = tuple(_text(f"{name}[{index}]", item, accepts, meaning) for index, item in enumerate(value))
+    _no_duplicates(name, texts)
+    return texts
+
+
+def _no_duplicates(name: str, values: Sequence[str], meaning: str = "in it twice") -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(name, f"{value!r} is {meaning}")

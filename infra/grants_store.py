@@ -1,0 +1,73 @@
+"""The table of grants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+if TYPE_CHECKING:
+    from infra.keys import CustomerKey
+
+DUE_INDEX: Final = "due"
+TENANT_INDEX: Final = "tenant"
+
+_WRITES: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
+
+
+class GrantsStore(Construct):
+    """The table, kept and protected from deletion, with its two indexes.
+
+    `due` finds what has to happen next (partition `due_shard`, sort `due_at` in epoch milliseconds); an item without
+    these is not in it. `tenant` lists a tenant's grants.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, key: CustomerKey) -> None:
+        super().__init__(scope, construct_id)
+        self._key = key
+        self.table = dynamodb.Table(
+            self,
+            "Grants",
+            partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED,
+            encryption_key=key.key,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=True
+            ),
+            deletion_protection=True,
+            removal_policy=cdk.RemovalPolicy.RETAIN,
+        )
+        self.table.add_global_secondary_index(
+            index_name=DUE_INDEX,
+            partition_key=dynamodb.Attribute(name="due_shard", type=dynamodb.AttributeType.NUMBER),
+            sort_key=dynamodb.Attribute(name="due_at", type=dynamodb.AttributeType.NUMBER),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        self.table.add_global_secondary_index(
+            index_name=TENANT_INDEX,
+            partition_key=dynamodb.Attribute(name="tenant", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="grant_id", type=dynamodb.AttributeType.STRING),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=["phase", "created_at"],
+        )
+
+    def allow(self, role: iam.Role, *operations: str, query: str | None = None) -> None:
+        """Allow operations on items (`GetItem`, …) and, with `query`, to query one index.
+
+        The caller of a table under a customer key needs the key too, a writer more of it than a reader.
+        """
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=[f"dynamodb:{operation}" for operation in operations], resources=[self.table.table_arn]
+            )
+        )
+        if query:
+            role.add_to_policy(
+                iam.PolicyStatement(actions=["dynamodb:Query"], resources=[f"{self.table.table_arn}/index/{query}"])
+            )
+        writes = ("kms:Encrypt", "kms:GenerateDataKey") if _WRITES & set(operations) else ()
+        self._key.allow(role, "kms:Decrypt", *writes, through="dynamodb")

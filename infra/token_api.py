@@ -1,0 +1,339 @@
+"""The API for partner services: the two functions behind it, the partners' roles, and two of the three locks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.function import RotatorFunction
+from infra.grants_store import TENANT_INDEX
+from infra.nag import acknowledge, resource_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.config import DeployConfig, Partner
+    from infra.grants_store import GrantsStore
+    from infra.keys import Keys
+
+STAGE: Final = "live"
+FUNCTION_TIMEOUT_S: Final = 27
+INTEGRATION_TIMEOUT_S: Final = 29
+
+GRANTS_PATH: Final = "/v1/tenants/{tenant}/grants"
+GRANT_PATH: Final = f"{GRANTS_PATH}/{{grant_id}}"
+ACCESS_TOKEN_PATH: Final = f"{GRANT_PATH}/access-token"
+REJECTIONS_PATH: Final = f"{ACCESS_TOKEN_PATH}/rejections"
+
+
+class Limit(NamedTuple):
+    """What API Gateway lets through, over all callers together."""
+
+    per_s: int
+    burst: int
+
+
+class Route(NamedTuple):
+    """A method: which function answers it and what a partner needs to be allowed."""
+
+    method: str
+    path: str
+    function: str
+    may: str
+    limit: Limit
+
+
+READS: Final = Limit(200, 400)
+REPORTS: Final = Limit(50, 100)
+WRITES: Final = Limit(25, 50)
+
+ROUTES: Final = (
+    Route("GET", ACCESS_TOKEN_PATH, "serve", "read", READS),
+    Route("POST", REJECTIONS_PATH, "serve", "read", REPORTS),
+    Route("GET", GRANT_PATH, "serve", "read", READS),
+    Route("GET", GRANTS_PATH, "serve", "read", READS),
+    Route("PUT", GRANT_PATH, "admin", "manage", WRITES),
+    Route("DELETE", GRANT_PATH, "admin", "manage", WRITES),
+)
+
+
+class Refusal(NamedTuple):
+    """An answer that API Gateway gives by itself."""
+
+    kind: apigateway.ResponseType
+    status: int
+    code: str
+    title: str
+    retry_after_s: int | None = None
+
+
+_KINDS: Final = apigateway.ResponseType
+REFUSALS: Final = (
+    Refusal(_KINDS.ACCESS_DENIED, 403, "forbidden", "The caller may not do this"),
+    Refusal(_KINDS.WAF_FILTERED, 403, "forbidden", "The caller may not do this"),
+    Refusal(_KINDS.RESOURCE_NOT_FOUND, 404, "not-found", "There is no such resource"),
+    Refusal(_KINDS.THROTTLED, 429, "throttled", "Too many requests", 1),
+    Refusal(_KINDS.QUOTA_EXCEEDED, 429, "throttled", "Too many requests", 1),
+    Refusal(_KINDS.UNAUTHORIZED, 401, "unauthenticated", "The request is not signed"),
+    # API Gateway says this of a path or method that it does not have, too.
+    Refusal(
+        _KINDS.MISSING_AUTHENTICATION_TOKEN, 403, "unauthenticated", "Not signed, or there is no such path and method"
+    ),
+    Refusal(_KINDS.INVALID_SIGNATURE, 403, "unauthenticated", "The signature does not match the request"),
+    Refusal(_KINDS.EXPIRED_TOKEN, 403, "unauthenticated", "The caller's credentials have expired"),
+    Refusal(_KINDS.INVALID_API_KEY, 403, "unauthenticated", "The API key is not valid"),
+    Refusal(_KINDS.REQUEST_TOO_LARGE, 413, "request-too-large", "The request is too large"),
+    Refusal(_KINDS.INTEGRATION_TIMEOUT, 504, "timeout", "No answer in time", 5),
+    Refusal(_KINDS.INTEGRATION_FAILURE, 504, "internal-error", "The request failed", 5),
+    Refusal(_KINDS.API_CONFIGURATION_ERROR, 500, "internal-error", "The request failed"),
+    Refusal(_KINDS.AUTHORIZER_CONFIGURATION_ERROR, 500, "internal-error", "The request failed"),
+    Refusal(_KINDS.AUTHORIZER_FAILURE, 500, "internal-error", "The request failed"),
+    Refusal(_KINDS.BAD_REQUEST_BODY, 400, "bad-request", "The request is not valid"),
+    Refusal(_KINDS.BAD_REQUEST_PARAMETERS, 400, "bad-request", "The request is not valid"),
+    Refusal(_KINDS.UNSUPPORTED_MEDIA_TYPE, 415, "bad-request", "The content type is not supported"),
+    Refusal(_KINDS.DEFAULT_4_XX, 400, "bad-request", "The request is not valid"),
+    Refusal(_KINDS.DEFAULT_5_XX, 500, "internal-error", "The request failed"),
+)
+
+# The audit of who fetched what. No query strings, headers or bodies, and no messages, which may quote them.
+ACCESS_LOG: Final = {
+    "requestId": "$context.requestId",
+    "time": "$context.requestTimeEpoch",
+    "caller": "$context.identity.caller",
+    "role": "$context.identity.userArn",
+    "sourceIp": "$context.identity.sourceIp",
+    "method": "$context.httpMethod",
+    "resourcePath": "$context.resourcePath",
+    "path": "$context.path",
+    "status": "$context.status",
+    "responseLength": "$context.responseLength",
+    "latencyMs": "$context.responseLatency",
+    "functionLatencyMs": "$context.integrationLatency",
+    "error": "$context.error.responseType",
+}
+
+
+class TokenApi(Construct):
+    """The REST API. Lock one is each partner role's policy, lock two the API's own; the functions are the third."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: DeployConfig,
+        code: lambda_.Code,
+        architecture: lambda_.Architecture,
+        keys: Keys,
+        store: GrantsStore,
+        refresh: lambda_.Function,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.partner_roles = {
+            partner.title: _partner_role(self, f"Partner{partner.title}", partner) for partner in config.partners
+        }
+        environment = {
+            "GRANTS_TABLE": store.table.table_name,
+            "ACCESS_TOKENS_KEY_ARN": keys.access_tokens.arn,
+            "PARTNERS": self._partners_setting(config.partners),
+        }
+        self.serve = RotatorFunction(
+            self,
+            "Serve",
+            config=config,
+            code=code,
+            architecture=architecture,
+            timeout_s=FUNCTION_TIMEOUT_S,
+            memory_mb=512,
+            environment={**environment, "REFRESH_FUNCTION": refresh.function_name},
+        )
+        store.allow(self.serve.role, "GetItem", query=TENANT_INDEX)
+        keys.access_tokens.allow(self.serve.role, "kms:Decrypt")
+        self.serve.role.add_to_policy(
+            iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[refresh.function_arn])
+        )
+
+        self.admin = RotatorFunction(
+            self,
+            "Admin",
+            config=config,
+            code=code,
+            architecture=architecture,
+            timeout_s=FUNCTION_TIMEOUT_S,
+            memory_mb=512,
+            environment={**environment, "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn},
+        )
+        store.allow(self.admin.role, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+        keys.access_tokens.allow(self.admin.role, "kms:GenerateDataKey")
+        keys.refresh_tokens.allow(self.admin.role, "kms:GenerateDataKey")
+
+        self.access_log = logs.LogGroup(
+            self, "AccessLog", retention=logs.RetentionDays.THIRTEEN_MONTHS, removal_policy=cdk.RemovalPolicy.RETAIN
+        )
+        self.api = self._rest_api(config)
+        self._routes()
+        self._refusals()
+        for partner in config.partners:
+            self._allow_partner(partner)
+
+    @property
+    def url(self) -> str:
+        """The stage's URL, without a slash at the end; the paths begin with /v1."""
+        return cdk.Fn.join(
+            "",
+            ["https://", self.api.rest_api_id, ".execute-api.", cdk.Aws.REGION, ".", cdk.Aws.URL_SUFFIX, f"/{STAGE}"],
+        )
+
+    def _partners_setting(self, partners: Sequence[Partner]) -> str:
+        return cdk.Stack.of(self).to_json_string(
+            [partner.setting(self.partner_roles[partner.title].role_id) for partner in partners]
+        )
+
+    def _rest_api(self, config: DeployConfig) -> apigateway.RestApi:
+        api = apigateway.RestApi(
+            self,
+            "Api",
+            rest_api_name=cdk.Aws.STACK_NAME,
+            description="Access tokens for partner services",
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            policy=self._only_partner_roles(),
+            # The account's setting, without which no stage can have a log. It stays when the stack goes.
+            cloud_watch_role=config.api_gateway_account,
+            cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN if config.api_gateway_account else None,
+            default_method_options=apigateway.MethodOptions(authorization_type=apigateway.AuthorizationType.IAM),
+            deploy_options=apigateway.StageOptions(
+                stage_name=STAGE,
+                access_log_destination=apigateway.LogGroupLogDestination(self.access_log),
+                access_log_format=apigateway.AccessLogFormat.custom(json.dumps(ACCESS_LOG)),
+                logging_level=apigateway.MethodLoggingLevel.OFF,
+                data_trace_enabled=False,
+                metrics_enabled=True,
+                throttling_rate_limit=READS.per_s,
+                throttling_burst_limit=READS.burst,
+                method_options={
+                    f"{route.path}/{route.method}": apigateway.MethodDeploymentOptions(
+                        logging_level=apigateway.MethodLoggingLevel.OFF,
+                        data_trace_enabled=False,
+                        metrics_enabled=True,
+                        throttling_rate_limit=route.limit.per_s,
+                        throttling_burst_limit=route.limit.burst,
+                    )
+                    for route in ROUTES
+                    if route.limit != READS
+                },
+            ),
+        )
+        api.node.try_remove_child("Endpoint")
+        acknowledge(resource_of(api), "APIG2", "The functions check every field and answer with what is wrong with it.")
+        stage = resource_of(api.deployment_stage)
+        acknowledge(stage, "APIG6", "Execution logs can quote requests; the access log and the functions' own suffice.")
+        acknowledge(stage, "APIG3", "Only signed requests of known roles pass; throttling is set per method.")
+        if config.api_gateway_account:
+            acknowledge(
+                resource_of(api.node.find_child("CloudWatchRole")),
+                "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
+                "API Gateway itself asks for this policy on the account's logging role.",
+            )
+        return api
+
+    def _only_partner_roles(self) -> iam.PolicyDocument:
+        """Lock two: a denial of every path to everybody but the partner roles.
+
+        It allows nothing: within an account either policy's Allow is enough, and the roles have theirs. A request by
+        nobody has no principal, which the negated condition matches, so it is denied as well.
+        """
+        denial = iam.PolicyStatement(
+            sid="OnlyPartnerRoles",
+            effect=iam.Effect.DENY,
+            principals=[iam.StarPrincipal()],
+            actions=["execute-api:Invoke"],
+            resources=["execute-api:/*"],
+        )
+        arns = [arn for role in self.partner_roles.values() for arn in _forms(self, role)]
+        if arns:
+            denial.add_condition("ArnNotLike", {"aws:PrincipalArn": arns})
+        return iam.PolicyDocument(statements=[denial])
+
+    def _routes(self) -> None:
+        functions = {"serve": self.serve.function, "admin": self.admin.function}
+        for route in ROUTES:
+            resource = self.api.root.resource_for_path(route.path)
+            method = resource.add_method(
+                route.method,
+                apigateway.LambdaIntegration(
+                    functions[route.function],
+                    proxy=True,
+                    allow_test_invoke=False,
+                    timeout=cdk.Duration.seconds(INTEGRATION_TIMEOUT_S),
+                ),
+            )
+            acknowledge(resource_of(method), "COG4", "Callers are services that sign with a role; no person signs in.")
+
+    def _refusals(self) -> None:
+        for refusal in REFUSALS:
+            problem = {
+                "type": f"urn:token-rotator:problem:{refusal.code}",
+                "title": refusal.title,
+                "status": refusal.status,
+            }
+            headers = {"Content-Type": "'application/problem+json'", "Cache-Control": "'no-store'"}
+            if refusal.retry_after_s:
+                headers["Retry-After"] = f"'{refusal.retry_after_s}'"
+            self.api.add_gateway_response(
+                "".join(word.capitalize() for word in refusal.kind.response_type.split("_")),
+                type=refusal.kind,
+                status_code=str(refusal.status),
+                response_headers=headers,
+                templates={"application/json": json.dumps(problem)},
+            )
+
+    def _allow_partner(self, partner: Partner) -> None:
+        """Lock one: the methods by name, on the partner's tenants only."""
+        role = self.partner_roles[partner.title]
+        starred = set()
+        for route in ROUTES:
+            if route.may in partner.may:
+                paths = [route.path.format(tenant=tenant, grant_id="*") for tenant in partner.tenants]
+                arns = [self.api.arn_for_execute_api(route.method, path, STAGE) for path in paths]
+                role.add_to_policy(iam.PolicyStatement(actions=["execute-api:Invoke"], resources=arns))
+                starred |= {f"{STAGE}/{route.method}{path}" for path in paths if "*" in path}
+        api = cdk.Stack.of(self).get_logical_id(resource_of(self.api))
+        for path in sorted(starred):
+            arn = f"arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:<{api}>/{path}"
+            acknowledge(
+                resource_of(role.node.find_child("DefaultPolicy")),
+                f"IAM5[Resource::{arn}]",
+                "The star stands for the grants of one of the partner's own tenants.",
+            )
+
+
+def _partner_role(scope: Construct, construct_id: str, partner: Partner) -> iam.Role:
+    """The role that a partner service takes.
+
+    It trusts the principal's account and demands the principal by a condition. Naming the principal itself would fail
+    the deployment until it exists. So a caller needs a policy of its own that allows it to take this role.
+    """
+    conditions: dict[str, object] = {"StringEquals": {"sts:ExternalId": partner.external_id}}
+    if partner.principal_arns:
+        conditions["ArnLike"] = {"aws:PrincipalArn": list(partner.principal_arns)}
+    return iam.Role(
+        scope,
+        construct_id,
+        description=f"Partner service {partner.name} of the token rotator",
+        assumed_by=iam.PrincipalWithConditions(iam.AccountPrincipal(partner.account), conditions),
+    )
+
+
+def _forms(scope: Construct, role: iam.Role) -> tuple[str, str]:
+    """How `aws:PrincipalArn` may show a session of a role: as the role, or, on an emulator only, as the session."""
+    session = cdk.Stack.of(scope).format_arn(
+        service="sts", region="", resource="assumed-role", resource_name=f"{role.role_name}/*"
+    )
+    return role.role_arn, session
