@@ -1,0 +1,164 @@
+"""Grants in memory: `GrantStore`, `GrantRegistry`, `GrantList` and `DueIndex`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+
+from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.grant import Grant, GrantKey, Phase
+from token_rotator.domain.lease import Lease
+from token_rotator.service.ports import IGNORED, AlreadyHeld, Cause, Done, Page, Refused, Rejected, When
+
+
+def holds(when: When, grant: Grant | None) -> bool:
+    """Evaluate a condition over what is stored."""
+    if grant is None:
+        return False
+    wanted = ((field.name, getattr(when, field.name)) for field in fields(when))
+    return all(value is IGNORED or getattr(grant, name) == value for name, value in wanted)
+
+
+class InMemoryGrants:
+    """One process's table. `writes` and `reads` count; `fail_next` makes calls raise, before or after their effect."""
+
+    def __init__(self) -> None:
+        self.items: dict[GrantKey, Grant] = {}
+        self.profiles: dict[str, GrantKey] = {}
+        self.writes = 0
+        self.reads = 0
+        self.failures: list[str] = []
+        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
+        self.before_write = lambda: None
+        self._lock = threading.RLock()
+
+    def _begin(self) -> str:
+        plan = self.failures.pop(0) if self.failures else "ok"
+        if plan == "before":
+            raise StoreUnavailable("injected")
+        return plan
+
+    def _end(self, plan: str) -> None:
+        if plan == "after":
+            raise StoreUnavailable("injected")
+
+    def get(self, key: GrantKey) -> Grant | None:
+        with self._lock:
+            self.reads += 1
+            self._end(self._begin())
+            return self.items.get(key)
+
+    def _write(self, key: GrantKey, grant: Grant, *, ok: bool) -> Done | Refused:
+        stored = self.items.get(key)
+        self.writes += 1
+        plan = self._begin()
+        if ok:
+            self.items[key] = grant
+        self._end(plan)
+        return Done(grant) if ok else Refused(stored)
+
+    def acquire(self, key: GrantKey, lease: Lease, cause: Cause, now: datetime) -> Done | Refused:
+        with self._lock:
+            stored = self.items.get(key)
+            if stored is None:
+                self.writes += 1
+                self._end(self._begin())
+                return Refused(None)
+            doubted = stored.in_doubt is not None and stored.due_at is not None and stored.due_at <= now
+            rejected = isinstance(cause, Rejected) and cause.version == stored.version
+            ok = (
+                stored.phase is Phase.ACTIVE
+                and stored.attempt_id is None
+                and (stored.refresh_at <= now or doubted or rejected)
+            )
+            after = replace(stored, attempt_id=lease.attempt_id, lease_until=lease.until, last_attempt_at=now)
+            if isinstance(cause, Rejected):
+                after = replace(after, due_at=now)
+            return self._write(key, after, ok=ok)
+
+    def write(self, before: Grant, after: Grant, when: When) -> Done | Refused:
+        self.before_write()
+        with self._lock:
+            stored = self.items.get(before.key)
+            ok = holds(when, stored)
+            answer = self._write(before.key, merged(stored, before, after), ok=ok) if stored else self._missing()
+            return Done(after) if isinstance(answer, Done) else answer
+
+    def _missing(self) -> Refused:
+        self.writes += 1
+        self._end(self._begin())
+        return Refused(None)
+
+    def postpone(self, key: GrantKey, until: datetime, now: datetime) -> None:
+        with self._lock:
+            stored = self.items.get(key)
+            if stored is not None and stored.due_at is not None and stored.due_at <= now:
+                self._write(key, replace(stored, due_at=until), ok=True)
+
+    def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:
+        with self._lock:
+            stored = self.items.get(grant.key)
+            if stored is not None:
+                return Refused(stored)
+            if not self._claim(grant):
+                return AlreadyHeld()
+            return self._write(grant.key, grant, ok=True)
+
+    def _claim(self, grant: Grant) -> bool:
+        if grant.profile_id is None:
+            return True
+        return self.profiles.setdefault(grant.profile_id, grant.key) == grant.key
+
+    def replace(self, before: Grant, after: Grant, when: When) -> Done | Refused | AlreadyHeld:
+        with self._lock:
+            stored = self.items.get(before.key)
+            if not holds(when, stored):
+                return Refused(stored)
+            if before.profile_id is None and not self._claim(after):
+                return AlreadyHeld()
+            return self._write(before.key, merged(stored, before, after), ok=True)
+
+    def delete(self, grant: Grant, when: When) -> Done | Refused:
+        with self._lock:
+            stored = self.items.get(grant.key)
+            if not holds(when, stored):
+                return Refused(stored)
+            del self.items[grant.key]
+            if grant.profile_id is not None and self.profiles.get(grant.profile_id) == grant.key:
+                del self.profiles[grant.profile_id]
+            return Done(grant)
+
+    def due(self, shards: Sequence[int], now: datetime, limit: int) -> Sequence[tuple[datetime, GrantKey]]:
+        with self._lock:
+            self._end(self._begin())
+            rows = [
+                (grant.due_at, key)
+                for key, grant in self.items.items()
+                if grant.due_at is not None and grant.due_at <= now and key.shard in shards
+            ]
+            found = []
+            for shard in shards:
+                found += sorted(row for row in rows if row[1].shard == shard)[:limit]
+            return sorted(found)
+
+    def page(self, tenant: str, limit: int, after: str | None) -> Page:
+        with self._lock:
+            mine = sorted(key.grant_id for key in self.items if key.tenant == tenant)
+            left = [grant_id for grant_id in mine if after is None or grant_id > after]
+            grants = [self.items[GrantKey(tenant, grant_id)] for grant_id in left[:limit]]
+            rows = [(grant.key.grant_id, grant.phase.value, grant.created_at) for grant in grants]
+            return Page(rows, rows[-1][0] if len(left) > limit else None)
+
+
+def merged(stored: Grant | None, before: Grant, after: Grant) -> Grant:
+    """Put only what differs between two views over what is stored, as an update of single attributes does."""
+    if stored is None:
+        return after
+    changes = {
+        field.name: getattr(after, field.name)
+        for field in fields(after)
+        if getattr(after, field.name) != getattr(before, field.name)
+    }
+    return replace(stored, **changes)

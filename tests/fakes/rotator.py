@@ -1,0 +1,124 @@
+"""The real use cases over the fakes: one world, one clock."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from token_rotator.domain.grant import Grant, GrantKey
+from token_rotator.domain.lease import Budgets
+from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant, Kept, Offer
+from token_rotator.service.ports import Cause, Due, RefreshReport
+from token_rotator.service.refresh_due import RefreshDue
+from token_rotator.service.refresh_grant import RefreshGrant, Result
+from token_rotator.service.serve_token import NotServed, Served, ServeToken
+from token_rotator.service.tell_people import TellPeople
+
+from .alerts import InMemoryAlerts
+from .grants import InMemoryGrants
+from .sealer import InMemorySealer
+from .wise import LIFE, FakeWise
+from .world import FakeClock, FakeIds, RecordingJournal
+
+
+class World:
+    """Everything that one deployment is, in memory."""
+
+    def __init__(self, policy: str = "same", budgets: Budgets | None = None) -> None:
+        self.clock = FakeClock()
+        self.budgets = budgets or Budgets()
+        self.grants = InMemoryGrants()
+        self.wise = FakeWise(self.clock, policy)
+        self.sealer = InMemorySealer()
+        self.alerts = InMemoryAlerts()
+        self.journal = RecordingJournal()
+        self.new_id = FakeIds()
+        self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock)
+        self.refresh_grant = RefreshGrant(
+            self.grants,
+            self.wise,
+            self.sealer,
+            self.tell,
+            self.journal,
+            self.budgets,
+            self.clock,
+            self.clock.sleep,
+            self.new_id,
+        )
+        self.refresh_due = RefreshDue(
+            self.refresh_grant,
+            self.grants,
+            self.grants,
+            self.tell,
+            self.journal,
+            self.budgets,
+            self.clock,
+            self.clock.sleep,
+            workers=1,
+        )
+        self.serve_token = ServeToken(
+            self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep
+        )
+        self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
+        self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
+        self.reports: list[RefreshReport] = []
+
+    def key(self, name: str = "anna") -> GrantKey:
+        return GrantKey("acme", name)
+
+    def adopted(self, name: str = "anna", life: timedelta = LIFE, **more: object) -> Grant:
+        """A user with a fresh access token, adopted with everything that Wise gave."""
+        access, refresh = self.wise.add(name, life)
+        offer = Offer(
+            refresh_token=refresh,
+            access_token=access,
+            issued_at=self.clock(),
+            expires_at=self.clock() + life,
+            **more,  # type: ignore[arg-type]
+        )
+        kept = self.adopt_grant(self.key(name), offer, None)
+        assert isinstance(kept, Kept)
+        return kept.grant
+
+    def stored(self, name: str = "anna") -> Grant:
+        return self.grants.items[self.key(name)]
+
+    def due_now(self, name: str = "anna") -> Grant:
+        """Move the clock to where the grant is due."""
+        self.clock.now = max(self.clock.now, self.stored(name).refresh_at)
+        return self.stored(name)
+
+    def attempt(self, name: str = "anna", cause: Cause | None = None, *, alone: bool = True) -> Result:
+        return self.refresh_grant(self.key(name), cause or Due(), alone=alone)
+
+    def sweep(self, seconds: float = 1) -> object:
+        return self.refresh_due(range(16), self.clock() + timedelta(seconds=seconds))
+
+    def serve(self, name: str = "anna", rejected: int | None = None) -> Served | NotServed:
+        return self.serve_token(self.key(name), rejected)
+
+    def access_token(self, name: str = "anna") -> str:
+        sealed = self.stored(name).access_token
+        assert sealed is not None
+        return self.sealer.open_access_token(self.key(name), sealed).reveal()
+
+    def refresh(self, key: GrantKey, cause: Cause) -> RefreshReport:
+        """`Refresher`: what the refresh function answers, without Lambda between."""
+        from token_rotator.domain.errors import RotatorError  # noqa: PLC0415
+        from token_rotator.service.refresh_grant import Word  # noqa: PLC0415
+
+        try:
+            result = self.refresh_grant(key, cause, alone=True)
+        except RotatorError:
+            return RefreshReport("failed")
+        words = {
+            Word.REFRESHED: "refreshed",
+            Word.FRESH: "fresh",
+            Word.CONFIRMED: "confirmed",
+            Word.HELD: "held",
+            Word.FAILED: "failed",
+            Word.IN_DOUBT: "in_doubt",
+        }
+        retry_after = None if result.retry_at is None else result.retry_at - self.clock()
+        report = RefreshReport(words.get(result.word, "gone"), result.version, retry_after)
+        self.reports.append(report)
+        return report

@@ -1,0 +1,61 @@
+"""A sealer without keys: bound to grant and field like the real one, and countable."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from token_rotator.domain.errors import KeyUnavailable, Unsealable
+from token_rotator.domain.grant import GrantKey
+from token_rotator.domain.tokens import Sealed, SealedField, Secret
+
+
+class InMemorySealer:
+    """`RefreshSealer`, `AccessTokenOpener` and `Sealer`. `down` makes whatever needs KMS fail."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.calls: list[str] = []
+        self._serial = itertools.count(1)
+
+    def box(self, key: GrantKey, field: SealedField, secret: Secret) -> Sealed:
+        text = f"{next(self._serial)}|{key}|{field}|{secret.reveal()}"
+        return Sealed(bytes(byte ^ 0x5A for byte in text.encode()))
+
+    def unbox(self, key: GrantKey, field: SealedField, sealed: Sealed) -> Secret:
+        text = bytes(byte ^ 0x5A for byte in sealed.blob).decode(errors="replace")
+        parts = text.split("|", 3)
+        if parts[1:3] != [str(key), str(field)]:
+            raise Unsealable("not sealed for this field")
+        return Secret(parts[3])
+
+    def _kms(self, call: str) -> None:
+        self.calls.append(call)
+        if self.down:
+            raise KeyUnavailable("injected")
+
+    def seal(self, key: GrantKey, field: SealedField, secret: Secret) -> Sealed:
+        self._kms("generate")
+        return self.box(key, field, secret)
+
+    def open_access_token(self, key: GrantKey, sealed: Sealed) -> Secret:
+        self._kms("decrypt")
+        return self.unbox(key, SealedField.ACCESS_TOKEN, sealed)
+
+    def prepare(self, key: GrantKey, refresh_token: Sealed) -> InMemoryEnvelope:
+        self._kms("decrypt")
+        self._kms("generate")
+        return InMemoryEnvelope(self, key, self.unbox(key, SealedField.REFRESH_TOKEN, refresh_token))
+
+
+@dataclass(frozen=True)
+class InMemoryEnvelope:
+    sealer: InMemorySealer
+    key: GrantKey
+    refresh_token: Secret
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        return self.sealer.box(self.key, SealedField.ACCESS_TOKEN, token)
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        return self.sealer.box(self.key, SealedField.REFRESH_TOKEN, token)

@@ -1,0 +1,117 @@
+"""Wise in memory: it carries out, answers, loses answers, and knows which token lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from token_rotator.domain.errors import WiseSecretUnusable
+from token_rotator.domain.outcome import GrantInvalid, Liveness, NotSent, Outcome, Refreshed, Unknown
+from token_rotator.domain.tokens import Secret, TokenSet
+
+LIFE = timedelta(hours=12)
+
+
+@dataclass
+class _User:
+    refresh_token: str
+    access_token: str
+    alive: bool = True
+    expires_at: datetime | None = None
+
+
+class FakeWise:
+    """`Wise` over users by name. `script` holds what the next refreshes do instead of plainly succeeding.
+
+    A script entry is an outcome (nothing is carried out), "lose" (carried out, the answer is lost) or "drop" (nothing
+    is carried out, nobody knows). `late` are requests that Wise may still carry out: `carry_out_late` does so.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], policy: str = "same") -> None:
+        self.clock = clock
+        self.policy = policy
+        self.users: dict[str, _User] = {}
+        self.script: list[Outcome | str] = []
+        self.asks: list[Liveness] = []
+        self.refreshes: list[str] = []
+        self.asked: list[str] = []
+        self.late: list[str] = []
+        self.usable = True
+        self.on_refresh: Callable[[], None] = lambda: None
+        self.after_refresh: Callable[[], None] = lambda: None
+        self.takes = timedelta(milliseconds=200)
+        self.life = LIFE
+
+    def add(self, name: str, life: timedelta = LIFE) -> tuple[Secret, Secret]:
+        """Add a user; give access and refresh token."""
+        self.users[name] = _User(f"refresh-{name}-1", f"access-{name}-1", expires_at=self.clock() + life)
+        return Secret(self.users[name].access_token), Secret(self.users[name].refresh_token)
+
+    def _of(self, refresh_token: str) -> _User | None:
+        return next((user for user in self.users.values() if user.refresh_token == refresh_token), None)
+
+    def _next(self, token: str) -> str:
+        stem, _, number = token.rpartition("-")
+        return f"{stem}-{int(number) + 1}"
+
+    def carry_out(self, refresh_token: str) -> TokenSet | None:
+        user = self._of(refresh_token)
+        if user is None or not user.alive:
+            return None
+        user.access_token = self._next(user.access_token)
+        user.expires_at = self.clock() + self.life
+        told: str | None = user.refresh_token
+        if self.policy == "rotated":
+            told = user.refresh_token = self._next(user.refresh_token)
+        if self.policy == "omitted":
+            told = None
+        return TokenSet(
+            access_token=Secret(user.access_token),
+            issued_at=self.clock(),
+            expires_at=user.expires_at,
+            refresh_token=Secret(told) if told else None,
+            scope="transfers",
+        )
+
+    def carry_out_late(self) -> None:
+        self.carry_out(self.late.pop(0))
+
+    def check_credentials(self) -> None:
+        if not self.usable:
+            raise WiseSecretUnusable("no value yet")
+
+    def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
+        assert within > timedelta(0)
+        self.on_refresh()
+        told = self.script.pop(0) if self.script else "plain"
+        if not isinstance(told, str):
+            if not isinstance(told, NotSent):
+                self.refreshes.append(attempt_id)
+            return told
+        self.refreshes.append(attempt_id)
+        if hasattr(self.clock, "advance"):
+            self.clock.advance(seconds=self.takes.total_seconds())
+        if told == "drop":
+            self.late.append(refresh_token.reveal())
+            return Unknown(reason="deadline")
+        tokens = self.carry_out(refresh_token.reveal())
+        self.after_refresh()
+        if told == "lose":
+            return Unknown(reason="connection-broke")
+        if tokens is None:
+            return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
+        return Refreshed(tokens=tokens, status=200)
+
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+        assert within > timedelta(0)
+        self.asked.append(attempt_id)
+        if self.asks:
+            return self.asks.pop(0)
+        return Liveness.LIVES if self.lives(access_token.reveal()) else Liveness.DEAD
+
+    def lives(self, access_token: str) -> bool:
+        return any(
+            user.access_token == access_token and user.alive and (user.expires_at or self.clock()) > self.clock()
+            for user in self.users.values()
+        )
