@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SHARDS: Final = 16
 """How many partitions the index of due grants has: a constant of the table's format."""
 
+Environment = Literal["sandbox", "production"]
+"""Wise's word: each has hosts and credentials of its own."""
+
 FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin")
 MAY: Final = ("read", "manage")
 
@@ -105,7 +108,7 @@ class Partner:
 class DeployConfig:
     """One environment's deployment. Defaults are those of a first sandbox."""
 
-    environment: Literal["sandbox", "production"]
+    environment: Environment
     wise_api_url: str
     wise_secret_name: str
     wise_api_version: str = ""
@@ -143,7 +146,7 @@ class DeployConfig:
         if unknown:
             raise ConfigError(unknown[0], f"unknown; the keys are {', '.join(sorted(cls.__dataclass_fields__))}")
         values = _Values(given)
-        environment = values.choice("environment", ("sandbox", "production"), "sandbox")
+        environment: Environment = values.choice("environment", ("sandbox", "production"), "sandbox")
         schedules = values.number("schedules", least=1, most=SHARDS) or 1
         if SHARDS % schedules:
             raise ConfigError("schedules", f"must be 1, 2, 4, 8 or {SHARDS}, not {schedules}")
