@@ -67,21 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = WiseSettings()
-    parser = argparse.ArgumentParser(
-        prog="python -m local.wise", description="Emulates Wise's token endpoint."
-    )
+    parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's token endpoint.")
     parser.add_argument("--port", type=int, default=0, help="for HTTPS; 0 takes a free one")
-    parser.add_argument(
-        "--control-port", type=int, default=0, help="for the control port; 0 takes a free one"
-    )
+    parser.add_argument("--control-port", type=int, default=0, help="for the control port; 0 takes a free one")
     parser.add_argument("--directory", type=Path, required=True, help="where ca.pem is written")
     parser.add_argument("--client-id", default=defaults.client_id)
     parser.add_argument("--client-secret", default=defaults.client_secret)
     for name, choices in _CHOICES.items():
         flag, default = _flag(name), getattr(defaults, name)
-        parser.add_argument(
-            flag, type=choices, choices=list(choices), default=default, metavar="|".join(choices)
-        )
+        parser.add_argument(flag, type=choices, choices=list(choices), default=default, metavar="|".join(choices))
     for name in _SECONDS:
         parser.add_argument(_flag(name), type=float, default=getattr(defaults, name), metavar="SECONDS")
     for name in _NUMBERS:

@@ -83,9 +83,7 @@ def no_client(status: int) -> Answer:
 def wrong_client(status: int, error: WrongClientError) -> Answer:
     """Undocumented; Spring's words, which differ by the filter that refuses."""
     description = "Bad client credentials" if error is WrongClientError.INVALID_CLIENT else "Bad credentials"
-    return _error(
-        status, error.value, description, {"WWW-Authenticate": f'Basic realm="oauth", error="{error}"'}
-    )
+    return _error(status, error.value, description, {"WWW-Authenticate": f'Basic realm="oauth", error="{error}"'})
 
 
 def foreign_client(status: int) -> Answer:

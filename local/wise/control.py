@@ -214,9 +214,7 @@ class WiseControl:
         user: str | None = None,
     ) -> str:
         """Wait before carrying out, or between that and the answer. The client may give up meanwhile."""
-        return self.add_fault(
-            Fault(times=times, before_s=before_s, after_s=after_s, endpoint=endpoint, user=user)
-        )
+        return self.add_fault(Fault(times=times, before_s=before_s, after_s=after_s, endpoint=endpoint, user=user))
 
     def deliver_next(
         self,
@@ -228,13 +226,9 @@ class WiseControl:
         user: str | None = None,
     ) -> str:
         """Carry out and answer dripping, endless, truncated, or not at all."""
-        return self.add_fault(
-            Fault(times=times, delivery=delivery, drip_s=drip_s, endpoint=endpoint, user=user)
-        )
+        return self.add_fault(Fault(times=times, delivery=delivery, drip_s=drip_s, endpoint=endpoint, user=user))
 
-    def drop_after_carrying_out(
-        self, times: int | None = 1, *, user: str | None = None, reset: bool = True
-    ) -> str:
+    def drop_after_carrying_out(self, times: int | None = 1, *, user: str | None = None, reset: bool = True) -> str:
         """Carry out and lose the connection without an answer."""
         return self.add_fault(Fault(times=times, user=user, delivery=_loss(reset=reset)))
 
@@ -285,9 +279,7 @@ class WiseControl:
 
     # Answers held back
 
-    def withhold(
-        self, user: str | None = None, times: int | None = 1, *, endpoint: Endpoint = Endpoint.TOKEN
-    ) -> str:
+    def withhold(self, user: str | None = None, times: int | None = 1, *, endpoint: Endpoint = Endpoint.TOKEN) -> str:
         """Carry out, and hold the answer back until it is released or the client hangs up."""
         return self.add_fault(Fault(times=times, user=user, endpoint=endpoint, delivery=Delivery.WITHHOLD))
 
@@ -296,9 +288,7 @@ class WiseControl:
         answer = self._call("GET", "/withheld")
         return int(answer["total"] if user is None else answer["by_user"].get(user, 0))
 
-    def wait_until_withheld(
-        self, user: str | None = None, count: int = 1, *, timeout_s: float = 10.0
-    ) -> None:
+    def wait_until_withheld(self, user: str | None = None, count: int = 1, *, timeout_s: float = 10.0) -> None:
         """Return as soon as ``count`` answers are held back, else raise ``TimeoutError``."""
         wait_until(lambda: self.withheld(user) >= count, timeout_s, f"{count} answers withheld")
 
@@ -326,8 +316,7 @@ class WiseControl:
     def tokens(self, user: str | None = None, *, values: bool = False) -> list[TokenTruth]:
         """Every token ever made, in that order."""
         return [
-            _token(item)
-            for item in self._call("GET", "/truth/tokens" + _query(user=user, values=values))["tokens"]
+            _token(item) for item in self._call("GET", "/truth/tokens" + _query(user=user, values=values))["tokens"]
         ]
 
     def requests(self, *, since: int = 0, user: str | None = None) -> list[RequestTruth]:

@@ -132,9 +132,7 @@ class Control:
         if not user or len(user) > _LONGEST_USER:
             raise BadValueError(f"user: must be 1 to {_LONGEST_USER} characters")
         texts = {name: _text(arguments, name) for name in _SEED_TEXTS}
-        numbers = {
-            name: number(name, arguments[name]) for name in _SEED_NUMBERS if arguments.get(name) is not None
-        }
+        numbers = {name: number(name, arguments[name]) for name in _SEED_NUMBERS if arguments.get(name) is not None}
         grant = self._state.seed(user, **texts, **numbers)  # type: ignore[arg-type]
         return asdict(grant)
 

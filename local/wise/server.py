@@ -72,14 +72,15 @@ class LoopbackServer(socketserver.ThreadingMixIn, HTTPServer):
 
     def start(self) -> None:
         """Serve from a thread of its own; connections are taken from now on."""
-        self._accepting = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
     def stop(self) -> None:
         """End every connection and every wait, and return when the port is free."""
         self.stopping.set()
         if self._accepting is not None:
-            self.shutdown()
+            with contextlib.suppress(OSError):
+                socket.create_connection((LOOPBACK, self.port), _JOIN_S).close()  # wakes it up
             self._accepting.join(_JOIN_S)
         with self._connections_lock:
             connections = dict(self._connections)
@@ -100,11 +101,11 @@ class LoopbackServer(socketserver.ThreadingMixIn, HTTPServer):
         """One connection, from its handshake to its end."""
         connection = request
         try:
-            request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = self.secured(request)
-            with self._connections_lock:
-                self._connections[connection] = threading.current_thread()
             if not self.stopping.is_set():
+                request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection = self.secured(request)
+                with self._connections_lock:
+                    self._connections[connection] = threading.current_thread()
                 self.finish_request(connection, client_address)
         except OSError as error:
             log.debug("connection lost", extra={"error": type(error).__name__})
@@ -116,6 +117,10 @@ class LoopbackServer(socketserver.ThreadingMixIn, HTTPServer):
     def secured(self, request: socket.socket) -> socket.socket:
         """The connection to talk over."""
         return request
+
+    def _accept(self) -> None:
+        while not self.stopping.is_set():
+            self.handle_request()
 
 
 class WiseServer(LoopbackServer):
@@ -169,7 +174,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         body = self._read_body()
         if body is None:
             return
-        path = self.path.partition("?")[0]
+        path = self.requestline.split()[1].partition("?")[0]  # ``self.path`` mends a double slash
         state = self.server.state
         trace_id = state.new_trace_id()
         given = self.headers.get(CORRELATION_ID)

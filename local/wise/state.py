@@ -156,18 +156,14 @@ class WiseState:
                 known,
                 Kind.REFRESH,
                 issued_ns,
-                settings.refresh_token_lifetime_s
-                if refresh_token_lifetime_s is None
-                else refresh_token_lifetime_s,
+                settings.refresh_token_lifetime_s if refresh_token_lifetime_s is None else refresh_token_lifetime_s,
                 value=refresh_token,
             )
             access = self._mint(
                 known,
                 Kind.ACCESS,
                 issued_ns,
-                settings.access_token_lifetime_s
-                if access_token_lifetime_s is None
-                else access_token_lifetime_s,
+                settings.access_token_lifetime_s if access_token_lifetime_s is None else access_token_lifetime_s,
                 value=access_token,
             )
             return SeededGrant(
@@ -240,9 +236,7 @@ class WiseState:
                 path=path,
                 grant_type=grant_type if grant_type is None or grant_type in _WISE_GRANT_TYPES else "other",
                 user=None if presented is None else presented.user,
-                presented_ordinal=None
-                if presented is None or presented.kind is Kind.ACCESS
-                else presented.ordinal,
+                presented_ordinal=None if presented is None or presented.kind is Kind.ACCESS else presented.ordinal,
                 correlation_id=correlation_id,
                 trace_id=trace_id,
                 begin_seq=self._next_seq(),
@@ -365,9 +359,7 @@ class WiseState:
     def uses(self, *, since: int = 0, user: str | None = None) -> list[UseTruth]:
         """The uses after ``since``, in their order."""
         with self._lock:
-            return [
-                replace(record) for record in self._uses if user in (None, record.user) and record.seq > since
-            ]
+            return [replace(record) for record in self._uses if user in (None, record.user) and record.seq > since]
 
     # Under the lock
 
