@@ -1,6 +1,7 @@
+"""A running emulator for each test."""
+
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from tests.wise.client import WiseClient
 
 @pytest.fixture
 def wise() -> Iterator[RunningWise]:
-    with running_wise(random=random.Random(2)) as running:
+    with running_wise() as running:
         yield running
 
 

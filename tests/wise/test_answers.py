@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -153,7 +154,7 @@ FULL_AUTHENTICATION = "Full authentication is required to access this resource"
         ),
     ],
 )
-def test_token_endpoint_refuses(
+def test_token_endpoint_refuses(  # noqa: PLR0917  (the columns of the table)
     wise: RunningWise,
     client: WiseClient,
     alice: SeededUser,
@@ -219,8 +220,12 @@ def _multipart_body(token: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("make_body", [_json_body, _multipart_body])
 @pytest.mark.parametrize("status", [400, 415])
-def test_body_that_is_no_form_counts_as_without_a_grant_type(  # type: ignore[no-untyped-def]
-    wise: RunningWise, client: WiseClient, alice: SeededUser, make_body, status: int
+def test_body_that_is_no_form_counts_as_without_a_grant_type(
+    wise: RunningWise,
+    client: WiseClient,
+    alice: SeededUser,
+    make_body: Callable[[str], tuple[str, str]],
+    status: int,
 ) -> None:
     wise.control.change_settings(foreign_body_status=status)
     content_type, body = make_body(alice.refresh_token)
@@ -259,8 +264,7 @@ def test_me_echoes_a_dead_token_in_its_error(client: WiseClient, alice: SeededUs
     reply = client.me(alice.access_token)
     assert reply.status == 401
     # [errors]: the description of the example is a token.
-    golden = '{"error":"invalid_token","error_description":"%s"}' % alice.access_token
-    assert reply.body.decode() == golden
+    assert reply.body.decode() == f'{{"error":"invalid_token","error_description":"{alice.access_token}"}}'
     assert reply.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
