@@ -55,9 +55,7 @@ class World:
             self.clock.sleep,
             workers=1,
         )
-        self.serve_token = ServeToken(
-            self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep
-        )
+        self.serve_token = ServeToken(self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep)
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
         self.reports: list[RefreshReport] = []
@@ -103,8 +101,8 @@ class World:
 
     def refresh(self, key: GrantKey, cause: Cause) -> RefreshReport:
         """`Refresher`: what the refresh function answers, without Lambda between."""
-        from token_rotator.domain.errors import RotatorError  # noqa: PLC0415
-        from token_rotator.service.refresh_grant import Word  # noqa: PLC0415
+        from token_rotator.domain.errors import RotatorError
+        from token_rotator.service.refresh_grant import Word
 
         try:
             result = self.refresh_grant(key, cause, alone=True)

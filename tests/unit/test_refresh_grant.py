@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.fakes.rotator import World
 
+from tests.fakes.rotator import World
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import Phase
 from token_rotator.domain.outcome import (
@@ -68,7 +68,7 @@ def test_the_refresh_token_is_kept_when_the_answer_has_none() -> None:
 def test_a_grant_adopted_without_an_access_token_is_refreshed_at_once() -> None:
     world = World()
     _, refresh = world.wise.add("anna")
-    from token_rotator.service.adopt_grant import Offer  # noqa: PLC0415
+    from token_rotator.service.adopt_grant import Offer
 
     world.adopt_grant(world.key(), Offer(refresh_token=refresh), None)
     assert world.attempt().word is Word.REFRESHED
@@ -278,7 +278,11 @@ def test_no_verdict_falls_while_an_answer_may_be_on_its_way(world: World) -> Non
 
 @pytest.mark.parametrize(
     ("asks", "word", "sends"),
-    [([Liveness.LIVES], Word.FAILED, 1), ([Liveness.DEAD], Word.REFRESHED, 2), ([Liveness.NO_ANSWER], Word.IN_DOUBT, 1)],
+    [
+        ([Liveness.LIVES], Word.FAILED, 1),
+        ([Liveness.DEAD], Word.REFRESHED, 2),
+        ([Liveness.NO_ANSWER], Word.IN_DOUBT, 1),
+    ],
 )
 def test_a_server_fault_is_settled_by_asking(world: World, asks: list[Liveness], word: Word, sends: int) -> None:
     world.due_now()
@@ -318,7 +322,7 @@ def test_a_report_about_a_living_token_refreshes_nothing(world: World) -> None:
 def test_a_report_about_a_dead_token_refreshes_once(world: World) -> None:
     world.clock.advance(minutes=10)
     version = world.stored().version
-    world.wise.users["anna"].access_token = "access-anna-7"  # noqa: S105 - Wise ended the old one
+    world.wise.users["anna"].access_token = "access-anna-7"
     assert world.attempt(cause=Rejected(version)).word is Word.REFRESHED
     assert world.attempt(cause=Rejected(version)).word is Word.FRESH
     assert len(world.wise.refreshes) == 1
@@ -383,6 +387,24 @@ def test_a_doubt_is_not_asked_about_without_time_or_key(world: World) -> None:
     world.sealer.down = True
     assert world.attempt().word is Word.IN_DOUBT
     assert world.wise.asked == ["attempt-1"]
+
+
+def test_a_doubt_that_is_not_due_yet_is_left_alone(world: World) -> None:
+    world.clock.advance(minutes=10)
+    world.wise.asks = [Liveness.DEAD]
+    world.wise.script = [NotSent(reason="not-connected")]
+    world.attempt(cause=Rejected(world.stored().version))
+    result = world.attempt()
+    assert (result.word, result.retry_at) == (Word.IN_DOUBT, world.stored().due_at)
+    assert world.wise.refreshes == []
+
+
+def test_an_unanswered_request_that_took_all_the_time_is_not_asked_about(world: World) -> None:
+    world.due_now()
+    world.wise.script = [Unknown(reason="deadline")]
+    world.wise.on_refresh = lambda: world.clock.advance(seconds=6.5)
+    assert world.attempt().word is Word.IN_DOUBT
+    assert world.wise.asked == []
 
 
 def test_a_sealed_access_token_that_does_not_open_is_replaced(world: World) -> None:
@@ -526,7 +548,7 @@ def test_an_answer_older_than_what_is_stored_is_dropped_on_record(world: World) 
 
 
 def test_an_answer_for_a_deleted_grant_brings_nothing_back(world: World) -> None:
-    assert _overtaken(world, lambda: world.grants.items.clear()) is Word.OVERTAKEN
+    assert _overtaken(world, world.grants.items.clear) is Word.OVERTAKEN
     assert world.grants.items == {}
 
 

@@ -95,10 +95,8 @@ class Lease:
 
 
 def ran_out(grant: Grant, now: datetime, budgets: Budgets) -> bool:
-    """Tell whether the grant's lease ended so long ago that no clock of ours still honours it.
+    """Tell whether the lease that the grant holds ended so long ago that no clock of ours still honours it.
 
     A lease without an end, which this code never writes, counts as one that ran out.
     """
-    if grant.attempt_id is None:
-        return False
     return grant.lease_until is None or now > grant.lease_until + budgets.margin

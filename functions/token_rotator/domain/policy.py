@@ -33,6 +33,11 @@ YOUNG_FOR: Final = timedelta(seconds=60)
 """A token younger than this, or than a tenth of its life, is not doubted because somebody reports it."""
 
 
+def _whole(duration: timedelta) -> timedelta:
+    """Cut to whole milliseconds, which is what the store keeps."""
+    return duration - duration % timedelta(milliseconds=1)
+
+
 def refresh_at(key: GrantKey, version: int, issued_at: datetime, expires_at: datetime) -> datetime:
     """Say when an access token may be replaced.
 
@@ -42,7 +47,7 @@ def refresh_at(key: GrantKey, version: int, issued_at: datetime, expires_at: dat
     """
     life = max(expires_at - issued_at, timedelta(0))
     share = 0.5 + JITTER * (2 * key.fraction(str(version)) - 1)
-    return issued_at + max(life * share, REFRESH_FLOOR)
+    return issued_at + max(_whole(life * share), REFRESH_FLOOR)
 
 
 def backoff(key: GrantKey, failures: int, retry_after: timedelta | None = None) -> timedelta:
@@ -52,7 +57,7 @@ def backoff(key: GrantKey, failures: int, retry_after: timedelta | None = None) 
     provider's `Retry-After`, which is honoured up to an hour.
     """
     step = min(BACKOFF_BASE * (1 << min(failures - 1, 10)), BACKOFF_CAP)
-    pause = step * (0.75 + 0.5 * key.fraction(f"backoff {failures}"))
+    pause = _whole(step * (0.75 + 0.5 * key.fraction(f"backoff {failures}")))
     return max(pause, min(retry_after or timedelta(0), RETRY_AFTER_CAP))
 
 

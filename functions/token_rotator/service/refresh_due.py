@@ -123,7 +123,7 @@ class _Duty:
             if self.in_flight:
                 done, _ = wait(self.in_flight, pause.total_seconds() or None, return_when=FIRST_COMPLETED)
                 self._collect(done)
-            elif pause:
+            else:
                 use.sleep(pause)
         done, _ = wait(self.in_flight)
         self._collect(done)

@@ -1,0 +1,245 @@
+"""A grant's adoption, replacement and end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.fakes.rotator import World
+from tests.fakes.world import START
+from token_rotator.domain.grant import Phase
+from token_rotator.domain.outcome import Liveness
+from token_rotator.domain.tokens import Secret
+from token_rotator.service.adopt_grant import Declined, Kept, Offer
+from token_rotator.service.ports import Done, Refused
+from token_rotator.service.refresh_grant import Word
+from token_rotator.service.serve_token import Served
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def offer(world: World, name: str = "anna", **more: object) -> Offer:
+    access, refresh = world.wise.add(name)
+    dates = {"issued_at": world.clock(), "expires_at": world.clock() + timedelta(hours=12)}
+    return Offer(refresh_token=refresh, access_token=access, **{**dates, **more})  # type: ignore[arg-type]
+
+
+def test_adopting_spends_no_refresh_and_keeps_the_given_access_token_in_use(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    assert kept.created
+    assert world.wise.refreshes == []
+    assert kept.grant.version == int(START.timestamp() * 1000)
+    served = world.serve()
+    assert isinstance(served, Served)
+    assert served.access_token.reveal() == "access-anna-1"
+    world.clock.advance(hours=4)
+    world.sweep()
+    assert world.wise.refreshes == []
+    world.clock.advance(hours=4)
+    world.sweep()
+    assert len(world.wise.refreshes) == 1
+
+
+def test_a_grant_without_an_access_token_is_due_at_once(world: World) -> None:
+    _, refresh = world.wise.add("anna")
+    kept = world.adopt_grant(world.key(), Offer(refresh_token=refresh), None)
+    assert isinstance(kept, Kept)
+    assert kept.grant.due_at == world.clock()
+    world.sweep()
+    assert len(world.wise.refreshes) == 1
+
+
+def test_an_old_access_token_is_refreshed_soon(world: World) -> None:
+    old = offer(world, issued_at=world.clock() - timedelta(hours=11), expires_at=world.clock() + timedelta(hours=1))
+    kept = world.adopt_grant(world.key(), old, None)
+    assert isinstance(kept, Kept)
+    assert kept.grant.refresh_at == kept.grant.due_at == world.clock()
+
+
+def test_an_access_token_without_an_issue_instant_counts_from_now(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world, issued_at=None), None)
+    assert isinstance(kept, Kept)
+    assert timedelta(hours=4) < kept.grant.refresh_at - world.clock() < timedelta(hours=8)
+
+
+def test_a_replayed_import_does_not_bury_a_newer_token(world: World) -> None:
+    first = offer(world)
+    world.adopt_grant(world.key(), first, None)
+    world.due_now()
+    world.attempt()
+    before = world.stored()
+    assert world.adopt_grant(world.key(), first, None) is Declined.PRECONDITION_FAILED
+    assert world.adopt_grant(world.key(), first, before.version - 1) is Declined.PRECONDITION_FAILED
+    assert world.stored() == before
+
+
+def test_the_named_version_is_replaced(world: World) -> None:
+    world.adopt_grant(world.key(), offer(world), None)
+    world.due_now()
+    world.wise.users["anna"].alive = False
+    world.attempt()
+    dead = world.stored()
+    assert dead.phase is Phase.REAUTHORIZATION_REQUIRED
+    kept = world.adopt_grant(world.key(), offer(world), dead.version)
+    assert isinstance(kept, Kept)
+    assert not kept.created
+    after = world.stored()
+    assert after.version > dead.version
+    assert after.phase is Phase.ACTIVE
+    assert after.alert is None
+    assert after.created_at == dead.created_at
+    assert isinstance(world.serve(), Served)
+
+
+def test_replacing_what_is_not_there_fails_its_precondition(world: World) -> None:
+    assert world.adopt_grant(world.key(), offer(world), 1) is Declined.PRECONDITION_FAILED
+
+
+def test_a_replacement_keeps_a_suspension(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    world.grants.items[world.key()] = replace(kept.grant, phase=Phase.SUSPENDED)
+    world.adopt_grant(world.key(), offer(world), kept.grant.version)
+    assert world.stored().phase is Phase.SUSPENDED
+
+
+def test_a_replacement_waits_for_the_lease_and_then_fails_its_precondition(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    held = replace(kept.grant, attempt_id="x", lease_until=world.clock() + world.budgets.lease)
+    world.grants.items[world.key()] = held
+
+    def commit() -> None:
+        world.grants.items[world.key()] = replace(kept.grant, version=kept.grant.version + 1)
+
+    world.clock.on_sleep = commit
+    assert world.adopt_grant(world.key(), offer(world), kept.grant.version) is Declined.PRECONDITION_FAILED
+
+
+def test_a_replacement_gives_up_on_a_lease_within_its_time(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    began = world.clock()
+    held = replace(kept.grant, attempt_id="x", lease_until=began + timedelta(minutes=5))
+    world.grants.items[world.key()] = held
+    assert world.adopt_grant(world.key(), offer(world), kept.grant.version) is Declined.BUSY
+    assert world.delete_grant(world.key()) is Declined.BUSY
+    assert world.clock() - began <= 2 * world.budgets.serve
+
+
+def test_an_access_token_given_over_a_lease_that_ran_out_is_in_doubt(world: World) -> None:
+    world.adopt_grant(world.key(), offer(world), None)
+    world.due_now()
+    world.wise.script = ["lose"]
+    world.wise.asks = [Liveness.NO_ANSWER]
+    assert world.attempt().word is Word.IN_DOUBT
+    world.clock.advance(seconds=23)
+    stale = Offer(
+        refresh_token=Secret("refresh-anna-1"),
+        access_token=Secret("access-anna-1"),
+        issued_at=START,
+        expires_at=START + timedelta(hours=12),
+    )
+    kept = world.adopt_grant(world.key(), stale, world.stored().version)
+    assert isinstance(kept, Kept)
+    assert world.stored().in_doubt == "attempt-1"
+    assert world.stored().due_at == world.clock()
+    served = world.serve()
+    assert isinstance(served, Served)
+    assert world.wise.lives(served.access_token.reveal())
+
+
+def test_one_wise_profile_belongs_to_one_grant(world: World) -> None:
+    assert isinstance(world.adopt_grant(world.key("anna"), offer(world, profile_id="77"), None), Kept)
+    assert world.adopt_grant(world.key("bob"), offer(world, "bob", profile_id="77"), None) is Declined.ALREADY_HELD
+    kept = world.adopt_grant(world.key("carl"), offer(world, "carl"), None)
+    assert isinstance(kept, Kept)
+    other = offer(world, "carl", profile_id="77")
+    assert world.adopt_grant(world.key("carl"), other, kept.grant.version) is Declined.ALREADY_HELD
+    assert world.delete_grant(world.key("anna")) is None
+    assert isinstance(world.adopt_grant(world.key("carl"), other, kept.grant.version), Kept)
+
+
+def test_a_grant_does_not_change_its_profile(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world, profile_id="77"), None)
+    assert isinstance(kept, Kept)
+    other = offer(world, profile_id="78")
+    assert world.adopt_grant(world.key(), other, kept.grant.version) is Declined.DIFFERENT_PROFILE
+    same = world.adopt_grant(world.key(), offer(world), kept.grant.version)
+    assert isinstance(same, Kept)
+    assert same.grant.profile_id == "77"
+
+
+def test_two_creations_make_one_grant(world: World) -> None:
+    create = world.grants.create
+    world.grants.get = lambda _: None  # type: ignore[assignment, method-assign] # both saw nothing
+    assert isinstance(world.adopt_grant(world.key(), offer(world), None), Kept)
+    assert world.adopt_grant(world.key(), offer(world), None) is Declined.PRECONDITION_FAILED
+    world.grants.create = lambda grant: (create(grant), create(grant))[1]  # type: ignore[method-assign]
+    assert isinstance(world.adopt_grant(world.key("bob"), offer(world, "bob"), None), Kept)
+
+
+def test_a_replacement_whose_first_answer_the_sdk_lost_is_kept(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    once = world.grants.replace
+    world.grants.replace = lambda *a: (once(*a), once(*a))[1]  # type: ignore[method-assign]
+    again = world.adopt_grant(world.key(), offer(world), kept.grant.version)
+    assert isinstance(again, Kept)
+    assert world.stored().version == again.grant.version
+
+
+def test_a_deleted_grant_is_gone_and_stragglers_bring_nothing_back(world: World) -> None:
+    world.adopt_grant(world.key(), offer(world), None)
+    assert world.delete_grant(world.key()) is None
+    assert world.delete_grant(world.key()) is Declined.NOT_FOUND
+    assert world.attempt().word is Word.GONE
+
+
+def test_a_delete_that_meets_a_change_reads_again(world: World) -> None:
+    world.adopt_grant(world.key(), offer(world), None)
+    delete, tries = world.grants.delete, []
+
+    def changed_first(grant: object, when: object) -> Done | Refused:
+        tries.append(grant)
+        if len(tries) == 1:
+            world.grants.items[world.key()] = replace(world.stored(), version=world.stored().version + 1)
+        return delete(grant, when)  # type: ignore[arg-type]
+
+    world.grants.delete = changed_first  # type: ignore[assignment, method-assign]
+    assert world.delete_grant(world.key()) is None
+    assert len(tries) == 2
+
+
+def test_a_grant_made_anew_never_repeats_a_version(world: World) -> None:
+    first = world.adopt_grant(world.key(), offer(world), None)
+    world.delete_grant(world.key())
+    world.clock.advance(milliseconds=1)
+    second = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(first, Kept)
+    assert isinstance(second, Kept)
+    assert second.grant.version > first.grant.version
+
+
+def test_a_replacement_that_meets_a_new_lease_waits_and_tries_again(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    once, tries = world.grants.replace, []
+
+    def leased_first(before: object, after: object, when: object) -> object:
+        tries.append(before)
+        if len(tries) == 1:
+            until = world.clock() + timedelta(seconds=1)
+            world.grants.items[world.key()] = replace(world.stored(), attempt_id="x", lease_until=until)
+        return once(before, after, when)  # type: ignore[arg-type]
+
+    world.grants.replace = leased_first  # type: ignore[assignment, method-assign]
+    again = world.adopt_grant(world.key(), offer(world), kept.grant.version)
+    assert isinstance(again, Kept)
+    assert len(tries) == 2
