@@ -203,8 +203,6 @@ class WiseHttp:
                 if len(content) > MAX_ANSWER:
                     msg = "the answer does not end"
                     raise ValueError(msg)
-            if watch.late:
-                raise _DeadlineError
         finally:
             answer.close()
         return answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, content
