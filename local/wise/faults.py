@@ -95,8 +95,9 @@ class Fault:
         answers_nothing = self.hang_up_first or self.delivery in _NO_ANSWER
         if self.status is None and not self.carry_out and not answers_nothing:
             raise BadValueError("status: must be given for an answer to a request that is not carried out")
-        if any("\r" in text or "\n" in text for item in self.headers.items() for text in item):
-            raise BadValueError("headers: must not contain line breaks")
+        texts = [text for item in self.headers.items() for text in item]
+        if not all(text.isascii() and text.isprintable() for text in texts):
+            raise BadValueError("headers: must be printable ASCII")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Json]) -> Fault:

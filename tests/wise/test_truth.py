@@ -160,10 +160,11 @@ def test_expiry_is_told_with_the_instant_at_which_it_came(wise: RunningWise, cli
 def test_parallel_refreshes_of_a_user_leave_one_access_token_alive(
     wise: RunningWise, client: WiseClient, alice: SeededUser
 ) -> None:
-    wise.control.answer_slowly(None, before_s=0.1)
+    wise.control.withhold(times=24)
     with ThreadPoolExecutor(24) as pool:
-        replies = list(pool.map(lambda _: client.refresh(alice.refresh_token), range(24)))
-        wise.control.clear_faults()
+        replies = pool.map(lambda _: client.refresh(alice.refresh_token), range(24))
+        wise.control.wait_until_withheld("alice", 24)
+        assert wise.control.release() == 24
         tokens = [reply.json["access_token"] for reply in replies]
         statuses = list(pool.map(lambda token: client.me(token).status, tokens))
     assert sorted(statuses) == [200] + [401] * 23
