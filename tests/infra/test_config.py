@@ -1,0 +1,256 @@
+"""What a deployment may be told, and what it refuses with the name of the field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.config import ConfigError, DeployConfig, Partner
+
+PARTNER = {
+    "name": "payroll",
+    "principal": "111122223333",
+    "external_id": "fixture-external-id",
+    "tenants": ["acme"],
+}
+
+
+def partner(**changes: object) -> dict[str, Any]:
+    return {"partners": [{**PARTNER, **changes}]}
+
+
+def test_an_empty_context_deploys_a_sandbox() -> None:
+    config = DeployConfig.from_context({})
+    assert config == DeployConfig(
+        environment="sandbox",
+        wise_api_url="https://api.wise-sandbox.com",
+        wise_secret_name="token-rotator/sandbox/wise",
+        wise_api_version="",
+        wise_ca_file=None,
+        architecture="arm64",
+        schedules=1,
+        settle_s=None,
+        log_level="INFO",
+        alert_emails=(),
+        runbook_base_url=None,
+        partners=(),
+        api_gateway_account=True,
+        reserved_concurrency={},
+    )
+    assert config.stack_name == "TokenRotator-sandbox"
+
+
+def test_production_has_its_own_host_secret_and_stack() -> None:
+    config = DeployConfig.from_context({"environment": "production"})
+    assert config.wise_api_url == "https://api.wise.com"
+    assert config.wise_secret_name == "token-rotator/production/wise"
+    assert config.stack_name == "TokenRotator-production"
+
+
+def test_a_whole_context_is_taken() -> None:
+    config = DeployConfig.from_context(
+        {
+            "environment": "production",
+            "wise_api_url": "https://wise.proxy.example.com:8443",
+            "wise_api_version": "2026Q4",
+            "wise_ca_file": "/var/task/ca.pem",
+            "wise_secret_name": "payments/wise",
+            "architecture": "host",
+            "schedules": 16,
+            "settle_s": 30,
+            "log_level": "DEBUG",
+            "alert_emails": ["on-call@example.com"],
+            "runbook_base_url": "https://runbooks.example.com/a/",
+            "api_gateway_account": False,
+            "reserved_concurrency": {"sweep": 32, "serve": 1},
+            **partner(may=["manage"], principal="arn:aws:iam::111122223333:role/teams/payroll"),
+        }
+    )
+    assert config == DeployConfig(
+        environment="production",
+        wise_api_url="https://wise.proxy.example.com:8443",
+        wise_api_version="2026Q4",
+        wise_ca_file="/var/task/ca.pem",
+        wise_secret_name="payments/wise",
+        architecture="host",
+        schedules=16,
+        settle_s=30,
+        log_level="DEBUG",
+        alert_emails=("on-call@example.com",),
+        runbook_base_url="https://runbooks.example.com/a/",
+        api_gateway_account=False,
+        reserved_concurrency={"sweep": 32, "serve": 1},
+        partners=(
+            Partner(
+                name="payroll",
+                principal="arn:aws:iam::111122223333:role/teams/payroll",
+                external_id="fixture-external-id",
+                tenants=("acme",),
+                may=("manage",),
+            ),
+        ),
+    )
+
+
+def test_the_command_line_gives_everything_as_strings() -> None:
+    typed = {"schedules": 4, "settle_s": 12, "api_gateway_account": False, "reserved_concurrency": {"admin": 2}}
+    typed |= {"alert_emails": ["a@example.com"], **partner()}
+    as_strings = {name: json.dumps(value) for name, value in typed.items()}
+    assert DeployConfig.from_context(as_strings) == DeployConfig.from_context(typed)
+
+
+def test_an_empty_string_is_the_default() -> None:
+    assert DeployConfig.from_context({"wise_ca_file": "", "wise_api_url": ""}) == DeployConfig.from_context({})
+
+
+def test_the_cdks_own_keys_are_left_alone() -> None:
+    context = {
+        "@aws-cdk/aws-iam:minimizePolicies": True,
+        "aws:cdk:bundling-stacks": [],
+        "availability-zones:account=1:region=eu-west-1": ["a"],
+        "cdk-migrate:x": 1,
+    }
+    assert DeployConfig.from_context(context) == DeployConfig.from_context({})
+
+
+def test_cdk_json_is_deployable() -> None:
+    context = json.loads((Path(__file__).parents[2] / "cdk.json").read_text())["context"]
+    assert DeployConfig.from_context(context).stack_name == "TokenRotator-sandbox"
+
+
+def test_app_py_is_short_and_makes_no_call() -> None:
+    lines = (Path(__file__).parents[2] / "app.py").read_text().splitlines()
+    assert len(lines) <= 20
+    assert "boto3" not in "".join(lines)
+
+
+@pytest.mark.parametrize("schedules", [1, 2, 4, 8, 16])
+def test_the_shards_are_divided_without_gap_or_overlap(schedules: int) -> None:
+    shards = DeployConfig.from_context({"schedules": schedules}).shards
+    assert len(shards) == schedules
+    assert [shard for group in shards for shard in group] == list(range(16))
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"enviroment": "sandbox"}, "enviroment", "unknown"),
+    ({"environment": "staging"}, "environment", "one of sandbox, production"),
+    ({"environment": 1}, "environment", "a string"),
+    ({"environment": ["sandbox"]}, "environment", "not a list"),
+    ({"wise_api_url": "http://api.wise-sandbox.com"}, "wise_api_url", "https"),
+    ({"wise_api_url": "api.wise-sandbox.com"}, "wise_api_url", "https"),
+    ({"wise_api_url": "https://"}, "wise_api_url", "https"),
+    ({"wise_api_url": "https://api.wise-sandbox.com/"}, "wise_api_url", "no path"),
+    ({"wise_api_url": "https://api.wise-sandbox.com/v1"}, "wise_api_url", "no path"),
+    ({"wise_api_url": "https://user@api.wise-sandbox.com"}, "wise_api_url", "no user"),
+    ({"wise_api_url": "https://api.wise-sandbox.com?x=1"}, "wise_api_url", "no user, query"),
+    ({"wise_api_url": "https://127.0.0.1:port"}, "wise_api_url", "a URL"),
+    ({"wise_api_url": "https://api.wise.com"}, "wise_api_url", "Wise's production host"),
+    ({"wise_api_url": "https://API.WISE.COM"}, "wise_api_url", "Wise's production host"),
+    ({"wise_api_url": "https://api-mtls.transferwise.com"}, "wise_api_url", "Wise's production host"),
+    ({"environment": "production", "wise_api_url": "https://api.wise-sandbox.com"}, "wise_api_url", "sandbox host"),
+    (
+        {"environment": "production", "wise_api_url": "https://api.sandbox.transferwise.tech"},
+        "wise_api_url",
+        "sandbox host",
+    ),
+    ({"wise_api_version": "2026Q5"}, "wise_api_version", "a quarter"),
+    ({"wise_api_version": "v1"}, "wise_api_version", "a quarter"),
+    ({"wise_ca_file": 1}, "wise_ca_file", "a string"),
+    ({"wise_secret_name": "with space"}, "wise_secret_name", "the name of a secret"),
+    ({"wise_secret_name": "token-rotator/*"}, "wise_secret_name", "the name of a secret"),
+    ({"wise_secret_name": "wise-AbCdEf"}, "wise_secret_name", "hyphen"),
+    ({"architecture": "amd64"}, "architecture", "one of arm64"),
+    ({"schedules": 3}, "schedules", "1, 2, 4, 8 or 16"),
+    ({"schedules": 0}, "schedules", "1 to 16"),
+    ({"schedules": 32}, "schedules", "1 to 16"),
+    ({"schedules": 2.0}, "schedules", "whole number"),
+    ({"schedules": True}, "schedules", "whole number"),
+    ({"schedules": "two"}, "schedules", "JSON"),
+    ({"settle_s": 0}, "settle_s", "1 to 120"),
+    ({"settle_s": 121}, "settle_s", "1 to 120"),
+    ({"log_level": "info"}, "log_level", "one of DEBUG"),
+    ({"alert_emails": "on-call@example.com"}, "alert_emails", "JSON"),
+    ({"alert_emails": ["on-call"]}, "alert_emails[0]", "an e-mail address"),
+    ({"alert_emails": ["a@example.com", "a@example.com"]}, "alert_emails", "twice"),
+    ({"runbook_base_url": "http://runbooks.example.com"}, "runbook_base_url", "https"),
+    ({"api_gateway_account": "yes"}, "api_gateway_account", "JSON"),
+    ({"api_gateway_account": 1}, "api_gateway_account", "true or false"),
+    ({"reserved_concurrency": [1]}, "reserved_concurrency", "an object"),
+    ({"reserved_concurrency": {"sweeper": 1}}, "reserved_concurrency.sweeper", "unknown"),
+    ({"reserved_concurrency": {"serve": 0}}, "reserved_concurrency.serve", "1 to 1000"),
+    ({"reserved_concurrency": {"serve": "5"}}, "reserved_concurrency.serve", "whole number"),
+    ({"schedules": 4, "reserved_concurrency": {"sweep": 7}}, "reserved_concurrency.sweep", "8 to 1000"),
+    ({"partners": {}}, "partners", "a list"),
+    ({"partners": ["payroll"]}, "partners[0]", "an object"),
+    ({"partners": [{}]}, "partners[0].name", "missing"),
+    (partner(tenant=["acme"]), "partners[0].tenant", "unknown"),
+    (partner(name="Payroll"), "partners[0].name", "a-z"),
+    (partner(name="pay--roll"), "partners[0].name", "a-z"),
+    (partner(name="p" * 33), "partners[0].name", "a-z"),
+    (partner(principal="payroll"), "partners[0].principal", "account id"),
+    (partner(principal="11112222333"), "partners[0].principal", "account id"),
+    (partner(principal="*"), "partners[0].principal", "without wildcards"),
+    (partner(principal="arn:aws:iam::111122223333:role/*"), "partners[0].principal", "without wildcards"),
+    (partner(principal="arn:aws:sts::111122223333:assumed-role/a/b"), "partners[0].principal", "ARN of an IAM role"),
+    (partner(principal=111122223333), "partners[0].principal", "account id"),
+    (partner(external_id="x"), "partners[0].external_id", "2 to 1224"),
+    (partner(external_id=None), "partners[0].external_id", "missing"),
+    (partner(tenants=[]), "partners[0].tenants", "at least one"),
+    (partner(tenants="acme"), "partners[0].tenants", "at least one"),
+    (partner(tenants=["acme", "acme"]), "partners[0].tenants", "twice"),
+    (partner(tenants=["*"]), "partners[0].tenants[0]", "a tenant"),
+    (partner(tenants=["acme", "a/b"]), "partners[0].tenants[1]", "a tenant"),
+    (partner(tenants=["a..b"]), "partners[0].tenants[0]", "without '..'"),
+    (partner(tenants=[".a"]), "partners[0].tenants[0]", "a tenant"),
+    (partner(tenants=["acme\n"]), "partners[0].tenants[0]", "a tenant"),
+    (partner(tenants=["acmé"]), "partners[0].tenants[0]", "a tenant"),
+    (partner(tenants=["a" * 129]), "partners[0].tenants[0]", "a tenant"),
+    (partner(tenants=[1]), "partners[0].tenants[0]", "a tenant"),
+    (partner(tenants=[f"tenant-{n}" for n in range(40)]), "partners[0].tenants", "one role"),
+    (partner(may=[]), "partners[0].may", "at least one"),
+    (partner(may=["write"]), "partners[0].may[0]", "one of read, manage"),
+    (partner(may=["read", "read"]), "partners[0].may", "twice"),
+    ({"partners": [PARTNER, {**PARTNER, "tenants": ["globex"]}]}, "partners", "two partners"),
+    ({"partners": [{**PARTNER, "name": "a-1"}, {**PARTNER, "name": "a1"}]}, "partners", "two partners"),
+    (
+        {"partners": [{**PARTNER, "name": f"p{n}", "tenants": [f"{n}-" + "t" * 100]} for n in range(20)]},
+        "partners",
+        "of 3000",
+    ),
+]
+
+
+@pytest.mark.parametrize(("context", "name", "problem"), REFUSED, ids=[f"{n}-{p}" for _, n, p in REFUSED])
+def test_what_cannot_be_deployed_is_refused_by_name(context: dict[str, Any], name: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        DeployConfig.from_context(context)
+    assert refused.value.name == name
+    assert str(refused.value).startswith(f"context {name}: ")
+    assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("principal", "account", "arns"),
+    [
+        ("111122223333", "111122223333", ()),
+        ("arn:aws:iam::111122223333:root", "111122223333", ()),
+        (
+            "arn:aws:iam::111122223333:user/teams/robot",
+            "111122223333",
+            ("arn:aws:iam::111122223333:user/teams/robot",),
+        ),
+        (
+            "arn:aws:iam::111122223333:role/teams/payroll",
+            "111122223333",
+            ("arn:aws:iam::111122223333:role/teams/payroll", "arn:aws:sts::111122223333:assumed-role/payroll/*"),
+        ),
+    ],
+)
+def test_a_principal_is_an_account_and_perhaps_one_of_its_roles_or_users(
+    principal: str, account: str, arns: tuple[str, ...]
+) -> None:
+    (found,) = DeployConfig.from_context(partner(principal=principal)).partners
+    assert (found.account, found.principal_arns) == (account, arns)

@@ -1,0 +1,230 @@
+"""The functions' settings, the table, the schedules, the API's settings and the outputs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infra.refreshing import REFRESH_TIMEOUT_S
+from infra.token_api import FUNCTION_TIMEOUT_S, INTEGRATION_TIMEOUT_S
+from tests.infra.template import ACCOUNT, REGION, Template
+
+SERVICES = ("sweep", "refresh", "serve", "admin")
+
+ALWAYS = {
+    "ROTATOR_ENVIRONMENT",
+    "GRANTS_TABLE",
+    "ACCESS_TOKENS_KEY_ARN",
+    "POWERTOOLS_SERVICE_NAME",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    "POWERTOOLS_LOG_LEVEL",
+}
+WISE = {
+    "REFRESH_TOKENS_KEY_ARN",
+    "WISE_API_URL",
+    "WISE_API_VERSION",
+    "WISE_SECRET_NAME",
+    "ALERTS_TOPIC_ARN",
+}
+WISE_OPTIONAL = {"WISE_CA_FILE", "WISE_SETTLE_S", "RUNBOOK_BASE_URL"}
+VARIABLES = {
+    "sweep": ALWAYS | WISE,
+    "refresh": ALWAYS | WISE,
+    "serve": ALWAYS | {"PARTNERS", "REFRESH_FUNCTION"},
+    "admin": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN"},
+}
+
+
+def variables(template: Template, service: str) -> dict[str, str]:
+    found: dict[str, str] = template.function(service)["Environment"]["Variables"]
+    return found
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_function_is_told_what_it_needs_and_no_more(sandbox: Template, production: Template, service: str) -> None:
+    assert set(variables(sandbox, service)) == VARIABLES[service]
+    optional = WISE_OPTIONAL if service in ("sweep", "refresh") else set()
+    assert set(variables(production, service)) == VARIABLES[service] | optional
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_function_is_told_the_names_of_its_own_stacks_resources(production: Template, service: str) -> None:
+    expected = {
+        "ROTATOR_ENVIRONMENT": "production",
+        "GRANTS_TABLE": production.one("AWS::DynamoDB::Table"),
+        "ACCESS_TOKENS_KEY_ARN": production.arn("AWS::KMS::Key", "KeysAccessTokens"),
+        "REFRESH_TOKENS_KEY_ARN": production.arn("AWS::KMS::Key", "KeysRefreshTokens"),
+        "WISE_API_URL": "https://api.wise.com",
+        "WISE_API_VERSION": "2026Q4",
+        "WISE_CA_FILE": "/opt/ca.pem",
+        "WISE_SECRET_NAME": "token-rotator/production/wise",
+        "WISE_SETTLE_S": "15",
+        "ALERTS_TOPIC_ARN": production.arn("AWS::SNS::Topic"),
+        "RUNBOOK_BASE_URL": "https://runbooks.example.com/token-rotator",
+        "REFRESH_FUNCTION": production.one("AWS::Lambda::Function", "RefreshFunction"),
+        "POWERTOOLS_SERVICE_NAME": service,
+        "POWERTOOLS_METRICS_NAMESPACE": "TokenRotator",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+    found = variables(production, service)
+    found = {name: value for name, value in found.items() if name != "PARTNERS"}
+    assert found == {name: expected[name] for name in found}
+
+
+def test_a_sandbox_talks_to_the_sandbox(sandbox: Template) -> None:
+    found = variables(sandbox, "sweep")
+    assert found["ROTATOR_ENVIRONMENT"] == "sandbox"
+    assert found["WISE_API_URL"] == "https://api.wise-sandbox.com"
+    assert found["WISE_API_VERSION"] == ""
+    assert found["WISE_SECRET_NAME"] == "token-rotator/sandbox/wise"
+
+
+def test_all_functions_are_one_bundle_on_one_runtime(every: Template) -> None:
+    functions = every.of_type("AWS::Lambda::Function").values()
+    assert {f["Handler"] for f in functions} == {f"token_rotator.handlers.{service}.handler" for service in SERVICES}
+    assert len({json.dumps(f["Code"], sort_keys=True) for f in functions}) == 1
+    assert {f["Runtime"] for f in functions} == {"python3.13"}
+
+
+def test_the_architecture_is_a_setting(sandbox: Template, production: Template) -> None:
+    assert {tuple(f["Architectures"]) for f in sandbox.of_type("AWS::Lambda::Function").values()} == {("arm64",)}
+    assert {tuple(f["Architectures"]) for f in production.of_type("AWS::Lambda::Function").values()} == {("x86_64",)}
+
+
+def test_each_function_has_a_role_and_a_log_of_its_own(every: Template) -> None:
+    functions = every.of_type("AWS::Lambda::Function").values()
+    assert len({f["Role"] for f in functions}) == len(SERVICES)
+    groups = {f["LoggingConfig"]["LogGroup"] for f in functions}
+    assert len(groups) == len(SERVICES)
+    assert {every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] for group in groups} == {90}
+
+
+def test_memory_and_time(every: Template) -> None:
+    sizes = {s: (every.function(s)["MemorySize"], every.function(s)["Timeout"]) for s in SERVICES}
+    assert sizes == {"sweep": (1024, 70), "refresh": (512, 9), "serve": (512, 27), "admin": (512, 27)}
+    assert REFRESH_TIMEOUT_S < FUNCTION_TIMEOUT_S < INTEGRATION_TIMEOUT_S
+
+
+def test_the_grants_table_is_what_the_store_expects(every: Template) -> None:
+    table = every.properties("AWS::DynamoDB::Table")
+    assert table["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
+    types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
+    assert types == {"pk": "S", "due_shard": "N", "due_at": "N", "tenant": "S", "grant_id": "S"}
+    due, tenant = table["GlobalSecondaryIndexes"]
+    assert due == {
+        "IndexName": "due",
+        "KeySchema": [
+            {"AttributeName": "due_shard", "KeyType": "HASH"},
+            {"AttributeName": "due_at", "KeyType": "RANGE"},
+        ],
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    }
+    assert tenant == {
+        "IndexName": "tenant",
+        "KeySchema": [
+            {"AttributeName": "tenant", "KeyType": "HASH"},
+            {"AttributeName": "grant_id", "KeyType": "RANGE"},
+        ],
+        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["phase", "created_at"]},
+    }
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_the_keys_rotate(every: Template) -> None:
+    keys = every.of_type("AWS::KMS::Key").values()
+    assert len(keys) == 4
+    assert all(key["EnableKeyRotation"] for key in keys)
+
+
+@pytest.mark.parametrize(("variant", "schedules"), [("sandbox", 1), ("production", 4)])
+def test_the_schedules_start_the_sweep_each_minute_and_share_the_shards(
+    request: pytest.FixtureRequest, variant: str, schedules: int
+) -> None:
+    template: Template = request.getfixturevalue(variant)
+    ticks = list(template.of_type("AWS::Scheduler::Schedule").values())
+    assert len(ticks) == schedules
+    shards = [shard for tick in ticks for shard in json.loads(tick["Target"]["Input"])["shards"]]
+    assert sorted(shards) == list(range(16))
+    for tick in ticks:
+        assert tick["ScheduleExpression"] == "rate(1 minute)"
+        assert tick["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert tick.get("State", "ENABLED") == "ENABLED"
+        assert tick["Target"]["Arn"] == template.function_arn("sweep")
+        assert set(json.loads(tick["Target"]["Input"])) == {"shards"}
+
+
+def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
+    settings = every.properties("AWS::ApiGateway::Stage")["MethodSettings"]
+    rates = {(s["ResourcePath"], s["HttpMethod"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"])
+             for s in settings}  # fmt: skip
+    grant = "/~1v1~1tenants~1{tenant}~1grants~1{grant_id}"
+    assert rates == {
+        ("/*", "*"): (200, 400),
+        (f"{grant}~1access-token~1rejections", "POST"): (50, 100),
+        (grant, "PUT"): (25, 50),
+        (grant, "DELETE"): (25, 50),
+    }
+
+
+def test_the_access_log_tells_who_fetched_what_and_nothing_of_the_request(every: Template) -> None:
+    stage = every.properties("AWS::ApiGateway::Stage")
+    log = json.loads(stage["AccessLogSetting"]["Format"])
+    assert {"requestId", "caller", "role", "method", "resourcePath", "path", "status", "error"} <= set(log)
+    told = " ".join(log.values()).lower()
+    assert "\n" not in stage["AccessLogSetting"]["Format"]
+    for banned in ("querystring", "header", "body", "useragent", "message", "protocol", "apikey"):
+        assert banned not in told
+    group = stage["AccessLogSetting"]["DestinationArn"].rpartition("log-group:")[2].removesuffix(":*")
+    assert every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] == 400
+
+
+def test_nothing_is_traced(every: Template) -> None:
+    assert all("TracingConfig" not in f for f in every.of_type("AWS::Lambda::Function").values())
+    assert not every.properties("AWS::ApiGateway::Stage").get("TracingEnabled", False)
+
+
+def test_mail_goes_to_whom_the_context_names(first_sandbox: Template, production: Template) -> None:
+    assert first_sandbox.of_type("AWS::SNS::Subscription") == {}
+    subscription = production.properties("AWS::SNS::Subscription")
+    assert subscription["Protocol"] == "email"
+    assert subscription["Endpoint"] == "on-call@example.com"
+    assert subscription["TopicArn"] == production.arn("AWS::SNS::Topic")
+
+
+def test_names_of_resources_are_left_to_cloudformation(every: Template) -> None:
+    named = {
+        "AWS::IAM::Role": "RoleName",
+        "AWS::Lambda::Function": "FunctionName",
+        "AWS::DynamoDB::Table": "TableName",
+        "AWS::SQS::Queue": "QueueName",
+        "AWS::SNS::Topic": "TopicName",
+        "AWS::Logs::LogGroup": "LogGroupName",
+        "AWS::CloudWatch::Alarm": "AlarmName",
+        "AWS::Scheduler::Schedule": "Name",
+    }
+    for kind, name in named.items():
+        assert all(name not in properties for properties in every.of_type(kind).values()), kind
+
+
+def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> None:
+    api = sandbox.one("AWS::ApiGateway::RestApi")
+    assert sandbox.outputs == {
+        "ApiUrl": f"https://{api}.execute-api.{REGION}.amazonaws.com/live",
+        "ApiId": api,
+        "AccessLogGroup": sandbox.one("AWS::Logs::LogGroup", "AccessLog"),
+        "GrantsTable": sandbox.one("AWS::DynamoDB::Table"),
+        "AlertsTopicArn": sandbox.arn("AWS::SNS::Topic"),
+        "FailuresQueueUrl": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{sandbox.one('AWS::SQS::Queue')}",
+        "WiseSecretName": "token-rotator/sandbox/wise",
+        "SweepFunction": sandbox.one("AWS::Lambda::Function", "SweepFunction"),
+        "RefreshFunction": sandbox.one("AWS::Lambda::Function", "RefreshFunction"),
+        "ServeFunction": sandbox.one("AWS::Lambda::Function", "ServeFunction"),
+        "AdminFunction": sandbox.one("AWS::Lambda::Function", "AdminFunction"),
+        "SweepLogGroup": sandbox.one("AWS::Logs::LogGroup", "SweepLog"),
+        "AccessTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysAccessTokens"),
+        "RefreshTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysRefreshTokens"),
+        "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,
+        "PartnerRoleGlobex": sandbox.partner_role("Globex").arn,
+    }

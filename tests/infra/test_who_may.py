@@ -1,0 +1,375 @@
+"""Who may do what to which resource: every action that matters, on every resource, for every role."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infra.token_api import ROUTES
+from tests.infra.template import ACCOUNT, ADMINISTRATOR, REGION, Caller, Template, listed
+
+ACTIONS = {
+    "dynamodb": "GetItem PutItem UpdateItem DeleteItem ConditionCheckItem Query Scan BatchGetItem BatchWriteItem "
+    "PartiQLSelect ExportTableToPointInTime UpdateTable DeleteTable",
+    "kms": "Decrypt Encrypt GenerateDataKey GenerateDataKeyWithoutPlaintext ReEncryptFrom ReEncryptTo CreateGrant "
+    "PutKeyPolicy ScheduleKeyDeletion DisableKey",
+    "secretsmanager": "GetSecretValue BatchGetSecretValue PutSecretValue UpdateSecret DeleteSecret",
+    "sns": "Publish Subscribe SetTopicAttributes",
+    "sqs": "SendMessage ReceiveMessage DeleteMessage PurgeQueue",
+    "lambda": "InvokeFunction UpdateFunctionCode UpdateFunctionConfiguration AddPermission",
+    "logs": "CreateLogStream PutLogEvents GetLogEvents DeleteLogGroup",
+    "sts": "AssumeRole",
+    "iam": "PassRole",
+}
+
+
+def via(service: str) -> dict[str, str]:
+    """The context of a key that a service uses on behalf of a caller."""
+    return {"kms__ViaService": f"{service}.{REGION}.amazonaws.com", "kms__CallerAccount": ACCOUNT}
+
+
+def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
+    """Everything that can be acted on, under a name: its ARN and the circumstances."""
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{template.outputs['WiseSecretName']}"
+    table = template.arn("AWS::DynamoDB::Table")
+    data, alerts = (template.arn("AWS::KMS::Key", name) for name in ("KeysData", "KeysAlerts"))
+    found: dict[str, tuple[str, dict[str, str]]] = {
+        "table": (table, {}),
+        "due": (f"{table}/index/due", {}),
+        "tenant": (f"{table}/index/tenant", {}),
+        "access-tokens": (template.arn("AWS::KMS::Key", "KeysAccessTokens"), {}),
+        "refresh-tokens": (template.arn("AWS::KMS::Key", "KeysRefreshTokens"), {}),
+        "data": (data, {}),
+        "data by dynamodb": (data, via("dynamodb")),
+        "data by sqs": (data, via("sqs")),
+        "data by s3": (data, via("s3")),
+        "alerts": (alerts, {}),
+        "alerts by sns": (alerts, via("sns")),
+        "secret": (f"{secret}-AbCdEf", {}),
+        "longer secret": (f"{secret}-old-AbCdEf", {}),
+        "topic": (template.arn("AWS::SNS::Topic"), {"aws__SecureTransport": "true"}),
+        "failures": (template.arn("AWS::SQS::Queue"), {"aws__SecureTransport": "true"}),
+        "partner role": (template.arn("AWS::IAM::Role", "PartnerGlobex"), {}),
+        "access log": (template.arn("AWS::Logs::LogGroup", "AccessLog") + ":stream", {}),
+    }
+    for service in ("sweep", "refresh", "serve", "admin"):
+        name = service.capitalize()
+        found[service] = (template.function_arn(service), {})
+        found[f"{service} log"] = (template.arn("AWS::Logs::LogGroup", f"{name}Log").replace(":*", ":stream"), {})
+    return found
+
+
+def powers(template: Template, caller: Caller) -> set[str]:
+    """Everything that a caller may do, as `Action on resource`."""
+    return {
+        f"{action} on {label}"
+        for label, (arn, context) in resources(template).items()
+        for service, actions in ACTIONS.items()
+        if arn.split(":")[2] == service or (service in ("sts", "iam") and ":role/" in arn)
+        for action in actions.split()
+        if template.may(caller, f"{service}:{action}", arn, **context)
+    }
+
+
+def spelled(*powers: str) -> set[str]:
+    """`GetItem, PutItem on table` as two."""
+    return {
+        f"{action} on {label}"
+        for power in powers
+        for actions, _, label in [power.partition(" on ")]
+        for action in actions.split(", ")
+    }
+
+
+REFRESHING = (
+    "GetItem, UpdateItem on table",
+    "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
+    "Decrypt, GenerateDataKey on access-tokens",
+    "Decrypt, GenerateDataKey on refresh-tokens",
+    "GetSecretValue on secret",
+    "Publish on topic",
+    "Decrypt, GenerateDataKey on alerts by sns",
+)
+POWERS = {
+    "sweep": spelled(
+        *REFRESHING,
+        "Query on due",
+        "SendMessage on failures",
+        "Decrypt, GenerateDataKey on data by sqs",
+        "CreateLogStream, PutLogEvents on sweep log",
+    ),
+    "refresh": spelled(*REFRESHING, "CreateLogStream, PutLogEvents on refresh log"),
+    "serve": spelled(
+        "GetItem on table",
+        "Query on tenant",
+        "Decrypt on data by dynamodb",
+        "Decrypt on access-tokens",
+        "InvokeFunction on refresh",
+        "CreateLogStream, PutLogEvents on serve log",
+    ),
+    "admin": spelled(
+        "GetItem, PutItem, UpdateItem, DeleteItem, ConditionCheckItem on table",
+        "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
+        "GenerateDataKey on access-tokens",
+        "GenerateDataKey on refresh-tokens",
+        "CreateLogStream, PutLogEvents on admin log",
+    ),
+}
+
+
+@pytest.mark.parametrize("service", POWERS)
+def test_a_function_may_do_exactly_what_it_needs(sandbox: Template, service: str) -> None:
+    assert powers(sandbox, sandbox.role_of(service)) == POWERS[service]
+
+
+def test_production_functions_may_do_the_same(production: Template) -> None:
+    for service, expected in POWERS.items():
+        assert powers(production, production.role_of(service)) == expected
+
+
+def test_a_schedule_may_start_the_sweep_and_record_that_it_could_not(production: Template) -> None:
+    schedules = production.of_type("AWS::Scheduler::Schedule").values()
+    roles = {schedule["Target"]["RoleArn"].rpartition("/")[2] for schedule in schedules}
+    assert len(roles) == len(schedules) == 4
+    for role in roles:
+        assert powers(production, production.role(role)) == spelled(
+            "InvokeFunction on sweep", "SendMessage on failures", "Decrypt, GenerateDataKey on data by sqs"
+        )
+
+
+def test_a_partner_role_may_call_the_api_and_nothing_else(sandbox: Template) -> None:
+    for title in ("AcmePayroll", "Globex"):
+        assert powers(sandbox, sandbox.partner_role(title)) == set()
+
+
+def test_only_serve_may_start_a_refresh(every: Template) -> None:
+    refresh = every.function_arn("refresh")
+    may = [role.name for role in every.roles() if every.may(role, "lambda:InvokeFunction", refresh)]
+    assert may == [every.role_of("serve").name]
+    assert refresh not in {p["FunctionName"] for p in every.of_type("AWS::Lambda::Permission").values()}
+
+
+def test_only_the_refreshing_functions_read_refresh_tokens_and_the_wise_secret(every: Template) -> None:
+    refreshing = {every.role_of("sweep").name, every.role_of("refresh").name}
+    named = resources_of_secret_and_key(every)
+    for action, arn in named:
+        assert {role.name for role in every.roles() if every.may(role, action, arn)} == refreshing
+
+
+def resources_of_secret_and_key(template: Template) -> list[tuple[str, str]]:
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{template.outputs['WiseSecretName']}-AbCdEf"
+    return [
+        ("kms:Decrypt", template.arn("AWS::KMS::Key", "KeysRefreshTokens")),
+        ("secretsmanager:GetSecretValue", secret),
+    ]
+
+
+def test_an_administrator_may_administer_the_sealing_keys_but_not_use_them(every: Template) -> None:
+    for name in ("KeysAccessTokens", "KeysRefreshTokens"):
+        key = every.arn("AWS::KMS::Key", name)
+        for action in ("PutKeyPolicy", "DescribeKey", "ScheduleKeyDeletion", "EnableKeyRotation"):
+            assert every.may(ADMINISTRATOR, f"kms:{action}", key)
+        for action in [
+            *("Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyWithoutPlaintext"),
+            *("ReEncryptFrom", "ReEncryptTo", "CreateGrant", "GenerateMac", "Sign"),
+        ]:
+            for context in ({}, via("dynamodb"), via("s3")):
+                assert not every.may(ADMINISTRATOR, f"kms:{action}", key, **context)
+
+
+def test_a_key_is_used_by_the_roles_that_its_policy_names_and_by_no_other(sandbox: Template) -> None:
+    users = {
+        "KeysAccessTokens": {"kms:Decrypt": {"sweep", "refresh", "serve"},
+                             "kms:GenerateDataKey": {"sweep", "refresh", "admin"}},
+        "KeysRefreshTokens": {"kms:Decrypt": {"sweep", "refresh"},
+                              "kms:GenerateDataKey": {"sweep", "refresh", "admin"}},
+    }  # fmt: skip
+    for name, actions in users.items():
+        for action, services in actions.items():
+            named = {
+                principal
+                for statement in sandbox.key_policy(name)
+                if action in listed(statement["Action"])
+                for principal in listed(statement["Principal"]["AWS"])
+            }
+            assert named == {sandbox.role_of(service).arn for service in services}
+
+
+def test_no_policy_allows_actions_by_wildcard(every: Template) -> None:
+    for owner, statements in every.policy_documents():
+        for statement in statements:
+            if statement["Effect"] == "Allow":
+                assert not any("*" in action for action in listed(statement["Action"])), owner
+                assert "NotAction" not in statement
+
+
+def test_no_identity_policy_reaches_all_resources(every: Template) -> None:
+    for policy in every.of_type("AWS::IAM::Policy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            assert "*" not in listed(statement["Resource"])
+
+
+def test_no_resource_is_open_to_everybody(every: Template) -> None:
+    for owner, statements in every.policy_documents():
+        for statement in statements:
+            principal = statement.get("Principal", {})
+            everybody = principal == "*" or listed(principal.get("AWS", [])) == ["*"]
+            assert statement["Effect"] == "Deny" or not everybody, owner
+
+
+def test_managed_policies_are_only_api_gateways_own(every: Template) -> None:
+    managed = {
+        name: properties["ManagedPolicyArns"]
+        for name, properties in every.of_type("AWS::IAM::Role").items()
+        if properties.get("ManagedPolicyArns")
+    }
+    assert all("CloudWatchRole" in name for name in managed)
+    assert [arns for arns in managed.values() if "PushToCloudWatchLogs" not in str(arns)] == []
+
+
+# The locks of the API, each judged alone.
+
+PATHS = {
+    "GET": ["/v1/tenants/{}/grants", "/v1/tenants/{}/grants/g1", "/v1/tenants/{}/grants/g1/access-token"],
+    "POST": ["/v1/tenants/{}/grants/g1/access-token/rejections"],
+    "PUT": ["/v1/tenants/{}/grants/g1"],
+    "DELETE": ["/v1/tenants/{}/grants/g1"],
+}
+TENANTS = ("acme", "acme.eu", "globex", "acme-2", "acm", "*")
+
+
+def calls(template: Template, caller: Caller) -> set[tuple[str, str]]:
+    """Which methods a caller may call on which tenant, all paths of the method being alike."""
+    found = set()
+    for method, paths in PATHS.items():
+        for tenant in TENANTS:
+            allowed = {
+                template.may(caller, "execute-api:Invoke", template.api_arn(method, path.format(tenant)))
+                for path in paths
+            }
+            assert len(allowed) == 1
+            if allowed == {True}:
+                found.add((method, tenant))
+    return found
+
+
+def test_the_first_lock_opens_a_partners_methods_on_its_own_tenants(sandbox: Template) -> None:
+    everything = {(method, tenant) for method in PATHS for tenant in ("acme", "acme.eu")}
+    assert calls(sandbox, sandbox.partner_role("AcmePayroll")) == everything
+    assert calls(sandbox, sandbox.partner_role("Globex")) == {("GET", "globex"), ("POST", "globex")}
+
+
+def test_the_first_lock_holds_alone(sandbox: Template) -> None:
+    api = sandbox.one("AWS::ApiGateway::RestApi")
+    resource = {**sandbox.resources[api], "Properties": {}}
+    without_second = Template({**sandbox.resources, api: resource})
+    assert calls(without_second, sandbox.partner_role("Globex")) == {("GET", "globex"), ("POST", "globex")}
+    assert calls(without_second, ADMINISTRATOR) != set()
+
+
+def test_the_first_lock_names_its_methods(sandbox: Template) -> None:
+    for title in ("AcmePayroll", "Globex"):
+        for statement in sandbox.partner_role(title).statements:
+            assert statement["Effect"] == "Allow"
+            for arn in listed(statement["Resource"]):
+                _, stage, method, path = arn.split(":")[5].split("/", 3)
+                assert (stage, method in PATHS) == ("live", True)
+                assert "*" not in path.split("/")[2]
+                assert path.startswith("v1/tenants/")
+
+
+def test_the_second_lock_refuses_everybody_but_the_partner_roles(sandbox: Template) -> None:
+    assert calls(sandbox, ADMINISTRATOR) == set()
+    for role in sandbox.roles():
+        generous = Caller(role.arn, ADMINISTRATOR.statements)
+        partner = "TokenApiPartner" in role.name
+        assert (calls(sandbox, generous) != set()) is partner, role.name
+
+
+def test_the_second_lock_refuses_a_request_by_nobody(sandbox: Template) -> None:
+    nobody = Caller("", [])
+    assert not sandbox.may(nobody, "execute-api:Invoke", sandbox.api_arn("GET", "/v1/tenants/acme/grants"))
+    (statement,) = sandbox.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
+    assert statement["Principal"] == {"AWS": "*"} or statement["Principal"] == "*"
+
+
+def test_the_second_lock_allows_nothing(every: Template) -> None:
+    statements = every.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
+    assert {statement["Effect"] for statement in statements} == {"Deny"}
+
+
+def test_the_second_lock_refuses_everybody_where_there_is_no_partner(first_sandbox: Template) -> None:
+    for role in first_sandbox.roles():
+        assert calls(first_sandbox, Caller(role.arn, ADMINISTRATOR.statements)) == set()
+
+
+def test_the_third_lock_knows_the_partners_by_role_id(sandbox: Template) -> None:
+    expected = [
+        {
+            "name": "acme-payroll",
+            "role_id": f"<{sandbox.partner_role('AcmePayroll').name}.RoleId>",
+            "tenants": ["acme", "acme.eu"],
+            "may": ["read", "manage"],
+        },
+        {
+            "name": "globex",
+            "role_id": f"<{sandbox.partner_role('Globex').name}.RoleId>",
+            "tenants": ["globex"],
+            "may": ["read"],
+        },
+    ]
+    for service in ("serve", "admin"):
+        assert json.loads(sandbox.function(service)["Environment"]["Variables"]["PARTNERS"]) == expected
+
+
+def test_every_method_demands_a_signature(every: Template) -> None:
+    methods = every.of_type("AWS::ApiGateway::Method").values()
+    assert {method["HttpMethod"] for method in methods} == {route.method for route in ROUTES}
+    assert len(methods) == len(ROUTES)
+    assert {method["AuthorizationType"] for method in methods} == {"AWS_IAM"}
+
+
+def test_api_gateway_may_start_a_function_for_its_own_methods_only(every: Template) -> None:
+    expected = {
+        (every.function_arn(route.function), every.api_arn(route.method, route.path.format(tenant="*", grant_id="*")))
+        for route in ROUTES
+    }
+    permissions = every.of_type("AWS::Lambda::Permission").values()
+    assert {(p["FunctionName"], p["SourceArn"]) for p in permissions} == expected
+    assert {p["Principal"] for p in permissions} == {"apigateway.amazonaws.com"}
+
+
+@pytest.mark.parametrize(
+    ("title", "account", "arns"),
+    [
+        ("AcmePayroll", "111122223333", ["arn:aws:iam::111122223333:role/payroll",
+                                         "arn:aws:sts::111122223333:assumed-role/payroll/*"]),
+        ("Globex", "444455556666", None),
+    ],
+)  # fmt: skip
+def test_a_partner_role_is_taken_by_its_principal_with_its_external_id(
+    sandbox: Template, title: str, account: str, arns: list[str] | None
+) -> None:
+    role = sandbox.of_type("AWS::IAM::Role")[sandbox.partner_role(title).name]
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Action"] == "sts:AssumeRole"
+    assert statement["Principal"] == {"AWS": f"arn:aws:iam::{account}:root"}
+    assert statement["Condition"]["StringEquals"]["sts:ExternalId"].startswith("fixture-external-id")
+    assert statement["Condition"].get("ArnLike", {}).get("aws:PrincipalArn") == arns
+
+
+def test_functions_roles_are_taken_by_lambda_and_schedules_by_their_group(production: Template) -> None:
+    for name, role in production.of_type("AWS::IAM::Role").items():
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        if "Partner" in name:
+            continue
+        service = statement["Principal"]["Service"]
+        if "Tick" in name:
+            assert service == "scheduler.amazonaws.com"
+            assert statement["Condition"]["StringEquals"] == {
+                "aws:SourceAccount": ACCOUNT,
+                "aws:SourceArn": production.arn("AWS::Scheduler::ScheduleGroup"),
+            }
+        else:
+            assert service == "lambda.amazonaws.com"
