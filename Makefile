@@ -61,9 +61,8 @@ types: .venv/.installed ## mypy --strict over what ships and what starts it
 locks: .venv/.installed ## lock files: complete, hashed, no index named, both of the same versions
 	@$(call lap,locks,python .ci/locks.py; pip --disable-pip-version-check check >/dev/null)
 
-templates: .venv/.installed ## synthesize every environment through cdk-nag, then cfn-lint
-	@$(call lap,cdk-nag,python .ci/templates.py .cache/templates)
-	@$(call lap,cfn-lint,cfn-lint --format parseable .cache/templates/*/*.template.json)
+templates: .venv/.installed ## cfn-lint and cdk-nag over the template of every variant of the context
+	@$(call lap,templates,python -m infra.check)
 
 format: .venv/.installed ## rewrite the code in its format, and fix what can be fixed safely
 	@ruff check --quiet --fix --exit-zero $(LINTED)
