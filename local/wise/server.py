@@ -97,7 +97,7 @@ class LoopbackServer(socketserver.ThreadingMixIn, HTTPServer):
         self.server_name = LOOPBACK
         self.server_port = self.server_address[1]
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  (inherited)
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         """One connection, from its handshake to its end."""
         connection = request
         try:

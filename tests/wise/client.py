@@ -26,7 +26,7 @@ class Reply:
     body: bytes = field(repr=False)
 
     @property
-    def json(self) -> Any:  # noqa: ANN401  (whatever came)
+    def json(self) -> Any:
         return json.loads(self.body)
 
 
