@@ -70,6 +70,7 @@ class TokenRotatorStack(cdk.Stack):
             "ServeFunction": api.serve.function.function_name,
             "AdminFunction": api.admin.function.function_name,
             "SweepLogGroup": refreshing.sweep.log_group.log_group_name,
+            "RefreshLogGroup": refreshing.refresh.log_group.log_group_name,
             "AccessTokensKeyArn": keys.access_tokens.arn,
             "RefreshTokensKeyArn": keys.refresh_tokens.arn,
             **{f"PartnerRole{title}": role.role_arn for title, role in api.partner_roles.items()},

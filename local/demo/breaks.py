@@ -1,0 +1,86 @@
+"""Breaking the product on purpose, in a copy, to see that a check notices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_LINKED: Final = (".venv", ".emulator", "node_modules")
+_COPIED: Final = ("app.py", "cdk.json", "functions", "infra", "local", "package.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """One edit of the product's code, and the check that must then not hold."""
+
+    check: str
+    path: str
+    old: str
+    new: str
+
+
+BREAKS: Final = {
+    "lease": Break(
+        "twenty callers, one refresh",
+        "functions/token_rotator/adapters/dynamo_grants.py",
+        '        update.require(" OR ".join(reasons))\n',
+        '        update.require(" OR ".join(reasons))\n        update.conditions[1:] = ["attribute_exists(pk)"]\n',
+    ),
+    "commit": Break(
+        "a straggler changes nothing",
+        "functions/token_rotator/adapters/dynamo_grants.py",
+        '    update.require("attribute_exists(pk)")\n    for field in fields(when):\n',
+        '    update.require("attribute_exists(pk)")\n    for field in fields(when)[:0]:\n',
+    ),
+    "third-lock": Break(
+        "the function itself refuses a stranger to the tenant",
+        "functions/token_rotator/handlers/http.py",
+        "partner is None or tenant not in partner.tenants or",
+        "partner is None or",
+    ),
+    "alert": Break(
+        "a revoked user reaches on-call",
+        "functions/token_rotator/service/tell_people.py",
+        "            self.publisher.publish(grant, alert)\n",
+        "            _ = self.publisher\n",
+    ),
+    "doubt": Break(
+        "a killed worker costs nobody a dead token",
+        "functions/token_rotator/domain/lease.py",
+        "    return grant.lease_until is None or now > grant.lease_until + budgets.margin\n",
+        "    return grant.lease_until is None\n",
+    ),
+}
+"""By the name that `make demo BREAK=<name>` takes."""
+
+
+def run_broken(name: str, arguments: list[str]) -> int:
+    """Copy the project, break it, and run the demo of the copy. Gives the demo's exit code."""
+    chosen = BREAKS[name]
+    with tempfile.TemporaryDirectory(prefix="token-rotator-broken-") as directory:
+        copy = Path(directory)
+        for entry in _COPIED:
+            source = ROOT / entry
+            if source.is_dir():
+                shutil.copytree(source, copy / entry, ignore=shutil.ignore_patterns("__pycache__", "out"))
+            else:
+                shutil.copy2(source, copy / entry)
+        for entry in _LINKED:
+            (copy / entry).symlink_to(ROOT / entry)
+        broken = copy / chosen.path
+        text = broken.read_text(encoding="utf-8")
+        if text.count(chosen.old) != 1:
+            msg = f"the break {name} no longer fits {chosen.path}"
+            raise RuntimeError(msg)
+        broken.write_text(text.replace(chosen.old, chosen.new), encoding="utf-8")
+        print(f"  broken on purpose: {name}. The check «{chosen.check}» must not hold.", flush=True)
+        command = [sys.executable, "-m", "local.demo", "--out", str(ROOT / "local" / "out"), *arguments]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        return subprocess.run(command, cwd=copy, env=environment, check=False).returncode

@@ -1,0 +1,123 @@
+"""The stage: both emulators on free ports, and the real stack deployed by the real `cdk`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from local.aws import cdk, deploy, parity
+from local.aws.ministack import ROOT, MiniStack, ministack, start
+from local.aws.signed import Api, assume
+from local.aws.stack import Stack
+from local.wise.control import WiseControl
+
+from .partner import Ledger, PartnerService, Wise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .report import Report
+
+LIFE_S: Final = 90
+SECRET_NAME: Final = "token-rotator/sandbox/wise"
+PARTNERS: Final[list[dict[str, Any]]] = [
+    {"name": "acme-payments", "tenants": ["acme"], "may": ["read"]},
+    {"name": "acme-onboarding", "tenants": ["acme"], "may": ["read", "manage"]},
+    {"name": "globex-payments", "tenants": ["globex"], "may": ["read", "manage"]},
+]
+
+
+@dataclass(slots=True)
+class Stage:
+    """Everything that the story plays on."""
+
+    emulator: MiniStack
+    control: WiseControl
+    wise: Wise
+    stack: Stack
+    api: Api
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def role_arn(self, partner: str) -> str:
+        """The ARN of a partner's role."""
+        title = "".join(word.capitalize() for word in partner.split("-"))
+        return self.stack.outputs[f"PartnerRole{title}"]
+
+    def partner(self, name: str, tenant: str, session: str = "demo") -> PartnerService:
+        """A caller with a partner's role."""
+        credentials = assume(
+            self.emulator, self.role_arn(name), external_id=f"{name}-external-id", session_name=session
+        )
+        return PartnerService(self.api, credentials, tenant, self.wise, self.ledger)
+
+    def function_pids(self, output: str) -> list[int]:
+        """The processes that run a function now: children of our emulator, by the function's name."""
+        mark = f"ministack-lambda-{self.stack.outputs[output]}"
+        listed = subprocess.run(
+            ["ps", "-axo", "pid=,ppid=,args="],  # noqa: S607 - wherever the system has it
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        rows = [line.split(None, 2) for line in listed.splitlines()]
+        return [int(row[0]) for row in rows if len(row) == 3 and int(row[1]) == self.emulator.pid and mark in row[2]]  # noqa: PLR2004
+
+
+def _wise(directory: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "local.wise", "--directory", str(directory)]
+    command += ["--access-token-lifetime-s", str(LIFE_S)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@contextlib.contextmanager
+def stage(directory: Path, report: Report, *, keep: bool) -> Iterator[Stage]:
+    """Start, deploy, and at the end leave nothing running, unless it is to be kept."""
+    with contextlib.ExitStack() as stack:
+        provider = _wise(directory / "wise")
+        if not keep:
+            stack.callback(provider.wait, 10)
+            stack.callback(provider.terminate)
+        if provider.stdout is None:
+            raise RuntimeError("the Wise emulator has no output")
+        ready = json.loads(provider.stdout.readline())
+        report.tell(f"Wise emulator at {ready['url']}, access tokens live {LIFE_S} s")
+        emulator = start(auth=True) if keep else stack.enter_context(ministack(auth=True))
+        report.tell(f"AWS emulator at {emulator.url}, IAM and signatures enforced")
+        yield _deployed(emulator, ready, directory, report)
+
+
+def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, report: Report) -> Stage:
+    secret = {
+        "environment": "sandbox",
+        "client_id": "emulator-client-id",
+        "client_secret": "emulator-client-secret",
+    }
+    emulator.client("secretsmanager").create_secret(Name=SECRET_NAME, SecretString=json.dumps(secret))
+    report.tell(f"secret {SECRET_NAME} created, as an operator does before the first deploy")
+    principal = f"arn:aws:iam::{emulator.account}:root"
+    partners = [
+        {**partner, "principal": principal, "external_id": f"{partner['name']}-external-id"} for partner in PARTNERS
+    ]
+    assembly = cdk.synthesize(
+        directory / "cdk.out",
+        {
+            "environment": "sandbox",
+            "wise_api_url": ready["url"],
+            "wise_ca_file": ready["ca_file"],
+            "partners": partners,
+        },
+    )
+    report.tell(f"cdk synth: {assembly.stack_name}, {len(assembly.template['Resources'])} resources")
+    deployed = deploy.with_cdk(emulator, assembly)
+    outputs = deployed.outputs
+    report.tell(f"cdk bootstrap, cdk deploy: {outputs['ApiUrl']}")
+    for row in parity.DIFFERENCES:
+        if row.treatment is not parity.Treatment.UNPROVEN:
+            report.tell(f"  the emulator differs: {row.resource_type}, {row.what}: {row.treatment}")
+    api = Api(emulator, outputs["ApiId"])
+    return Stage(emulator, WiseControl(ready["control_url"]), Wise(ready["url"], Path(ready["ca_file"])), deployed, api)

@@ -1,0 +1,472 @@
+"""The story, act by act. Each act ends in a check whose proof comes from Wise, the queue, the logs or the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace as changed
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from local.aws.ministack import Credentials
+from local.aws.signed import assume
+from local.wise.truth import Death, Kind, Verdict
+
+from .partner import Readers, hash_of
+from .stage import LIFE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local.wise.control import SeededUser
+    from local.wise.truth import RequestTruth, Truth
+
+    from .partner import PartnerService
+    from .report import Report
+    from .stage import Stage
+
+GRANTS: Final = {"acme": 13, "globex": 12}
+CALLERS: Final = 20
+WARM_UP_WAVES: Final = (5, 10, 15, CALLERS)
+FIRST_REFRESH_S: Final = 60
+"""A new token is left alone for a minute: the product's floor, which decides here as tokens live 90 seconds."""
+_FORBIDDEN: Final = 403
+_OK: Final = 200
+
+
+def _iso(user: SeededUser) -> dict[str, Any]:
+    return {
+        "refresh_token": user.refresh_token,
+        "access_token": user.access_token,
+        "issued_at": user.issued_at.isoformat(),
+        "expires_at": user.expires_at.isoformat(),
+        "refresh_expires_at": user.refresh_expires_at.isoformat(),
+        "scope": user.scope,
+    }
+
+
+class Story:
+    """Plays on a stage and reports."""
+
+    def __init__(self, stage: Stage, report: Report) -> None:
+        self.stage = stage
+        self.report = report
+        self.wise = stage.control
+        self.reader = stage.partner("acme-payments", "acme")
+        self.onboarding = stage.partner("acme-onboarding", "acme")
+        self.globex = stage.partner("globex-payments", "globex")
+        self.grants: dict[str, list[str]] = {"acme": [], "globex": []}
+        self.readers: Readers | None = None
+
+    def play(self) -> None:
+        """Play all acts."""
+        self._subscribe()
+        self.adopt()
+        self.warm_up()
+        self.twenty_callers()
+        self.refusals()
+        self.third_lock()
+        self.killed_worker()
+        self.scheduled()
+        self.readers = Readers(self.reader, self.grants["acme"])
+        self.readers.start()
+        self.fetch_and_use()
+        self.revoked()
+        self.straggler()
+        self.logs_join()
+        self.readers.stop()
+        self.truth()
+
+    # --- helpers
+
+    def _adopt(self, partner: PartnerService, grant_id: str, age_s: float = 0) -> SeededUser:
+        user = self.wise.seed_user(grant_id, age_s=age_s)
+        answer = partner.call("PUT", grant_id, json_body=_iso(user))
+        if answer.status != 201:  # noqa: PLR2004
+            msg = f"PUT {grant_id} was answered {answer.status}: {answer.body.decode()[:300]}"
+            raise RuntimeError(msg)
+        return user
+
+    def _due_in(self, grant_id: str, seconds: float) -> float:
+        """Adopt a grant of acme that is due in so many seconds; give that instant, epoch seconds."""
+        user = self._adopt(self.onboarding, grant_id, age_s=FIRST_REFRESH_S - seconds)
+        return user.issued_at.timestamp() + FIRST_REFRESH_S
+
+    def _item(self, tenant: str, grant_id: str) -> dict[str, Any]:
+        table = self.stage.stack.outputs["GrantsTable"]
+        client = self.stage.emulator.client("dynamodb")
+        answer = client.get_item(TableName=table, Key={"pk": {"S": f"{tenant}#{grant_id}"}}, ConsistentRead=True)
+        item: dict[str, Any] = answer.get("Item", {})
+        return item
+
+    def _refreshes(self, user: str) -> list[RequestTruth]:
+        return [request for request in self.wise.requests(user=user) if request.grant_type == "refresh_token"]
+
+    def _wait(self, holds: Callable[[], bool], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        return True
+
+    # --- acts
+
+    def _subscribe(self) -> None:
+        sqs, sns = self.stage.emulator.client("sqs"), self.stage.emulator.client("sns")
+        self.queue = sqs.create_queue(QueueName="on-call")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        topic = self.stage.stack.outputs["AlertsTopicArn"]
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "sns.amazonaws.com"},
+                    "Action": "sqs:SendMessage",
+                    "Resource": arn,
+                    "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+                }
+            ],
+        }
+        sqs.set_queue_attributes(QueueUrl=self.queue, Attributes={"Policy": json.dumps(policy)})
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        self.report.tell("a queue stands in for on-call, subscribed to the topic")
+
+    def adopt(self) -> None:
+        """Adopt 25 grants of two tenants; no refresh is spent on it."""
+        for tenant, partner in (("acme", self.onboarding), ("globex", self.globex)):
+            for number in range(GRANTS[tenant]):
+                grant_id = f"{tenant}-user-{number + 1}"
+                self._adopt(partner, grant_id)
+                self.grants[tenant].append(grant_id)
+        rows = [self._item(tenant, grant_id) for tenant, ids in self.grants.items() for grant_id in ids]
+        spent = len(self.wise.requests())
+        self.report.check(
+            "25 grants adopted, no refresh spent",
+            len([row for row in rows if row]) == sum(GRANTS.values()) and spent == 0,
+            rows_in_the_table=len([row for row in rows if row]),
+            requests_at_wise=spent,
+        )
+
+    def warm_up(self) -> None:
+        """Start the functions' processes: twenty cold starts on two cores take their time."""
+        self._adopt(self.onboarding, "warm-up")
+
+        def many(ask: Callable[[], int]) -> None:
+            for callers in WARM_UP_WAVES:
+                with ThreadPoolExecutor(callers) as pool:
+                    list(pool.map(lambda _: ask(), range(callers)))
+
+        many(lambda: self.reader.call("GET", "warm-up", "/access-token").status)
+        token = self.reader.fetch("warm-up")
+        age = time.time() - datetime.fromisoformat(token["issued_at"]).timestamp()
+        time.sleep(max(0.0, LIFE_S / 10 + 1 - age))
+        body = {"version": token["version"], "error": "invalid_token"}
+        many(lambda: self.reader.call("POST", "warm-up", "/access-token/rejections", json_body=body).status)
+        unharmed = self._refreshes("warm-up")
+        self.report.check(
+            "wrong reports of a living token refresh nothing",
+            unharmed == [],
+            refreshes_at_wise=len(unharmed),
+            asked_at_wise=len([use for use in self.wise.uses() if use.user == "warm-up"]),
+        )
+
+    def twenty_callers(self) -> None:
+        """Twenty callers at once hit one grant that is due."""
+        due_at = self._due_in("race", 4)
+        time.sleep(max(due_at - time.time() - 1, 0))
+        with ThreadPoolExecutor(CALLERS) as pool:
+            tokens = list(pool.map(lambda _: self.reader.fetch("race")["access_token"], range(CALLERS)))
+        truth = self.wise.truth()
+        refreshes = [r for r in truth.requests if r.user == "race" and r.carried_out]
+        newest = [hash_of(token) for token in tokens]
+        live = {token.sha256 for token in truth.live_access_tokens("race")}
+        self.report.check(
+            "twenty callers, one refresh",
+            len(refreshes) == 1 and set(newest) == live,
+            refreshes_at_wise=len(refreshes),
+            callers_with_the_live_token=len([name for name in newest if name in live]),
+        )
+
+    def refusals(self) -> None:
+        """Whoever may not, may not."""
+        grant_id = self.grants["acme"][0]
+        path = f"/v1/tenants/acme/grants/{grant_id}"
+        api = self.stage.api
+        emulator = self.stage.emulator
+        iam = emulator.client("iam")
+        trust = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": f"arn:aws:iam::{emulator.account}:root"},
+                    "Action": "sts:AssumeRole",
+                }
+            ],
+        }
+        stranger = iam.create_role(RoleName="stranger", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        allow = {"Effect": "Allow", "Action": "execute-api:*", "Resource": "*"}
+        iam.put_role_policy(
+            RoleName="stranger",
+            PolicyName="everything",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
+        )
+        unrelated = assume(emulator, stranger)
+        reader = assume(emulator, self.stage.role_arn("acme-payments"), external_id="acme-payments-external-id")
+        forged: Credentials = changed(reader, secret_access_key="not-the-secret")
+        globex = assume(emulator, self.stage.role_arn("globex-payments"), external_id="globex-payments-external-id")
+        answers = {
+            "another tenant's role": api.call("GET", f"{path}/access-token", credentials=globex).status,
+            "a reader's DELETE": api.call("DELETE", path, credentials=reader).status,
+            "a wrong signature": api.call("GET", f"{path}/access-token", credentials=forged).status,
+            "an unrelated role with execute-api:*": api.call(
+                "GET", f"{path}/access-token", credentials=unrelated
+            ).status,
+            "no signature": api.call("GET", f"{path}/access-token", credentials=None).status,
+        }
+        still_there = bool(self._item("acme", grant_id))
+        self.report.check(
+            "who may not is refused",
+            all(status == _FORBIDDEN for status in answers.values()) and still_there,
+            answers=answers,
+            grant_still_in_the_table=still_there,
+        )
+
+    def third_lock(self) -> None:
+        """A careless administrator opens the first lock of a partner's role; the function still refuses."""
+        role = self.stage.role_arn("globex-payments").rsplit("/", 1)[-1]
+        iam = self.stage.emulator.client("iam")
+        allow = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+        iam.put_role_policy(RoleName=role, PolicyName="careless", PolicyDocument=document)
+        intruder = self.stage.partner("globex-payments", "acme", session="acme-payments")
+        answers = [
+            intruder.call("GET", grant_id, "/access-token") for grant_id in (self.grants["acme"][0], "no-such-grant")
+        ]
+        iam.delete_role_policy(RoleName=role, PolicyName="careless")
+        same = len({(answer.status, answer.body) for answer in answers}) == 1
+        by_function = [b"urn:token-rotator:problem:forbidden" in answer.body for answer in answers]
+        self.report.check(
+            "the function itself refuses a stranger to the tenant",
+            all(answer.status == _FORBIDDEN for answer in answers) and same and all(by_function),
+            answers=[answer.status for answer in answers],
+            same_bytes_for_existing_and_missing=same,
+        )
+
+    def killed_worker(self) -> None:
+        """A Lambda process dies between Wise's refresh and its own write."""
+        user = "killed"
+        due_at = self._due_in(user, 3)
+        before = {token.sha256 for token in self.wise.truth().live_access_tokens(user)}
+        self.wise.withhold(user)
+        with ThreadPoolExecutor(1) as pool:
+            time.sleep(max(due_at - time.time(), 0))
+            began = time.monotonic()
+            waiting = pool.submit(self.reader.fetch, user, 60)
+            self.wise.wait_until_withheld(user, timeout_s=20)
+            killed = [
+                pid for output in ("RefreshFunction", "SweepFunction") for pid in self.stage.function_pids(output)
+            ]
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            self.report.tell(f"  Wise has refreshed and withholds its answer; {len(killed)} processes got SIGKILL")
+            self.wise.release(user, deliver=False)
+            token = waiting.result(90)
+        waited = time.monotonic() - began
+        live = {found.sha256 for found in self.wise.truth().live_access_tokens(user)}
+        handed = [served.sha256 for served in self.stage.ledger.served if served.grant_id == user]
+        self.report.check(
+            "a killed worker costs nobody a dead token",
+            hash_of(token["access_token"]) in live and not before & set(handed) and waited < 45,  # noqa: PLR2004
+            processes_killed=len(killed),
+            refreshes_at_wise=len(self._refreshes(user)),
+            handed_out_tokens_alive=len([name for name in handed if name in live]),
+            handed_out_tokens_dead=len([name for name in handed if name not in live]),
+            seconds_until_a_live_token=round(waited, 1),
+        )
+
+    def scheduled(self) -> None:
+        """The deployed schedule refreshes all 25, without anybody's help."""
+        users = [user for ids in self.grants.values() for user in ids]
+
+        def all_refreshed() -> bool:
+            done = {request.user for request in self.wise.requests() if request.carried_out}
+            return done >= set(users)
+
+        self.report.tell("  waiting for the schedule, which fires every minute")
+        self._wait(all_refreshed, 120)
+        done = [request for request in self.wise.requests() if request.carried_out and request.user in users]
+        self.report.check(
+            "the schedule refreshes every due grant",
+            len({request.user for request in done}) == len(users),
+            users_refreshed=len({request.user for request in done}),
+            refreshes_at_wise=len(done),
+        )
+        self.scheduled_attempts = {request.correlation_id for request in done}
+
+    def fetch_and_use(self) -> None:
+        """Partner services fetch tokens with their own roles and use each at Wise."""
+        began = self.wise.truth().seq
+        for partner, tenant in ((self.reader, "acme"), (self.globex, "globex")):
+            for grant_id in self.grants[tenant]:
+                partner.use(grant_id)
+        uses = [
+            use for use in self.wise.uses(since=began) if use.user in {*self.grants["acme"], *self.grants["globex"]}
+        ]
+        verdicts = {use.user: use.verdict for use in uses}
+        alive = [user for user, verdict in verdicts.items() if verdict is Verdict.LIVES]
+        self.report.check(
+            "partner services use every token at Wise",
+            len(alive) == sum(GRANTS.values()),
+            users_with_a_living_token=len(alive),
+        )
+
+    def revoked(self) -> None:
+        """A user takes the authorization back at Wise; on-call hears of it."""
+        user = "revoked"
+        self._due_in(user, 3)
+        self.wise.revoke(user)
+        sqs = self.stage.emulator.client("sqs")
+        found: dict[str, Any] = {}
+
+        def heard() -> bool:
+            answer = sqs.receive_message(QueueUrl=self.queue, WaitTimeSeconds=1, MaxNumberOfMessages=10)
+            for message in answer.get("Messages", []):
+                told = json.loads(json.loads(message["Body"])["Message"])
+                if told.get("grant_id") == user:
+                    found.update(told)
+            return bool(found)
+
+        self._wait(heard, 40)
+        phase = self._item("acme", user).get("phase", {}).get("S")
+        shown = {name: found.get(name) for name in ("kind", "reason", "tenant", "grant_id", "summary")}
+        self.report.check(
+            "a revoked user reaches on-call",
+            found.get("kind") == "reauthorization_required" and phase == "reauthorization_required",
+            in_the_queue=shown,
+            phase_in_the_table=phase,
+        )
+        refused = self.reader.call("GET", user, "/access-token")
+        self.report.tell(f"  a reader of it gets {refused.status} {refused.json()['type']}")
+
+    def straggler(self) -> None:
+        """A worker freezes with Wise's answer in hand, another one goes on, then the first one wakes up."""
+        user = "frozen"
+        self._due_in(user, 3)
+        self.wise.withhold(user)
+        self.wise.wait_until_withheld(user, timeout_s=30)
+        frozen = self.stage.function_pids("SweepFunction")
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            self.wise.release(user)
+            self.report.tell(
+                f"  Wise has refreshed and answered; {len(frozen)} sweep got SIGSTOP before it could write"
+            )
+            token = self.reader.fetch(user, 60)
+        finally:
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+        time.sleep(4)
+        live = {found.sha256 for found in self.wise.truth().live_access_tokens(user)}
+        after = self.reader.fetch(user, 60)
+        names = [hash_of(token["access_token"]), hash_of(after["access_token"])]
+        self.report.check(
+            "a straggler changes nothing",
+            all(name in live for name in names),
+            workers_frozen=len(frozen),
+            refreshes_at_wise=len(self._refreshes(user)),
+            live_token_served_before_and_after_it_woke=[name in live for name in names],
+        )
+
+    def logs_join(self) -> None:
+        """Every refresh that Wise saw stands in a log line of ours; those of the schedule in a sweep's."""
+        requests = [request for request in self.wise.requests() if request.carried_out]
+        wanted = {request.correlation_id for request in requests}
+        logs = self.stage.emulator.client("logs")
+        found: dict[str, set[str]] = {}
+
+        def joined() -> bool:
+            for group in ("SweepLogGroup", "RefreshLogGroup"):
+                name = self.stage.stack.outputs[group]
+                lines = logs.get_paginator("filter_log_events").paginate(logGroupName=name)
+                found[group] = {
+                    attempt_id
+                    for page in lines
+                    for event in page["events"]
+                    for attempt_id in _attempts(event["message"])
+                }
+            return self.scheduled_attempts <= found["SweepLogGroup"]
+
+        self._wait(joined, 90)
+        swept = self.scheduled_attempts & found["SweepLogGroup"]
+        silent = wanted - found["SweepLogGroup"] - found["RefreshLogGroup"]
+        self.report.check(
+            "every scheduled refresh joins to a sweep's log line",
+            bool(self.scheduled_attempts) and swept == self.scheduled_attempts,
+            scheduled_refreshes_at_wise=len(self.scheduled_attempts),
+            joined_to_a_sweep=len(swept),
+            carried_out_for_processes_that_were_killed_or_still_run=len(silent),
+        )
+
+    def truth(self) -> None:
+        """What Wise knows, against what was served."""
+        truth = self.wise.truth()
+        self._no_dead_token_served(truth)
+        served = {(entry.sha256, entry.stable_until_ms) for entry in self.stage.ledger.served}
+        promised = {name: max(until for other, until in served if other == name) for name, _ in served}
+        early = [
+            use
+            for use in truth.uses
+            if use.verdict is not Verdict.LIVES
+            and use.sha256 in promised
+            and use.at_ms < promised[use.sha256]
+            and use.killed_by is not Death.REVOCATION
+        ]
+        calls = self.readers.calls if self.readers else 0
+        troubles = self.readers.troubles if self.readers else []
+        self.report.check(
+            "no token was answered 401 before its stable_until",
+            early == [] and troubles == [] and calls > 0,
+            uses_at_wise=len(truth.uses),
+            answered_401_too_early=len(early),
+            background_calls=calls,
+            troubles=troubles[:3],
+        )
+        self.report.check(
+            "never two refreshes of one user in flight",
+            truth.overlaps == [],
+            refreshes_at_wise=len([request for request in truth.requests if request.grant_type == "refresh_token"]),
+            overlaps=len(truth.overlaps),
+        )
+
+    def _no_dead_token_served(self, truth: Truth) -> None:
+        tokens = {token.sha256: token for token in truth.tokens if token.kind is Kind.ACCESS}
+        dead, broken = [], []
+        for served in self.stage.ledger.served:
+            token = tokens.get(served.sha256)
+            if token is None or (token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.at_ms - 1000):
+                dead.append(served.grant_id)
+            elif token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.stable_until_ms:
+                broken.append(served.grant_id)
+        self.report.check(
+            "no token was served that a refresh had replaced, none replaced before its stable_until",
+            not dead and not broken and bool(self.stage.ledger.served),
+            tokens_served=len(self.stage.ledger.served),
+            served_dead=dead[:3],
+            replaced_too_early=broken[:3],
+        )
+
+
+def _attempts(line: str) -> list[str]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return []
+    told = isinstance(entry, dict) and entry.get("message") == "refresh sent to wise" and "attempt_id" in entry
+    return [entry["attempt_id"]] if told else []
