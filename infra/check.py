@@ -67,16 +67,16 @@ def build(overrides: Mapping[str, Any], outdir: Path) -> tuple[cdk.App, TokenRot
     return app, TokenRotatorStack(app, config.stack_name, config=config)
 
 
-def findings(overrides: Mapping[str, Any], outdir: Path) -> list[str]:
-    """Everything that cfn-lint and cdk-nag say about one variant."""
-    app, stack = build(overrides, outdir)
+def findings(app: cdk.App, stack: TokenRotatorStack) -> list[str]:
+    """Everything that cfn-lint and cdk-nag say about a stack. Synthesizes it."""
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     try:
         app.synth()
     except RuntimeError as error:
         # So jsii passes on that a plugin found an error; the report, which has the warnings too, says what.
-        if "Validation failed" not in str(error):
+        if "ValidationFailed" not in str(error):
             raise
+    outdir = Path(app.outdir)
     report = json.loads((outdir / "validation-report.json").read_text())
     nag = [
         f"{violation['ruleName']} {construct['constructPath']}: {violation['description']}"
@@ -92,7 +92,7 @@ def main() -> int:
     failed = False
     for name, overrides in VARIANTS.items():
         with tempfile.TemporaryDirectory() as outdir:
-            found = findings(overrides, Path(outdir))
+            found = findings(*build(overrides, Path(outdir)))
         sys.stdout.write("\n".join([f"{name}: {len(found) or 'no'} findings", *found, ""]))
         failed = failed or bool(found)
     return int(failed)

@@ -40,6 +40,8 @@ class RotatorFunction(Construct):
         environment: Mapping[str, str],
     ) -> None:
         super().__init__(scope, construct_id)
+        # All functions reckon with the same budgets.
+        settle = {} if config.settle_s is None else {"WISE_SETTLE_S": str(config.settle_s)}
         self.service = construct_id.lower()
         self.log_group = logs.LogGroup(
             self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=cdk.RemovalPolicy.DESTROY
@@ -67,6 +69,7 @@ class RotatorFunction(Construct):
                 "POWERTOOLS_SERVICE_NAME": self.service,
                 "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
+                **settle,
                 **environment,
             },
         )

@@ -139,7 +139,14 @@ class Keys(Construct):
         # DynamoDB keeps its access by a grant that its creator makes.
         # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
         self.data.allow_account(
-            "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", through="dynamodb"
+            "kms:Decrypt",
+            "kms:DescribeKey",
+            "kms:Encrypt",
+            "kms:GenerateDataKey",
+            "kms:GenerateDataKeyWithoutPlaintext",
+            "kms:ReEncryptFrom",
+            "kms:ReEncryptTo",
+            through="dynamodb",
         )
         self.data.allow_account("kms:CreateGrant", through="dynamodb", only_own_grants=True)
         self.data.allow_account("kms:Decrypt", through="sqs")

@@ -58,7 +58,6 @@ class Refreshing(Construct):
         }
         optional = {
             "WISE_CA_FILE": config.wise_ca_file,
-            "WISE_SETTLE_S": None if config.settle_s is None else str(config.settle_s),
             "RUNBOOK_BASE_URL": config.runbook_base_url,
         }
         environment |= {name: value for name, value in optional.items() if value is not None}

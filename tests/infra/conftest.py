@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +23,8 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tem
         if variant not in kept:
             app, stack = build(VARIANTS[variant], tmp_path_factory.mktemp("cdk"))
             assembly = app.synth()
-            kept[variant] = Template.read(json.loads(json.dumps(assembly.get_stack_by_name(stack.stack_name).template)))
+            raw = assembly.get_stack_by_name(stack.stack_name).template
+            kept[variant] = Template.read(raw, protected=bool(stack.termination_protection))
         return kept[variant]
 
     return template

@@ -63,13 +63,15 @@ class Template:
 
     resources: dict[str, dict[str, Any]]
     outputs: dict[str, Any] = field(default_factory=dict)
+    protected: bool = False
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> Template:
+    def read(cls, raw: Mapping[str, Any], *, protected: bool) -> Template:
         types = {name: resource["Type"] for name, resource in raw["Resources"].items()}
         return cls(
             _resolve(raw["Resources"], types),
             {name: _resolve(output["Value"], types) for name, output in raw.get("Outputs", {}).items()},
+            protected,
         )
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:

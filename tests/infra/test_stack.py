@@ -27,7 +27,7 @@ WISE = {
     "WISE_SECRET_NAME",
     "ALERTS_TOPIC_ARN",
 }
-WISE_OPTIONAL = {"WISE_CA_FILE", "WISE_SETTLE_S", "RUNBOOK_BASE_URL"}
+WISE_OPTIONAL = {"WISE_CA_FILE", "RUNBOOK_BASE_URL"}
 VARIABLES = {
     "sweep": ALWAYS | WISE,
     "refresh": ALWAYS | WISE,
@@ -45,7 +45,7 @@ def variables(template: Template, service: str) -> dict[str, str]:
 def test_a_function_is_told_what_it_needs_and_no_more(sandbox: Template, production: Template, service: str) -> None:
     assert set(variables(sandbox, service)) == VARIABLES[service]
     optional = WISE_OPTIONAL if service in ("sweep", "refresh") else set()
-    assert set(variables(production, service)) == VARIABLES[service] | optional
+    assert set(variables(production, service)) == VARIABLES[service] | optional | {"WISE_SETTLE_S"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -223,6 +223,7 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "ServeFunction": sandbox.one("AWS::Lambda::Function", "ServeFunction"),
         "AdminFunction": sandbox.one("AWS::Lambda::Function", "AdminFunction"),
         "SweepLogGroup": sandbox.one("AWS::Logs::LogGroup", "SweepLog"),
+        "RefreshLogGroup": sandbox.one("AWS::Logs::LogGroup", "RefreshLog"),
         "AccessTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysAccessTokens"),
         "RefreshTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysRefreshTokens"),
         "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,
