@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +257,19 @@ def test_a_principal_is_an_account_and_perhaps_one_of_its_roles_or_users(
 ) -> None:
     (found,) = DeployConfig.from_context(partner(principal=principal)).partners
     assert (found.account, found.principal_arns) == (account, arns)
+
+
+def test_a_wrong_context_ends_the_app_with_one_line() -> None:
+    root = Path(__file__).parents[2]
+    context = {"schedules": 3}
+    ended = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=root,
+        env={**os.environ, "CDK_CONTEXT_JSON": json.dumps(context)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "context schedules: must be 1, 2, 4, 8 or 16, not 3"
+    assert "Traceback" not in ended.stderr
