@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import heapq
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, cast
 
@@ -68,116 +68,118 @@ def from_ms(ms: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ms)
 
 
-def _text(value: str) -> Item:
-    return {"S": value}
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """How one kind of value is stored: the attribute's type, and its content both ways."""
+
+    kind: str
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+    def encode(self, value: object) -> Item:
+        return {self.kind: self.write(value)}
+
+    def decode(self, stored: Item) -> Any:  # noqa: ANN401 - a value of any kind
+        """Read an attribute. Raises `KeyError` for one of another type."""
+        return self.read(stored[self.kind])
 
 
-def _number(value: int) -> Item:
-    return {"N": str(value)}
-
-
-def _instant(value: datetime) -> Item:
-    return _number(to_ms(value))
-
-
-def _sealed(value: Sealed) -> Item:
-    return {"B": value.blob}
-
-
-_ALERT: Final[dict[str, Callable[[Any], Item]]] = {
-    "incident_id": _text,
-    "kind": _text,
-    "reason": _text,
-    "raised_at": _instant,
-    "attempt_id": _text,
-    "trace_id": _text,
-    "claimed_until": _instant,
-    "published_at": _instant,
-    "failures": _number,
-}
-
-
-def _alert(alert: Alert) -> Item:
+def _write_alert(alert: Alert) -> Item:
     values = ((name, getattr(alert, name)) for name in _ALERT)
-    return {"M": {name: _ALERT[name](value) for name, value in values if value is not None}}
+    return {name: _ALERT[name].encode(value) for name, value in values if value is not None}
 
 
-_CODECS: Final[dict[str, Callable[[Any], Item]]] = {
-    "phase": _text,
-    "refresh_token": _sealed,
-    "version": _number,
-    "refresh_at": _instant,
-    "created_at": _instant,
-    "access_token": _sealed,
-    "registration": _sealed,
-    "issued_at": _instant,
-    "expires_at": _instant,
-    "refresh_expires_at": _instant,
-    "scope": _text,
-    "attempt_id": _text,
-    "lease_until": _instant,
-    "in_doubt": _text,
-    "hold_until": _instant,
-    "due_at": _instant,
-    "failures": _number,
-    "takeovers": _number,
-    "last_error": _text,
-    "last_attempt_at": _instant,
-    "alert": _alert,
-    "profile_id": _text,
-    "wise_user_id": _text,
+def _read_alert(stored: Item) -> Alert:
+    return Alert(**{name: codec.decode(stored[name]) for name, codec in _ALERT.items() if name in stored})
+
+
+_TEXT: Final = _Codec("S", str, str)
+_NUMBER: Final = _Codec("N", str, int)
+_INSTANT: Final = _Codec("N", lambda instant: str(to_ms(instant)), lambda ms: from_ms(int(ms)))
+_SEALED: Final = _Codec("B", lambda sealed: sealed.blob, lambda blob: Sealed(bytes(blob)))
+
+_ALERT: Final[dict[str, _Codec]] = {
+    "incident_id": _TEXT,
+    "kind": _Codec("S", str, AlertKind),
+    "reason": _TEXT,
+    "raised_at": _INSTANT,
+    "attempt_id": _TEXT,
+    "trace_id": _TEXT,
+    "claimed_until": _INSTANT,
+    "published_at": _INSTANT,
+    "failures": _NUMBER,
+}
+_CODECS: Final[dict[str, _Codec]] = {
+    "phase": _Codec("S", str, Phase),
+    "refresh_token": _SEALED,
+    "version": _NUMBER,
+    "refresh_at": _INSTANT,
+    "created_at": _INSTANT,
+    "access_token": _SEALED,
+    "registration": _SEALED,
+    "issued_at": _INSTANT,
+    "expires_at": _INSTANT,
+    "refresh_expires_at": _INSTANT,
+    "scope": _TEXT,
+    "attempt_id": _TEXT,
+    "lease_until": _INSTANT,
+    "in_doubt": _TEXT,
+    "hold_until": _INSTANT,
+    "due_at": _INSTANT,
+    "failures": _NUMBER,
+    "takeovers": _NUMBER,
+    "last_error": _TEXT,
+    "last_attempt_at": _INSTANT,
+    "alert": _Codec("M", _write_alert, _read_alert),
+    "profile_id": _TEXT,
+    "wise_user_id": _TEXT,
 }
 """How each field of a grant is stored, under its own name."""
 
 
-def _plain(value: Item) -> Any:  # noqa: ANN401 - a stored value of any type
-    (kind, content), *_ = value.items()
-    if kind == "N":
-        return int(content)
-    if kind == "M":
-        return {name: _plain(inner) for name, inner in content.items()}
-    return content
-
-
 def _decode(item: Mapping[str, AttributeValueTypeDef]) -> Grant:
     """Make a grant of an item. Raises `CorruptGrant` for whatever this version did not write."""
+    stored = cast("Item", item)
     try:
-        stored = {name: _plain(cast("Item", value)) for name, value in item.items()}
-        if stored["schema"] != SCHEMA:
+        if _NUMBER.decode(stored["schema"]) != SCHEMA:
             msg = "the item has another schema"
             raise CorruptGrant(msg)
-        values: dict[str, Any] = {name: _read(_CODECS[name], stored[name]) for name in _CODECS if name in stored}
-        if "alert" in values:
-            alert = {name: _read(_ALERT[name], value) for name, value in values["alert"].items()}
-            values["alert"] = Alert(**{**alert, "kind": AlertKind(alert["kind"])})
-        key = GrantKey(stored["tenant"], stored["grant_id"])
-        return Grant(key=key, **{**values, "phase": Phase(values["phase"])})
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        key = GrantKey(_TEXT.decode(stored["tenant"]), _TEXT.decode(stored["grant_id"]))
+        if str(key) != _TEXT.decode(stored["pk"]):
+            msg = "the item lies under another key"
+            raise CorruptGrant(msg)
+        return Grant(key=key, **{name: codec.decode(stored[name]) for name, codec in _CODECS.items() if name in stored})
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         msg = f"the item cannot be read: {type(error).__name__}"
         raise CorruptGrant(msg) from None
 
 
-def _read(codec: Callable[[Any], Item], value: Any) -> Any:  # noqa: ANN401 - a stored value of any type
-    if codec is _instant:
-        return from_ms(value)
-    if codec is _sealed:
-        return Sealed(bytes(value))
-    return value
+def _row(item: Item) -> tuple[str, str, datetime]:
+    """Read what the index `tenant` holds of a grant. Raises `CorruptGrant`."""
+    try:
+        return (
+            _TEXT.decode(item["grant_id"]),
+            _TEXT.decode(item["phase"]),
+            _INSTANT.decode(item["created_at"]),
+        )
+    except (KeyError, ValueError, OverflowError) as error:
+        msg = f"the index cannot be read: {type(error).__name__}"
+        raise CorruptGrant(msg) from None
 
 
 def _encode(grant: Grant) -> Item:
     item: Item = {
-        "pk": _text(str(grant.key)),
-        "tenant": _text(grant.key.tenant),
-        "grant_id": _text(grant.key.grant_id),
-        "schema": _number(SCHEMA),
+        "pk": _TEXT.encode(grant.key),
+        "tenant": _TEXT.encode(grant.key.tenant),
+        "grant_id": _TEXT.encode(grant.key.grant_id),
+        "schema": _NUMBER.encode(SCHEMA),
     }
     for name, codec in _CODECS.items():
         value = getattr(grant, name)
         if value is not None:
-            item[name] = codec(value)
+            item[name] = codec.encode(value)
     if grant.due_at is not None:
-        item["due_shard"] = _number(grant.key.shard)
+        item["due_shard"] = _NUMBER.encode(grant.key.shard)
     return item
 
 
@@ -220,7 +222,8 @@ class _Update:
         if update:
             parts = [f"SET {', '.join(self.sets)}"] if self.sets else []
             parts += [f"REMOVE {', '.join(self.removes)}"] if self.removes else []
-            made["UpdateExpression"] = " ".join(parts)
+            if parts:  # an empty expression is refused
+                made["UpdateExpression"] = " ".join(parts)
         if self.names:
             made["ExpressionAttributeNames"] = self.names
         if self.values:
@@ -233,7 +236,7 @@ def _when(update: _Update, when: When) -> None:
     for field in fields(when):
         wanted = getattr(when, field.name)
         if wanted is not IGNORED:
-            update.require_equal(field.name, None if wanted is None else _CODECS[field.name](wanted))
+            update.require_equal(field.name, None if wanted is None else _CODECS[field.name].encode(wanted))
 
 
 def _difference(before: Grant, after: Grant) -> _Update:
@@ -241,9 +244,9 @@ def _difference(before: Grant, after: Grant) -> _Update:
     for name, codec in _CODECS.items():
         value = getattr(after, name)
         if value != getattr(before, name):
-            update.change(name, None if value is None else codec(value))
+            update.change(name, None if value is None else codec.encode(value))
             if name == "due_at":
-                update.change("due_shard", None if value is None else _number(after.key.shard))
+                update.change("due_shard", None if value is None else _NUMBER.encode(after.key.shard))
     return update
 
 
@@ -286,7 +289,7 @@ class DynamoGrants:
         self._table = table
 
     def _key(self, key: GrantKey) -> Item:
-        return {"TableName": self._table, "Key": {"pk": _text(str(key))}}
+        return {"TableName": self._table, "Key": {"pk": _TEXT.encode(str(key))}}
 
     @_failures
     def get(self, key: GrantKey) -> Grant | None:
@@ -298,20 +301,20 @@ class DynamoGrants:
     def acquire(self, key: GrantKey, lease: Lease, cause: Cause, now: datetime) -> Done | Refused:
         """See `GrantStore.acquire`."""
         update = _Update()
-        update.change("attempt_id", _text(lease.attempt_id))
-        update.change("lease_until", _instant(lease.until))
-        update.change("last_attempt_at", _instant(now))
-        at = update.value("now", _instant(now))
+        update.change("attempt_id", _TEXT.encode(lease.attempt_id))
+        update.change("lease_until", _INSTANT.encode(lease.until))
+        update.change("last_attempt_at", _INSTANT.encode(now))
+        at = update.value("now", _INSTANT.encode(now))
         update.require("attribute_exists(pk)")
-        update.require_equal("phase", _text(Phase.ACTIVE))
+        update.require_equal("phase", _TEXT.encode(Phase.ACTIVE))
         update.require_equal("attempt_id", None)
         due = f"{update.name('refresh_at')} <= {at}"
         doubted = f"attribute_exists({update.name('in_doubt')}) AND {update.name('due_at')} <= {at}"
         reasons = [due, f"({doubted})"]
         if isinstance(cause, Rejected):
-            update.change("due_at", _instant(now))
-            update.change("due_shard", _number(key.shard))
-            reasons.append(f"{update.name('version')} = {update.value('rejected', _number(cause.version))}")
+            update.change("due_at", _INSTANT.encode(now))
+            update.change("due_shard", _NUMBER.encode(key.shard))
+            reasons.append(f"{update.name('version')} = {update.value('rejected', _NUMBER.encode(cause.version))}")
         update.require(" OR ".join(reasons))
         answer = self._update(key, update, "ALL_NEW")
         return answer if isinstance(answer, Refused) else Done(_decode(answer))
@@ -343,8 +346,8 @@ class DynamoGrants:
     def postpone(self, key: GrantKey, until: datetime, now: datetime) -> None:
         """See `GrantStore.postpone`."""
         update = _Update()
-        update.change("due_at", _instant(until))
-        update.require(f"{update.name('due_at')} <= {update.value('now', _instant(now))}")
+        update.change("due_at", _INSTANT.encode(until))
+        update.require(f"{update.name('due_at')} <= {update.value('now', _INSTANT.encode(now))}")
         try:
             self._client.update_item(**self._key(key), **update.parameters())
         except ClientError as error:
@@ -393,9 +396,9 @@ class DynamoGrants:
                 {
                     "Delete": {
                         "TableName": self._table,
-                        "Key": {"pk": _text(f"#profile#{grant.profile_id}")},
+                        "Key": {"pk": _TEXT.encode(f"#profile#{grant.profile_id}")},
                         "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",
-                        "ExpressionAttributeValues": {":me": _text(str(grant.key))},
+                        "ExpressionAttributeValues": {":me": _TEXT.encode(str(grant.key))},
                     }
                 }
             )
@@ -407,12 +410,12 @@ class DynamoGrants:
     def _claim(self, grant: Grant) -> list[Item]:
         if grant.profile_id is None:
             return []
-        me = _text(str(grant.key))
+        me = _TEXT.encode(str(grant.key))
         return [
             {
                 "Put": {
                     "TableName": self._table,
-                    "Item": {"pk": _text(f"#profile#{grant.profile_id}"), "holder": me},
+                    "Item": {"pk": _TEXT.encode(f"#profile#{grant.profile_id}"), "holder": me},
                     "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",
                     "ExpressionAttributeValues": {":me": me},
                 }
@@ -449,7 +452,7 @@ class DynamoGrants:
             TableName=self._table,
             IndexName=DUE_INDEX,
             KeyConditionExpression="due_shard = :shard AND due_at <= :now",
-            ExpressionAttributeValues={":shard": _number(shard), ":now": _instant(now)},
+            ExpressionAttributeValues={":shard": _NUMBER.encode(shard), ":now": _INSTANT.encode(now)},
             Limit=limit,
         )
         rows = []
@@ -465,15 +468,12 @@ class DynamoGrants:
             "TableName": self._table,
             "IndexName": TENANT_INDEX,
             "KeyConditionExpression": "tenant = :tenant",
-            "ExpressionAttributeValues": {":tenant": _text(tenant)},
+            "ExpressionAttributeValues": {":tenant": _TEXT.encode(tenant)},
             "Limit": limit,
         }
         if after is not None:
             query["KeyConditionExpression"] = "tenant = :tenant AND grant_id > :after"
-            query["ExpressionAttributeValues"] = {":tenant": _text(tenant), ":after": _text(after)}
+            query["ExpressionAttributeValues"] = {":tenant": _TEXT.encode(tenant), ":after": _TEXT.encode(after)}
         answer = self._client.query(**query)
-        rows = [
-            (item["grant_id"]["S"], item["phase"]["S"], from_ms(int(item["created_at"]["N"])))
-            for item in answer["Items"]
-        ]
+        rows = [_row(cast("Item", item)) for item in answer["Items"]]
         return Page(rows, rows[-1][0] if rows and "LastEvaluatedKey" in answer else None)
