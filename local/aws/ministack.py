@@ -28,6 +28,9 @@ EMULATOR: Final = ROOT / ".emulator"
 ACCOUNT: Final = "000000000000"
 REGION: Final = "eu-west-1"
 
+_CHILDREN: Final[dict[int, subprocess.Popen[bytes]]] = {}
+"""What this process started: only the parent can tell a child that ended from one that still runs."""
+
 _ATTEMPTS: Final = 3
 _READY_WITHIN_S: Final = 30.0
 _STOPPED_WITHIN_S: Final = 10.0
@@ -194,6 +197,7 @@ def _spawn(home: Path, port: int, *, auth: bool, environment: Mapping[str, str])
             # A group of its own: an interrupt at the terminal leaves its end to us, and the functions end with it.
             start_new_session=True,
         )
+    _CHILDREN[process.pid] = process
     return MiniStack(port=port, pid=process.pid, directory=home, auth=auth)
 
 
@@ -224,11 +228,9 @@ def _free_port() -> int:
 
 
 def _ended(pid: int) -> bool:
-    """Whether the process is gone. Collects it where it is a child of ours; another's child is only looked at."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        pass
+    """Whether the process is gone. One that another process started is only looked at."""
+    if child := _CHILDREN.get(pid):
+        return child.poll() is not None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
