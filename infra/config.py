@@ -44,10 +44,10 @@ _PARTNER_NAME_LENGTH: Final = 32
 
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PARTNER_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_ACCOUNT: Final = re.compile(r"\d{12}")
-_PRINCIPAL_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):(?:root|(?:role|user)/[\w+=,.@/-]+)")
+_ACCOUNT: Final = re.compile(r"[0-9]{12}")
+_PRINCIPAL_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):(?:root|(?:role|user)/[\w+=,.@/-]+)", re.ASCII)
 _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
-_VERSION: Final = re.compile(r"\d{4}Q[1-4]")
+_VERSION: Final = re.compile(r"20[0-9]{2}Q[1-4]")
 _SECRET_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
 _SECRET_SUFFIX: Final = re.compile(r".*-[A-Za-z0-9]{6}")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")

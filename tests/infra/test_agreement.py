@@ -1,0 +1,157 @@
+"""The template and the package agree, though neither imports the other."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from infra.check import VARIANTS
+from infra.config import MAY, SHARDS, WISE_DOMAINS, ConfigError, DeployConfig
+from infra.function import METRICS_NAMESPACE
+from infra.grants_store import DUE_INDEX, TENANT_INDEX
+from tests.infra.template import Template, listed
+from token_rotator import settings
+from token_rotator.adapters import dynamo_grants
+from token_rotator.domain import grant, outcome
+from token_rotator.domain.errors import SettingsError
+from token_rotator.domain.lease import Budgets
+
+PACKAGE = Path(settings.__file__).parent
+SETTINGS = {
+    "sweep": settings.RefreshSettings,
+    "refresh": settings.RefreshSettings,
+    "serve": settings.ServeSettings,
+    "admin": settings.AdminSettings,
+}
+
+
+class Recorded(Mapping[str, str]):
+    """An environment that remembers what was asked of it."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+@pytest.mark.parametrize("variant", ["sandbox", "production", "first_sandbox"])
+def test_a_functions_settings_are_read_from_exactly_its_environment(
+    request: pytest.FixtureRequest, variant: str, service: str
+) -> None:
+    template: Template = request.getfixturevalue(variant)
+    variables = template.function(service)["Environment"]["Variables"]
+    environment = Recorded(variables)
+    parsed = SETTINGS[service].of(environment)
+    ours = {name for name in variables if not name.startswith("POWERTOOLS_")}
+    assert ours <= environment.asked, "every variable is used"
+    if variant == "production":
+        assert environment.asked == ours, "every setting can be given"
+        assert parsed.budgets.settle.total_seconds() == VARIANTS["production"]["settle_s"]
+    assert parsed.environment == variables["ROTATOR_ENVIRONMENT"]
+
+
+def test_partners_are_understood(sandbox: Template) -> None:
+    for service in ("serve", "admin"):
+        parsed = SETTINGS[service].of(sandbox.function(service)["Environment"]["Variables"])
+        partners = {p.name: (p.tenants, p.may) for p in parsed.partners.values()}
+        assert partners == {
+            "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage"})),
+            "globex": (frozenset({"globex"}), frozenset({"read"})),
+        }
+        assert set(parsed.partners) == {
+            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex")
+        }
+    assert frozenset(MAY) == settings.PERMISSIONS
+
+
+def test_every_handler_is_there(every: Template) -> None:
+    for function in every.of_type("AWS::Lambda::Function").values():
+        *module, name = function["Handler"].split(".")
+        tree = ast.parse((PACKAGE.parent / Path(*module)).with_suffix(".py").read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_functions_have_the_time_that_the_protocol_reckons_with(every: Template) -> None:
+    budgets = Budgets()
+    for service, budget in (
+        ("refresh", budgets.refresh_function),
+        ("serve", budgets.serve_function),
+        ("admin", budgets.serve_function),
+        ("sweep", budgets.sweep_function),
+    ):
+        assert every.function(service)["Timeout"] == budget.total_seconds()
+    for method in every.of_type("AWS::ApiGateway::Method").values():
+        assert method["Integration"]["TimeoutInMillis"] == budgets.gateway.total_seconds() * 1000
+
+
+def test_the_table_has_the_indexes_that_the_store_queries() -> None:
+    assert (DUE_INDEX, TENANT_INDEX) == (dynamo_grants.DUE_INDEX, dynamo_grants.TENANT_INDEX)
+
+
+def test_the_schedules_share_the_shards_that_the_store_writes() -> None:
+    assert grant.SHARDS == SHARDS
+
+
+def test_no_deployment_is_refused_only_when_its_functions_start(production: Template) -> None:
+    given = production.function("sweep")["Environment"]["Variables"]
+    for environment, domains in WISE_DOMAINS.items():
+        for domain in domains:
+            url = f"https://api.{domain}"
+            taken = {**given, "ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": url}
+            assert settings.RefreshSettings.of(taken).wise_api_url == url
+            assert DeployConfig.from_context({"environment": environment, "wise_api_url": url}).wise_api_url == url
+    for wrong in ("https://api.wise-sandbox.com", "http://api.wise.com", "https://api.wise.com/v1"):
+        with pytest.raises(SettingsError, match="WISE_API_URL"):
+            settings.RefreshSettings.of({**given, "WISE_API_URL": wrong})
+        with pytest.raises(ConfigError, match="wise_api_url"):
+            DeployConfig.from_context({"environment": "production", "wise_api_url": wrong})
+
+
+def test_every_metric_that_an_alarm_watches_is_emitted(every: Template) -> None:
+    emitted = {
+        node.value
+        for module in (PACKAGE / "telemetry.py", *(PACKAGE / "handlers").glob("*.py"))
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    outcomes = {
+        node.value
+        for node in ast.walk(ast.parse(Path(outcome.__file__).read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    watched = [a for a in every.of_type("AWS::CloudWatch::Alarm").values() if a["Namespace"] == METRICS_NAMESPACE]
+    assert watched
+    for alarm in watched:
+        assert alarm["MetricName"] in emitted
+        dimensions = {d["Name"]: d["Value"] for d in listed(alarm["Dimensions"])}
+        assert set(dimensions) - {"outcome"} == {"environment", "service"}
+        assert dimensions["service"] in SETTINGS
+        if "outcome" in dimensions:
+            assert dimensions["outcome"] in outcomes
+    for service in SETTINGS:
+        variables = every.function(service)["Environment"]["Variables"]
+        assert (variables["POWERTOOLS_SERVICE_NAME"], variables["POWERTOOLS_METRICS_NAMESPACE"]) == (
+            service,
+            METRICS_NAMESPACE,
+        )
+
+
+def test_the_events_of_the_schedules_are_what_the_sweep_takes(production: Template) -> None:
+    for schedule in production.of_type("AWS::Scheduler::Schedule").values():
+        event = json.loads(schedule["Target"]["Input"])
+        assert list(event) == ["shards"]
+        assert all(type(shard) is int and 0 <= shard < SHARDS for shard in event["shards"])
