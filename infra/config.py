@@ -49,7 +49,6 @@ _PRINCIPAL_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):(?:root|(?:rol
 _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 _VERSION: Final = re.compile(r"20[0-9]{2}Q[1-4]")
 _SECRET_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
-_SECRET_SUFFIX: Final = re.compile(r".*-[A-Za-z0-9]{6}")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 Choice = TypeVar("Choice", bound=str)
@@ -277,9 +276,6 @@ def _runbook_base_url(url: str | None) -> str | None:
 def _secret_name(name: str) -> str:
     if not _SECRET_NAME.fullmatch(name):
         raise ConfigError("wise_secret_name", f"must be the name of a secret, not {name!r}")
-    if _SECRET_SUFFIX.fullmatch(name):
-        # https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html: taken for the ARN's suffix.
-        raise ConfigError("wise_secret_name", "must not end in a hyphen and six characters, as the ends of ARNs do")
     return name
 
 

@@ -164,7 +164,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"wise_ca_file": 1}, "wise_ca_file", "a string"),
     ({"wise_secret_name": "with space"}, "wise_secret_name", "the name of a secret"),
     ({"wise_secret_name": "token-rotator/*"}, "wise_secret_name", "the name of a secret"),
-    ({"wise_secret_name": "wise-AbCdEf"}, "wise_secret_name", "hyphen"),
     ({"architecture": "amd64"}, "architecture", "one of arm64"),
     ({"schedules": 3}, "schedules", "1, 2, 4, 8 or 16"),
     ({"schedules": 0}, "schedules", "1 to 16"),
