@@ -25,7 +25,7 @@ _administering = wire()
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,32768}", re.ASCII)
 _SCOPE: Final = re.compile(r"[\x20-\x7e]{1,256}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^\s@]{1,64}@[^\s@]{1,255}")
-_VERSION: Final = re.compile(r'"?([1-9]\d{0,15})"?', re.ASCII)
+_VERSION: Final = re.compile(r'("?)([1-9]\d{0,15})\1', re.ASCII)
 _FIELDS: Final = frozenset(
     {
         "refresh_token",
@@ -131,7 +131,7 @@ def adopt(request: Request) -> Response:
         found = _VERSION.fullmatch(header.strip())
         if found is None:
             raise InvalidInput("If-Match", "must be one version of the grant")
-        if_match = int(found.group(1))
+        if_match = int(found.group(2))
     answer = _administering.adopt_grant(request.key, read_offer(request.json()), if_match)
     if isinstance(answer, Kept):
         status = 201 if answer.created else 200

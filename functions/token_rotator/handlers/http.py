@@ -106,7 +106,7 @@ class Request:
     def json(self) -> dict[str, Any]:
         """Read the body as a JSON object. Raises `InvalidInput`."""
         try:
-            value = json.loads(self.body, object_pairs_hook=_no_duplicates)
+            value = json.loads(self.body.decode(), object_pairs_hook=_no_duplicates)
         except (ValueError, RecursionError):
             raise InvalidInput("body", "must be JSON") from None
         if not isinstance(value, dict):
@@ -193,13 +193,26 @@ def _answer(
     facts.update(partner=partner.name, tenant=tenant)
     if grant_id is not None:
         facts["grant_id"] = GrantKey.parse(tenant, grant_id).grant_id
-    body = event.get("body") or ""
-    raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+    raw = _body(event)
     if len(raw) > MAX_BODY:
         return problem("request-too-large", f"a body may have {MAX_BODY} bytes")
-    headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
-    query = event.get("queryStringParameters") or {}
+    headers = {name.lower(): value for name, value in _values(event, "headers", "multiValueHeaders").items()}
+    query = _values(event, "queryStringParameters", "multiValueQueryStringParameters")
     return route.answer(Request(partner, tenant, grant_id, headers, query, raw))
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    body = event.get("body") or ""
+    try:
+        return base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+    except ValueError:
+        raise InvalidInput("body", "must be UTF-8 text, or its base64 form where the event says so") from None
+
+
+def _values(event: Mapping[str, Any], single: str, multiple: str) -> dict[str, str]:
+    """Read headers or parameters. One that was sent twice has both values, with a comma between: nobody's choice."""
+    many: Mapping[str, list[str]] = event.get(multiple) or {}
+    return {**(event.get(single) or {}), **{name: ", ".join(values) for name, values in many.items()}}
 
 
 def _caller(event: Mapping[str, Any], partners: Mapping[str, Partner]) -> Partner | None:

@@ -69,7 +69,7 @@ def rejections(request: Request) -> Response:
     body = request.json()
     for name in body:
         if name not in ("version", "error"):
-            raise InvalidInput(name, "is not a field of a rejection")
+            raise InvalidInput(name[:64], "is not a field of a rejection")
     version = body.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or not 0 < version < 2**53:
         raise InvalidInput("version", "must be the version of the token that Wise rejected")
@@ -90,7 +90,7 @@ def grants(request: Request) -> Response:
     """GET …/grants: a page of the tenant's grants, in the order of their ids."""
     for name in request.query:
         if name not in ("limit", "after"):
-            raise InvalidInput(name, "is not a parameter of this list")
+            raise InvalidInput(name[:64], "is not a parameter of this list")
     text = request.query.get("limit", str(_PAGE))
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0  # noqa: PLR2004
     if not 1 <= limit <= _PAGE:
