@@ -53,8 +53,7 @@ def deployment(deployed: Deployment) -> Iterator[Deployment]:
     deployed.invocations.answers.clear()
     deployed.invocations.instead = None
     for function in deployed.functions:
-        function.console.truncate(0)
-        function.console.seek(0)
+        function.forget()
     deployed.alerts()
     yield deployed
     deployed.wise.control.clear_faults()

@@ -111,6 +111,11 @@ class Function:
         names = {"serve": "_serving", "admin": "_administering"}
         return getattr(self.module, names.get(self.name, "_refreshing"))
 
+    def forget(self) -> None:
+        """Empty the console."""
+        self.console.seek(0)
+        self.console.truncate()
+
     def lines(self) -> list[dict[str, Any]]:
         """Every line on the console, which are all JSON."""
         return [json.loads(line) for line in self.console.getvalue().splitlines()]

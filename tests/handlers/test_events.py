@@ -1,0 +1,134 @@
+"""Every file of events/, sent to its function, with what has to come back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.world import START
+from tests.handlers.deployment import Deployment, answered
+
+EVENTS = Path(__file__).parents[2] / "events"
+GRANT = "grant-0001"
+
+# The answers of the API: status, code of the problem, and what its detail names.
+ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
+    "serve.apigateway.access-token": (200, None, None),
+    "serve.apigateway.access-token-missing": (404, "not-found", None),
+    "serve.apigateway.access-token-other-tenant": (403, "forbidden", None),
+    "serve.apigateway.access-token-other-tenant-missing": (403, "forbidden", None),
+    "serve.apigateway.access-token-unknown-role": (403, "forbidden", None),
+    "serve.apigateway.access-token-user": (403, "forbidden", None),
+    "serve.apigateway.access-token-session-named-as-role": (403, "forbidden", None),
+    "serve.apigateway.access-token-writer-only": (403, "forbidden", None),
+    "serve.apigateway.access-token-malformed-id": (400, "bad-request", "grant_id"),
+    "serve.apigateway.access-token-encoded-tenant": (404, "not-found", None),
+    "serve.apigateway.access-token-trailing-slash": (404, "not-found", None),
+    "serve.apigateway.rejection": (200, None, None),
+    "serve.apigateway.rejection-of-a-403": (400, "bad-request", "error"),
+    "serve.apigateway.rejection-without-version": (400, "bad-request", "version"),
+    "serve.apigateway.rejection-not-json": (400, "bad-request", "body"),
+    "serve.apigateway.rejection-in-base64": (200, None, None),
+    "serve.apigateway.grant": (200, None, None),
+    "serve.apigateway.grant-missing": (404, "not-found", None),
+    "serve.apigateway.grants": (200, None, None),
+    "serve.apigateway.grants-page": (200, None, None),
+    "serve.apigateway.grants-limit-too-large": (400, "bad-request", "limit"),
+    "serve.apigateway.grants-unknown-parameter": (400, "bad-request", "page"),
+    "serve.apigateway.unknown-route": (404, "not-found", None),
+    "admin.apigateway.create": (201, None, None),
+    "admin.apigateway.create-refresh-token-only": (201, None, None),
+    "admin.apigateway.create-existing": (412, "precondition-failed", None),
+    "admin.apigateway.create-reader": (403, "forbidden", None),
+    "admin.apigateway.create-without-refresh-token": (400, "bad-request", "refresh_token"),
+    "admin.apigateway.create-unknown-field": (400, "bad-request", "refreshToken"),
+    "admin.apigateway.create-no-body": (400, "bad-request", "body"),
+    "admin.apigateway.replace": (200, None, None),
+    "admin.apigateway.replace-another-version": (412, "precondition-failed", None),
+    "admin.apigateway.replace-any-version": (400, "bad-request", "If-Match"),
+    "admin.apigateway.delete": (204, None, None),
+    "admin.apigateway.delete-missing": (404, "not-found", None),
+    "admin.apigateway.delete-reader": (403, "forbidden", None),
+    "admin.apigateway.delete-other-tenant": (403, "forbidden", None),
+}
+SWEEPS: dict[str, dict[str, int] | None] = {
+    "sweep.scheduler.all-shards": {"advanced": 1, "refreshed": 1, "troubled": 0},
+    "sweep.scheduler.second-of-four": {"advanced": 0, "refreshed": 0, "troubled": 0},
+    "sweep.scheduler.no-shards": None,
+}
+REFRESHES: dict[str, str] = {
+    "refresh.serve.due": "fresh",
+    "refresh.serve.rejected": "confirmed",
+    "refresh.serve.missing": "gone",
+    "refresh.serve.malformed": "failed",
+}
+
+
+def event(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture
+def stocked(deployment: Deployment) -> Deployment:
+    """The one grant that the events speak of, adopted at noon of the first of March 2026, an hour old at Wise."""
+    for item in deployment.items():
+        deployment.dynamodb.delete_item(TableName=deployment.table, Key={"pk": item["pk"]})
+    deployment.clock.now = START
+    deployment.adopt(GRANT, age_s=3600)
+    return deployment
+
+
+def test_every_file_is_used() -> None:
+    assert {*ANSWERS, *SWEEPS, *REFRESHES} == {path.stem for path in EVENTS.glob("*.json")}
+
+
+def test_nothing_else_lies_there() -> None:
+    assert {path.name for path in EVENTS.iterdir() if path.suffix != ".json"} == {"README.md"}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_request_is_answered(stocked: Deployment, name: str) -> None:
+    function = stocked.admin if name.startswith("admin.") else stocked.serve
+    function.forget()
+    before = stocked.items()
+    answer = answered(function(event(name)))
+    status, code, detail = ANSWERS[name]
+    assert (answer.status, answer.problem) == (status, code), answer.text
+    if detail is not None:
+        assert answer.body["detail"].startswith(f"{detail} ")
+    elif code is not None:
+        assert "detail" not in answer.body
+    if not name.startswith("admin.") or code is not None:
+        assert stocked.items() == before
+    (line,) = function.logged()
+    assert (line["message"], line["status"]) == ("request answered", status)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_is_started(stocked: Deployment, name: str) -> None:
+    stocked.make_due(GRANT)
+    expected = SWEEPS[name]
+    if expected is None:
+        with pytest.raises(Exception, match="shards must be"):
+            stocked.sweep(event(name))
+    else:
+        told = stocked.sweep(event(name))
+        assert {field: told[field] for field in expected} == expected
+
+
+@pytest.mark.parametrize("name", REFRESHES)
+def test_a_refresh_is_asked_for(stocked: Deployment, name: str) -> None:
+    assert stocked.refresh(event(name))["outcome"] == REFRESHES[name]
+
+
+def test_serve_asks_as_the_events_say(stocked: Deployment) -> None:
+    """The files of `refresh.serve.*` have the fields that `serve` really sends."""
+    stocked.reject(GRANT, stocked.ask("GET", GRANT).body["version"])
+    (sent,) = stocked.invocations.calls
+    for name in REFRESHES:
+        assert set(event(name)) == set(sent)
+    assert event("refresh.serve.rejected") == sent
