@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from .domain.errors import InvalidInput, SettingsError
 from .domain.grant import checked_id
@@ -19,7 +18,14 @@ if TYPE_CHECKING:
 ENVIRONMENTS: Final = ("sandbox", "production")
 PERMISSIONS: Final = frozenset({"read", "manage"})
 _QUARTER: Final = re.compile(r"20\d\dQ[1-4]", re.ASCII)
-_HOSTS_OF: Final = {"wise-sandbox.com": "sandbox", "wise.com": "production", "transferwise.com": "production"}
+_API_URL: Final = re.compile(r"https://([A-Za-z0-9][A-Za-z0-9.-]*)(?::\d{1,5})?", re.ASCII)
+_HOSTS_OF: Final = {
+    "wise-sandbox.com": "sandbox",
+    "sandbox.transferwise.tech": "sandbox",
+    "sandbox.wise.tech": "sandbox",
+    "wise.com": "production",
+    "transferwise.com": "production",
+}
 _DEFAULT_RUNBOOKS: Final = "docs/runbooks"
 
 
@@ -41,12 +47,13 @@ def _environment(environ: Mapping[str, str]) -> str:
 
 def _api_url(environ: Mapping[str, str], environment: str) -> str:
     value = _required(environ, "WISE_API_URL").rstrip("/")
-    parts = urlsplit(value)
-    if parts.scheme != "https" or not parts.hostname or parts.path or parts.query or parts.username:
-        msg = "WISE_API_URL must be https:// and a host, without path or credentials"
+    found = _API_URL.fullmatch(value)
+    if found is None:
+        msg = "WISE_API_URL must be https:// and a host, without path, query or credentials"
         raise SettingsError(msg)
+    host = found.group(1).lower().rstrip(".")
     for domain, owner in _HOSTS_OF.items():
-        ours = parts.hostname == domain or parts.hostname.endswith(f".{domain}")
+        ours = host == domain or host.endswith(f".{domain}")
         if ours and owner != environment:
             msg = f"WISE_API_URL is a {owner} host, and ROTATOR_ENVIRONMENT is {environment}"
             raise SettingsError(msg)
@@ -69,6 +76,9 @@ def _budgets(environ: Mapping[str, str]) -> Budgets:
         return Budgets(settle=timedelta(seconds=float(value)))
     except (ValueError, OverflowError):
         msg = "WISE_SETTLE_S must be a number of seconds"
+        raise SettingsError(msg) from None
+    except SettingsError as error:
+        msg = f"WISE_SETTLE_S: {error}"
         raise SettingsError(msg) from None
 
 

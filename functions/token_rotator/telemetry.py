@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
+from .domain.errors import SettingsError
 from .domain.grant import GrantKey
 from .service.journal import AlertTold, AnswerLate, AnswerLost, AttemptEnded, Sent, Trouble
 
@@ -57,8 +58,13 @@ class PowertoolsJournal:
     """
 
     def __init__(self, environment: str) -> None:
+        """Raise `SettingsError` where Powertools is not told its names: no alarm would see the metrics."""
+        for name in ("POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"):
+            if not os.environ.get(name):
+                msg = f"{name} is not set"
+                raise SettingsError(msg)
         self._environment = environment
-        self._service = os.environ.get("POWERTOOLS_SERVICE_NAME", "token-rotator")
+        self._service = os.environ["POWERTOOLS_SERVICE_NAME"]
         self._lock = threading.Lock()
 
     def count(

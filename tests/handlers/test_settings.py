@@ -1,0 +1,220 @@
+"""Settings: a function that is told something missing or wrong does not start, and its error names the variable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.handlers.deployment import AWS_ENVIRONMENT
+from token_rotator.domain.errors import SettingsError
+from token_rotator.settings import AdminSettings, RefreshSettings, ServeSettings
+from token_rotator.telemetry import PowertoolsJournal
+
+PARTNER: dict[str, Any] = {
+    "name": "fixture-partner",
+    "role_id": "AROAEXAMPLEFIXTURE001",
+    "tenants": ["acme"],
+    "may": ["read"],
+}
+COMMON = {
+    "ROTATOR_ENVIRONMENT": "sandbox",
+    "GRANTS_TABLE": "fixture-grants",
+    "ACCESS_TOKENS_KEY_ARN": "arn:aws:kms:eu-west-1:123456789012:key/fixture-access",
+}
+REFRESH_KEY = {"REFRESH_TOKENS_KEY_ARN": "arn:aws:kms:eu-west-1:123456789012:key/fixture-refresh"}
+WISE = {
+    "WISE_API_URL": "https://api.wise-sandbox.com",
+    "WISE_SECRET_NAME": "token-rotator/sandbox/wise",
+    "ALERTS_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:fixture",
+}
+API = {"PARTNERS": json.dumps([PARTNER])}
+OPTIONAL = {"WISE_API_VERSION": "", "WISE_CA_FILE": "", "WISE_SETTLE_S": "", "RUNBOOK_BASE_URL": ""}
+FAMILIES: dict[str, tuple[Any, dict[str, str]]] = {
+    "refreshing": (RefreshSettings, {**COMMON, **REFRESH_KEY, **WISE}),
+    "serving": (ServeSettings, {**COMMON, **API, "REFRESH_FUNCTION": "fixture-refresh-function"}),
+    "administering": (AdminSettings, {**COMMON, **REFRESH_KEY, **API}),
+}
+EACH = [(family, name) for family, (_, environ) in FAMILIES.items() for name in environ]
+SECRET = "fixture-secret-that-was-pasted-into-the-wrong-place"
+
+
+def refused(family: str, changes: Mapping[str, str | None]) -> str:
+    """The message of the error that a family's settings raise."""
+    settings, environ = FAMILIES[family]
+    changed = {name: value for name, value in {**environ, **changes}.items() if value is not None}
+    with pytest.raises(SettingsError) as raised:
+        settings.of(changed)
+    assert raised.value.code == "settings"
+    assert raised.value.__cause__ is None
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_whole_environment_is_taken_and_nothing_else_needed(family: str) -> None:
+    settings, environ = FAMILIES[family]
+    parsed = settings.of(environ)
+    assert parsed.environment == "sandbox"
+    assert parsed == settings.of({**environ, **OPTIONAL, **AWS_ENVIRONMENT})
+    assert parsed.budgets.settle == timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(("family", "name"), EACH)
+@pytest.mark.parametrize("value", [None, "", "  ", "\n"])
+def test_a_variable_that_is_missing_is_named(family: str, name: str, value: str | None) -> None:
+    assert refused(family, {name: value}) == f"{name} is not set"
+
+
+WRONG: list[tuple[str, str, str]] = [
+    ("ROTATOR_ENVIRONMENT", "Sandbox", "sandbox, production"),
+    ("ROTATOR_ENVIRONMENT", "staging", "sandbox, production"),
+    ("ROTATOR_ENVIRONMENT", SECRET, "sandbox, production"),
+    ("WISE_API_URL", "http://api.wise-sandbox.com", "https://"),
+    ("WISE_API_URL", "HTTPS://", "https://"),
+    ("WISE_API_URL", "api.wise-sandbox.com", "https://"),
+    ("WISE_API_URL", "https://", "https://"),
+    ("WISE_API_URL", "https:///v1", "https://"),
+    ("WISE_API_URL", "https://api.wise-sandbox.com/v1", "without path"),
+    ("WISE_API_URL", "https://api.wise-sandbox.com?a=b", "query"),
+    ("WISE_API_URL", "https://api.wise-sandbox.com?", "query"),
+    ("WISE_API_URL", "https://api.wise-sandbox.com#a", "query"),
+    ("WISE_API_URL", f"https://fixture:{SECRET}@api.wise-sandbox.com", "credentials"),
+    ("WISE_API_URL", f"https://:{SECRET}@api.wise-sandbox.com", "credentials"),
+    ("WISE_API_URL", "https://[::1", "https://"),
+    ("WISE_API_URL", "https://api.wise-sandbox.com:port", "https://"),
+    ("WISE_API_URL", "https://api.wise-sandbox.com:443:443", "https://"),
+    ("WISE_API_URL", "https://api.wise sandbox.com", "https://"),
+    ("WISE_API_URL", "ftp://api.wise-sandbox.com", "https://"),
+    ("WISE_API_URL", "https://api.wise.com", "production host"),
+    ("WISE_API_URL", "https://API.WISE.COM", "production host"),
+    ("WISE_API_URL", "https://wise.com", "production host"),
+    ("WISE_API_URL", "https://api.wise.com:443", "production host"),
+    ("WISE_API_URL", "https://api.wise.com.", "production host"),
+    ("WISE_API_URL", "https://api.transferwise.com/", "production host"),
+    ("WISE_API_VERSION", "v1", "a quarter"),
+    ("WISE_API_VERSION", "2026", "a quarter"),
+    ("WISE_API_VERSION", "2026Q5", "a quarter"),
+    ("WISE_API_VERSION", "2026q4", "a quarter"),
+    ("WISE_API_VERSION", "2026Q4/", "a quarter"),
+    ("WISE_API_VERSION", SECRET, "a quarter"),
+    ("WISE_SETTLE_S", "ten", "seconds"),
+    ("WISE_SETTLE_S", "nan", "seconds"),
+    ("WISE_SETTLE_S", "inf", "seconds"),
+    ("WISE_SETTLE_S", "1e400", "seconds"),
+    ("WISE_SETTLE_S", "10s", "seconds"),
+    ("WISE_SETTLE_S", "0", "positive"),
+    ("WISE_SETTLE_S", "-1", "positive"),
+    ("WISE_SETTLE_S", SECRET, "seconds"),
+    ("PARTNERS", SECRET, "not JSON"),
+    ("PARTNERS", "{}", "must be a list"),
+    ("PARTNERS", '"fixture"', "must be a list"),
+    ("PARTNERS", "null", "must be a list"),
+    ("PARTNERS", '["fixture"]', "PARTNERS[0] must be an object"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "why"), WRONG)
+def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, value: str, why: str) -> None:
+    read_by = {
+        "WISE_API_URL": {"refreshing"},
+        "WISE_API_VERSION": {"refreshing"},
+        "PARTNERS": {"serving", "administering"},
+    }
+    for family in read_by.get(name, set(FAMILIES)):
+        message = refused(family, {name: value})
+        assert message.startswith(name)
+        assert why in message
+        assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    ("environment", "host", "owner"),
+    [
+        (environment, host, owner)
+        for environment in ("sandbox", "production")
+        for host, owner in [
+            ("api.wise-sandbox.com", "sandbox"),
+            ("wise-sandbox.com", "sandbox"),
+            ("api.sandbox.transferwise.tech", "sandbox"),
+            ("api.sandbox.wise.tech", "sandbox"),
+            ("api.wise.com", "production"),
+            ("api-mtls.transferwise.com", "production"),
+        ]
+    ],
+)
+def test_a_host_of_wise_belongs_to_one_environment(environment: str, host: str, owner: str) -> None:
+    settings, environ = FAMILIES["refreshing"]
+    changes = {"ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": f"https://{host}"}
+    if environment == owner:
+        assert settings.of({**environ, **changes}).wise_api_url == f"https://{host}"
+    else:
+        told = f"WISE_API_URL is a {owner} host, and ROTATOR_ENVIRONMENT is {environment}"
+        assert refused("refreshing", changes) == told
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8443", "wise.fixture.internal", "notwise.com", "wise.com.fixture.internal"]
+)
+@pytest.mark.parametrize("environment", ["sandbox", "production"])
+def test_a_host_that_is_nobodys_fits_either_environment(host: str, environment: str) -> None:
+    settings, environ = FAMILIES["refreshing"]
+    given = {**environ, "ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": f" https://{host}/ "}
+    assert settings.of(given).wise_api_url == f"https://{host}"
+
+
+PARTNERS: list[tuple[dict[str, object], str]] = [
+    ({"name": None}, "PARTNERS[1].name"),
+    ({"name": ""}, "PARTNERS[1].name"),
+    ({"name": 7}, "PARTNERS[1].name"),
+    ({"role_id": None}, "PARTNERS[1].role_id"),
+    ({"role_id": ""}, "PARTNERS[1].role_id"),
+    ({"role_id": ["AROAEXAMPLEFIXTURE002"]}, "PARTNERS[1].role_id"),
+    ({"role_id": PARTNER["role_id"]}, "PARTNERS names one role twice"),
+    ({"tenants": None}, "PARTNERS[1].tenants"),
+    ({"tenants": []}, "PARTNERS[1].tenants"),
+    ({"tenants": "acme"}, "PARTNERS[1].tenants"),
+    ({"tenants": ["acme", 7]}, "PARTNERS[1].tenants"),
+    ({"tenants": ["*"]}, "PARTNERS[1].tenants"),
+    ({"tenants": ["acme/x"]}, "PARTNERS[1].tenants"),
+    ({"tenants": [""]}, "PARTNERS[1].tenants"),
+    ({"may": None}, "PARTNERS[1].may"),
+    ({"may": []}, "PARTNERS[1].may"),
+    ({"may": "read"}, "PARTNERS[1].may"),
+    ({"may": ["read", "write"]}, "PARTNERS[1].may"),
+    ({"may": ["*"]}, "PARTNERS[1].may"),
+    ({"may": [True]}, "PARTNERS[1].may"),
+]
+
+
+@pytest.mark.parametrize(("changes", "where"), PARTNERS)
+def test_a_partner_that_is_incomplete_is_pointed_at(changes: dict[str, object], where: str) -> None:
+    second = {**PARTNER, "role_id": "AROAEXAMPLEFIXTURE002", **changes}
+    for family in ("serving", "administering"):
+        assert refused(family, {"PARTNERS": json.dumps([PARTNER, second])}).startswith(where)
+
+
+def test_partners_are_known_by_their_roles() -> None:
+    settings, environ = FAMILIES["serving"]
+    assert settings.of({**environ, "PARTNERS": "[]"}).partners == {}
+    (partner,) = settings.of(environ).partners.values()
+    assert settings.of(environ).partners == {PARTNER["role_id"]: partner}
+    assert (partner.tenants, partner.may) == (frozenset({"acme"}), frozenset({"read"}))
+
+
+@pytest.mark.parametrize("name", ["POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_metrics_that_no_alarm_would_see_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "fixture")
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "TokenRotator")
+    PowertoolsJournal("sandbox")
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        PowertoolsJournal("sandbox")
