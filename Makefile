@@ -43,7 +43,7 @@ endif
 	@touch $@
 
 node_modules/.installed: package-lock.json package.json .npmrc .venv/.installed
-	@began=$$(date +%s); npm ci --silent --no-audit --no-fund; \
+	@began=$$(date +%s); npm ci --loglevel=error --no-audit --no-fund >/dev/null; \
 	  echo "node_modules: Node $$(node --version), CDK $$(cdk --version | cut -d' ' -f1), $$(( $$(date +%s) - began )) s"
 	@touch $@
 
