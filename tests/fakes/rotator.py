@@ -55,7 +55,10 @@ class World:
             self.clock.sleep,
             workers=1,
         )
-        self.serve_token = ServeToken(self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep)
+        self.serve_token = ServeToken(
+            self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep, lambda: self.chance
+        )
+        self.chance = 0.0
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
         self.reports: list[RefreshReport] = []

@@ -62,6 +62,14 @@ def test_a_reader_in_the_gap_waits_for_the_instant_and_gets_the_new_token(world:
     assert world.clock.slept[0] == timedelta(seconds=3)
 
 
+def test_readers_who_waited_for_one_instant_do_not_ask_at_one(world: World) -> None:
+    grant = world.due_now()
+    world.clock.now = grant.refresh_at - timedelta(seconds=3)
+    world.chance = 0.5
+    assert isinstance(world.serve(), Served)
+    assert world.clock.slept == [timedelta(seconds=3.25)]
+
+
 def test_a_reader_waits_for_the_holder_of_the_lease(world: World) -> None:
     world.due_now()
     before = world.stored()

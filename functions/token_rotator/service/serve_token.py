@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .ports import AccessTokenOpener, GrantReader, Refresher
 
 _POLLS: Final = tuple(timedelta(milliseconds=ms) for ms in (100, 200, 300, 500, 800, 1000))
+_SPREAD: Final = timedelta(milliseconds=500)
+"""Readers who waited for one instant ask at different ones after it: most then find it done already."""
 _SOON: Final = timedelta(seconds=2)
 """What a reader is told to wait where nothing better is known."""
 
@@ -81,6 +83,7 @@ class ServeToken:
     budgets: Budgets
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
+    random: Callable[[], float]
 
     def __call__(self, key: GrantKey, rejected: int | None = None) -> Served | NotServed:
         """Serve the current token. Raises what the store and the opener raise.
@@ -155,7 +158,7 @@ class _Question:
         if now >= give_up and until > now:
             return self._later(until)
         if reading.attempt_ends is None:
-            self.use.sleep(max(until - now, _POLLS[0]))
+            self.use.sleep(max(until - now, _POLLS[0]) + _SPREAD * self.use.random())
             return None
         pause = _POLLS[min(self.polls, len(_POLLS) - 1)]
         self.polls += 1

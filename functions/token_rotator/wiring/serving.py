@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,5 +42,5 @@ def wire() -> Serving:
     opener = KmsSealer(kms(), keys, settings.environment, utc_now)
     invoker: LambdaClient = client("lambda", read_s=budgets.invoke.total_seconds(), tries=1)
     refresher = LambdaRefresher(invoker, settings.refresh_function, PowertoolsJournal(settings.environment))
-    serve_token = ServeToken(store, opener, refresher, budgets, utc_now, sleep)
+    serve_token = ServeToken(store, opener, refresher, budgets, utc_now, sleep, random.random)
     return Serving(settings, serve_token, store, store)
