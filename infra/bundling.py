@@ -45,6 +45,10 @@ _KEPT_RECORDS: Final = ("METADATA", "licenses")
 _NEEDLESS_SUFFIXES: Final = frozenset({".pyi", ".pyc", ".c", ".h"})
 _NEEDLESS_NAMES: Final = frozenset({"py.typed"})
 _NEEDLESS_FOLDERS: Final = frozenset({"__pycache__", "tests", "bin"})
+# Half of all files: Powertools' features that no function here uses. A test imports every handler from the bundle.
+_POWERTOOLS: Final = "aws_lambda_powertools"
+_UNUSED_POWERTOOLS: Final = frozenset({"event_handler", "utilities"})
+_USED_UTILITIES: Final = frozenset({"__init__.py", "jmespath_utils", "typing"})
 
 
 class BundlingError(RuntimeError):
@@ -131,6 +135,8 @@ def _needless(path: Path) -> bool:
     folder = path.parts[0]
     if folder.endswith(".dist-info"):
         return path.parts[1] not in _KEPT_RECORDS
+    if folder == _POWERTOOLS and path.parts[1] in _UNUSED_POWERTOOLS and path.parts[2] not in _USED_UTILITIES:
+        return True
     return (
         not _NEEDLESS_FOLDERS.isdisjoint(path.parts[:-1])
         or path.suffix in _NEEDLESS_SUFFIXES

@@ -68,7 +68,8 @@ class Refusal(NamedTuple):
     """An answer that API Gateway gives by itself."""
 
     kind: apigateway.ResponseType
-    status: int
+    status: int | None
+    """None where API Gateway's own status says more than any of ours."""
     code: str
     title: str
     retry_after_s: int | None = None
@@ -98,8 +99,8 @@ REFUSALS: Final = (
     Refusal(_KINDS.BAD_REQUEST_BODY, 400, "bad-request", "The request is not valid"),
     Refusal(_KINDS.BAD_REQUEST_PARAMETERS, 400, "bad-request", "The request is not valid"),
     Refusal(_KINDS.UNSUPPORTED_MEDIA_TYPE, 415, "bad-request", "The content type is not supported"),
-    Refusal(_KINDS.DEFAULT_4_XX, 400, "bad-request", "The request is not valid"),
-    Refusal(_KINDS.DEFAULT_5_XX, 500, "internal-error", "The request failed"),
+    Refusal(_KINDS.DEFAULT_4_XX, None, "refused", "The request was refused"),
+    Refusal(_KINDS.DEFAULT_5_XX, None, "internal-error", "The request failed"),
 )
 
 # The audit of who fetched what. No query strings, headers or bodies, and no messages, which may quote them.
@@ -278,18 +279,19 @@ class TokenApi(Construct):
 
     def _refusals(self) -> None:
         for refusal in REFUSALS:
-            problem = {
+            problem: dict[str, str | int] = {
                 "type": f"urn:token-rotator:problem:{refusal.code}",
                 "title": refusal.title,
-                "status": refusal.status,
             }
+            if refusal.status is not None:
+                problem["status"] = refusal.status
             headers = {"Content-Type": "'application/problem+json'", "Cache-Control": "'no-store'"}
             if refusal.retry_after_s:
                 headers["Retry-After"] = f"'{refusal.retry_after_s}'"
             self.api.add_gateway_response(
                 "".join(word.capitalize() for word in refusal.kind.response_type.split("_")),
                 type=refusal.kind,
-                status_code=str(refusal.status),
+                status_code=None if refusal.status is None else str(refusal.status),
                 response_headers=headers,
                 templates={"application/json": json.dumps(problem)},
             )
