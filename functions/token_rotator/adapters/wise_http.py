@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
+    from urllib3._base_connection import BaseHTTPConnection
+
     from token_rotator.domain.outcome import Outcome
     from token_rotator.domain.tokens import Secret
 
@@ -96,6 +98,16 @@ class _WatchedConnection(HTTPSConnection):
             watch.guard(self.sock)
 
 
+class _WatchedPool(urllib3.HTTPSConnectionPool):
+    """Keeps no connection, even if the server would: a request on a kept one would go out unwatched."""
+
+    ConnectionCls = _WatchedConnection
+
+    def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
+        if conn is not None:
+            conn.close()
+
+
 class _WatchedAdapter(HTTPAdapter):
     """One TLS context for all connections, and connections that can be watched."""
 
@@ -106,8 +118,7 @@ class _WatchedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - requests' own signature
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
         manager: urllib3.PoolManager = self.poolmanager
-        pool = type("_WatchedPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": _WatchedConnection})
-        manager.pool_classes_by_scheme = {"https": pool}
+        manager.pool_classes_by_scheme = {"https": _WatchedPool}
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ANN401
         """Keep our own TLS context: requests would choose one by `verify`."""

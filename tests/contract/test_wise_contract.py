@@ -1,0 +1,831 @@
+"""What Wise's port holds to: in memory, and over HTTPS against the emulator and worse servers."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import pytest
+
+from local.wise.certificates import issue_identity
+from local.wise.control import SeededUser
+from local.wise.faults import Delivery, Endpoint
+from local.wise.running import RunningWise, running_wise
+from local.wise.settings import WiseSettings
+from tests.fakes.wise import FakeWise
+from tests.fakes.world import FakeClock
+from token_rotator.adapters.client_secrets import ClientCredentials
+from token_rotator.adapters.wise_answers import DOCUMENTED_LIFE
+from token_rotator.adapters.wise_http import WiseHttp
+from token_rotator.domain.errors import WiseSecretUnusable
+from token_rotator.domain.outcome import (
+    ClientRefused,
+    GrantInvalid,
+    Liveness,
+    NotSent,
+    Outcome,
+    Refreshed,
+    ServerFault,
+    Throttled,
+    Unknown,
+    WeAreWrong,
+)
+from token_rotator.domain.tokens import Secret
+from token_rotator.service.ports import Wise
+
+AMPLE = timedelta(seconds=10)
+SHORT = timedelta(seconds=1)
+OVERRUN_S = 0.5
+POLICIES = ["same", "rotated", "omitted"]
+DEFAULTS = WiseSettings()
+SERIAL = itertools.count(1)
+
+
+@dataclass
+class Secrets:
+    """Client credentials at hand."""
+
+    id: str = DEFAULTS.client_id
+    secret: str = DEFAULTS.client_secret
+    usable: bool = True
+    forgotten: int = 0
+
+    def get(self) -> ClientCredentials:
+        if not self.usable:
+            raise WiseSecretUnusable("the secret has no value yet")
+        return ClientCredentials(self.id, Secret(self.secret))
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Setting:
+    """A client, the emulator behind it, and a user there."""
+
+    emulator: RunningWise
+    user: SeededUser
+    secrets: Secrets = field(default_factory=Secrets)
+
+    def client(self, **changes: Any) -> WiseHttp:
+        given: dict[str, Any] = {"connect_s": 1.0, "ca_file": str(self.emulator.ca_file)} | changes
+        return WiseHttp(given.pop("url", self.emulator.url), self.secrets, utc_now, **given)  # type: ignore[arg-type]
+
+    def refresh(self, within: timedelta = AMPLE, **changes: Any) -> Outcome:
+        token = Secret(self.user.refresh_token)
+        return self.client(**changes).refresh(token, attempt_id="attempt-1", within=within)
+
+    def ask(self, within: timedelta = AMPLE, **changes: Any) -> Liveness:
+        return self.client(**changes).ask(Secret(self.user.access_token), attempt_id="attempt-1", within=within)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[RunningWise]:
+    with running_wise() as running:
+        yield running
+
+
+@pytest.fixture
+def wise(emulator: RunningWise) -> Iterator[Setting]:
+    yield Setting(emulator, emulator.control.seed_user(f"user-{next(SERIAL)}"))
+    emulator.control.clear_faults()
+    emulator.control.release(deliver=False)
+    changeable = {name: value for name, value in DEFAULTS.as_json().items() if name != "client_id"}
+    emulator.control.change_settings(**changeable)
+
+
+# --- over the fake and over HTTPS
+
+
+class Scene(Protocol):
+    """One user at Wise, and the port to it."""
+
+    port: Wise
+    refresh_token: Secret
+    access_token: Secret
+
+    def revoke(self) -> None: ...
+
+
+@dataclass
+class FakeScene:
+    policy: str
+    port: FakeWise = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.port = FakeWise(FakeClock(), self.policy)
+        self.access_token, self.refresh_token = self.port.add("anna")
+
+    def revoke(self) -> None:
+        self.port.users["anna"].alive = False
+
+
+@dataclass
+class HttpScene:
+    setting: Setting
+
+    def __post_init__(self) -> None:
+        self.port = self.setting.client()
+        self.access_token = Secret(self.setting.user.access_token)
+        self.refresh_token = Secret(self.setting.user.refresh_token)
+
+    def revoke(self) -> None:
+        self.setting.emulator.control.revoke(self.setting.user.user)
+
+
+@pytest.fixture(params=["fake", "https"])
+def scene(request: pytest.FixtureRequest) -> Callable[[str], Scene]:
+    def made(policy: str = "same") -> Scene:
+        if request.param == "fake":
+            return FakeScene(policy)
+        setting: Setting = request.getfixturevalue("wise")
+        setting.emulator.control.change_settings(refresh_token_policy=policy)
+        return HttpScene(setting)
+
+    return made
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_refresh_gives_tokens_and_kills_the_old_one(scene: Callable[[str], Scene], policy: str) -> None:
+    anna = scene(policy)
+    assert anna.port.ask(anna.access_token, attempt_id="a", within=AMPLE) is Liveness.LIVES
+    outcome = anna.port.refresh(anna.refresh_token, attempt_id="b", within=AMPLE)
+    assert isinstance(outcome, Refreshed)
+    tokens = outcome.tokens
+    assert tokens.access_token != anna.access_token
+    assert tokens.expires_at - tokens.issued_at == pytest.approx(timedelta(hours=12), abs=timedelta(seconds=2))
+    assert {
+        "same": tokens.refresh_token == anna.refresh_token,
+        "rotated": tokens.refresh_token is not None and tokens.refresh_token != anna.refresh_token,
+        "omitted": tokens.refresh_token is None,
+    }[policy]
+    assert anna.port.ask(anna.access_token, attempt_id="c", within=AMPLE) is Liveness.DEAD
+    assert anna.port.ask(tokens.access_token, attempt_id="d", within=AMPLE) is Liveness.LIVES
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_refresh_token_that_is_kept_refreshes_again(scene: Callable[[str], Scene], policy: str) -> None:
+    anna = scene(policy)
+    current = anna.refresh_token
+    for number in range(3):
+        outcome = anna.port.refresh(current, attempt_id=f"a-{number}", within=AMPLE)
+        assert isinstance(outcome, Refreshed)
+        current = outcome.tokens.refresh_token or current
+
+
+def test_a_revoked_user_is_a_dead_grant(scene: Callable[[str], Scene]) -> None:
+    anna = scene("same")
+    anna.revoke()
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE), GrantInvalid)
+    assert anna.port.ask(anna.access_token, attempt_id="b", within=AMPLE) is Liveness.DEAD
+
+
+def test_a_replaced_refresh_token_is_dead(scene: Callable[[str], Scene]) -> None:
+    anna = scene("rotated")
+    anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE)
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="b", within=AMPLE), GrantInvalid)
+
+
+def test_usable_credentials_raise_nothing(scene: Callable[[str], Scene]) -> None:
+    scene("same").port.check_credentials()
+
+
+# --- credentials
+
+
+def test_without_credentials_nothing_is_sent(wise: Setting) -> None:
+    wise.secrets.usable = False
+    with pytest.raises(WiseSecretUnusable):
+        wise.client().check_credentials()
+    assert wise.refresh() == NotSent(reason="wise-secret-unusable")
+    assert wise.emulator.control.requests(user=wise.user.user) == []
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
+def test_a_wrong_client_secret_judges_no_grant_and_is_forgotten(wise: Setting, error: str) -> None:
+    wise.emulator.control.change_settings(wrong_client_error=error)
+    wise.secrets.secret = "fixture-wrong-secret"
+    outcome = wise.refresh()
+    assert isinstance(outcome, ClientRefused)
+    assert (outcome.status, outcome.error) == (401, error)
+    assert wise.secrets.forgotten == 1
+
+
+def test_other_outcomes_forget_no_secret(wise: Setting) -> None:
+    wise.refresh()
+    wise.emulator.control.revoke(wise.user.user)
+    assert isinstance(wise.refresh(), GrantInvalid)
+    assert wise.secrets.forgotten == 0
+
+
+# --- every row of the outcome table
+
+JSON = {"Content-Type": "application/json"}
+HTML = "<html><body>Bad gateway, invalid_grant</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ({"status": 429, "headers": {"Retry-After": "7"}}, Throttled(status=429, retry_after=timedelta(seconds=7))),
+        ({"status": 429}, Throttled(status=429)),
+        ({"status": 429, "headers": {"Retry-After": "soon"}}, Throttled(status=429)),
+        ({"status": 429, "headers": {"Retry-After": "-1"}}, Throttled(status=429)),
+        ({"status": 429, "body": HTML, "from_edge": True}, Throttled(status=429)),
+        (
+            {"status": 401, "body": '{"error":"invalid_client"}'},
+            ClientRefused(status=401, error="invalid_client"),
+        ),
+        (
+            {"status": 400, "body": '{"error":"unauthorized_client"}'},
+            ClientRefused(status=400, error="unauthorized_client"),
+        ),
+        ({"status": 401}, ClientRefused(status=401)),
+        ({"status": 401, "body": HTML}, ClientRefused(status=401)),
+        ({"status": 401, "body": '{"error":["invalid_grant"]}'}, ClientRefused(status=401)),
+        ({"status": 401, "body": '{"error":"Invalid_Grant!"}'}, ClientRefused(status=401)),
+        ({"status": 400, "body": '{"error":"invalid_request"}'}, WeAreWrong(status=400, error="invalid_request")),
+        (
+            {"status": 400, "body": '{"error":"unsupported_grant_type","error_description":"invalid_grant"}'},
+            WeAreWrong(status=400, error="unsupported_grant_type"),
+        ),
+        ({"status": 401, "body": '{"error":"novel"}'}, WeAreWrong(status=401, error="novel")),
+        ({"status": 400}, WeAreWrong(status=400)),
+        ({"status": 400, "body": "[1, 2"}, WeAreWrong(status=400)),
+        ({"status": 415}, WeAreWrong(status=415)),
+        ({"status": 404}, WeAreWrong(status=404)),
+        ({"status": 403, "headers": {"x-2fa-approval": "one-time-token"}}, WeAreWrong(status=403)),
+        ({"status": 403, "body": HTML}, WeAreWrong(status=403)),
+        ({"status": 400, "body": '{"error":"invalid_grant"}'}, GrantInvalid(status=400, error="invalid_grant")),
+        ({"status": 401, "body": '{"error":"invalid_grant"}'}, GrantInvalid(status=401, error="invalid_grant")),
+        ({"status": 403, "body": '{"error":"invalid_grant"}'}, GrantInvalid(status=403, error="invalid_grant")),
+        ({"status": 401, "body": '{"error":"invalid_token"}'}, GrantInvalid(status=401, error="invalid_token")),
+        ({"status": 500, "body": '{"error":"Internal Server Error"}'}, ServerFault(status=500)),
+        ({"status": 503, "body": '{"error":"unavailable"}'}, ServerFault(status=503, error="unavailable")),
+        ({"status": 500, "body": '{"a":1}', "from_edge": True}, Unknown(status=500, reason="status-500")),
+        ({"status": 500, "body": HTML}, Unknown(status=500, reason="status-500")),
+        ({"status": 500, "body": HTML, "from_edge": True}, Unknown(status=500, reason="status-500")),
+        ({"status": 502, "body": HTML, "from_edge": True}, Unknown(status=502, reason="status-502")),
+        ({"status": 502, "body": '{"a":1}'}, Unknown(status=502, reason="status-502")),
+        ({"status": 503, "body": HTML, "from_edge": True}, Unknown(status=503, reason="status-503")),
+        ({"status": 504, "body": HTML, "from_edge": True}, Unknown(status=504, reason="status-504")),
+        ({"status": 504, "body": '{"a":1}'}, Unknown(status=504, reason="status-504")),
+        ({"status": 408}, Unknown(status=408, reason="status-408")),
+        ({"status": 500, "body": '{"error":"invalid_grant"}'}, ServerFault(status=500, error="invalid_grant")),
+        ({"status": 204}, Unknown(status=204, reason="status-204")),
+        ({"status": 201, "body": '{"access_token":"t"}'}, Unknown(status=201, reason="status-201")),
+        ({"status": 200}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": HTML}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": "[]"}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": "{}"}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": '{"access_token":""}'}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": '{"access_token":7}'}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": '{"access_token":null}'}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": '{"access_token":"a b"}'}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": "[" * 100_000}, Unknown(status=200, reason="200-without-token")),
+        (
+            {"status": 200, "body": '{"access_token":"' + "x" * 40_000 + '"}'},
+            Unknown(status=200, reason="200-without-token"),
+        ),
+    ],
+    ids=lambda value: str(value)[:60].replace("/", "_"),
+)
+def test_an_answer_is_read(wise: Setting, fault: dict[str, Any], outcome: Outcome) -> None:
+    wise.emulator.control.fail_next(**{"headers": {}} | fault)
+    answered = wise.refresh()
+    assert {**facts(answered), "trace_id": None} == facts(outcome)
+    (request,) = wise.emulator.control.requests(user=wise.user.user)
+    assert answered.trace_id == (None if fault.get("from_edge") else request.trace_id)
+    assert HTML not in repr(answered)
+
+
+def facts(outcome: Outcome) -> dict[str, Any]:
+    return {"is": type(outcome).__name__, **{name: getattr(outcome, name) for name in outcome.__dataclass_fields__}}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_never_followed(wise: Setting, status: int) -> None:
+    elsewhere = {"Location": f"{wise.emulator.url}/2026Q4/oauth/token"}
+    wise.emulator.control.fail_next(status=status, headers=elsewhere)
+    assert isinstance(wise.refresh(), WeAreWrong)
+    wise.emulator.control.fail_next(status=status, headers=elsewhere, endpoint=Endpoint.ME)
+    assert wise.ask() is Liveness.NO_ANSWER
+    assert len(wise.emulator.control.requests(user=wise.user.user)) == 1
+    assert len(wise.emulator.control.uses(user=wise.user.user)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_wises_own_verdict_on_a_dead_refresh_token(wise: Setting, status: int) -> None:
+    wise.emulator.control.change_settings(unknown_refresh_status=status)
+    wise.emulator.control.revoke(wise.user.user)
+    outcome = wise.refresh()
+    assert isinstance(outcome, GrantInvalid)
+    assert (outcome.status, outcome.error) == (status, "invalid_grant")
+
+
+def test_wises_own_verdict_on_an_expired_refresh_token(wise: Setting) -> None:
+    wise.emulator.control.change_settings(expired_refresh="invalid_token")
+    wise.user = wise.emulator.control.seed_user("expired", refresh_token_lifetime_s=1, age_s=5)
+    outcome = wise.refresh()
+    assert isinstance(outcome, GrantInvalid)
+    assert (outcome.status, outcome.error) == (401, "invalid_token")
+
+
+def test_a_quarter_that_wise_does_not_have_is_our_fault(wise: Setting) -> None:
+    outcome = wise.refresh(api_version="2031Q1")
+    assert isinstance(outcome, WeAreWrong)
+    assert outcome.status == 404
+
+
+@pytest.mark.parametrize(
+    ("version", "paths"), [("", ("/oauth/token", "/v1/me")), ("2026Q4", ("/2026Q4/oauth/token", "/2026Q4/me"))]
+)
+def test_both_forms_of_paths(wise: Setting, version: str, paths: tuple[str, str]) -> None:
+    assert wise.ask(api_version=version) is Liveness.LIVES
+    assert isinstance(wise.refresh(api_version=version), Refreshed)
+    (request,) = wise.emulator.control.requests(user=wise.user.user)
+    (use,) = wise.emulator.control.uses(user=wise.user.user)
+    assert (request.path, use.path) == paths
+
+
+def test_wise_sees_the_attempt_as_correlation_id(wise: Setting) -> None:
+    wise.client().refresh(Secret(wise.user.refresh_token), attempt_id="attempt-77", within=AMPLE)
+    wise.client().ask(Secret(wise.user.access_token), attempt_id="attempt-78", within=AMPLE)
+    (request,) = wise.emulator.control.requests(user=wise.user.user)
+    (use,) = wise.emulator.control.uses(user=wise.user.user)
+    assert (request.correlation_id, use.correlation_id) == ("attempt-77", "attempt-78")
+
+
+# --- what an answer with tokens may look like
+
+
+def patched(wise: Setting, **patch: Any) -> Refreshed:
+    wise.emulator.control.patch_next(patch)
+    outcome = wise.refresh()
+    assert isinstance(outcome, Refreshed)
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("patch", "life"),
+    [
+        ({"expires_in": 3600, "expires_at": None}, timedelta(hours=1)),
+        ({"expires_in": "3600", "expires_at": None}, timedelta(hours=1)),
+        ({"expires_in": 3600.5, "expires_at": None}, timedelta(seconds=3600.5)),
+        ({"expires_in": 0, "expires_at": None}, timedelta(0)),
+        ({"expires_in": None, "expires_at": None}, DOCUMENTED_LIFE),
+        ({"expires_in": -5, "expires_at": None}, DOCUMENTED_LIFE),
+        ({"expires_in": 10**30, "expires_at": None}, DOCUMENTED_LIFE),
+        ({"expires_in": "9" * 30, "expires_at": None}, DOCUMENTED_LIFE),
+        ({"expires_in": "an hour", "expires_at": None}, DOCUMENTED_LIFE),
+        ({"expires_in": True, "expires_at": None}, DOCUMENTED_LIFE),
+        ({"expires_in": [3600], "expires_at": None}, DOCUMENTED_LIFE),
+        ({"expires_in": None, "expires_at": "tomorrow"}, DOCUMENTED_LIFE),
+        ({"expires_in": None, "expires_at": "9999-12-31T23:59:59Z"}, DOCUMENTED_LIFE),
+        ({"expires_in": None, "expires_at": 1_800_000_000}, DOCUMENTED_LIFE),
+        ({"expires_in": None}, timedelta(hours=12)),
+        ({"expires_in": 10**9}, timedelta(hours=12)),
+        ({"expires_in": 60}, timedelta(seconds=60)),
+    ],
+    ids=str,
+)
+def test_the_end_of_a_token_is_the_earlier_of_what_wise_says(
+    wise: Setting, patch: dict[str, Any], life: timedelta
+) -> None:
+    tokens = patched(wise, **patch).tokens
+    assert tokens.expires_at - tokens.issued_at == pytest.approx(life, abs=timedelta(seconds=2))
+    assert tokens.expires_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize("digits", range(10))
+def test_an_instant_may_have_up_to_nine_fraction_digits(wise: Setting, digits: int) -> None:
+    whole = utc_now().replace(microsecond=0) + timedelta(hours=2)
+    fraction = "." + "123456789"[:digits] if digits else ""
+    text = f"{whole:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    tokens = patched(wise, expires_at=text, refresh_token_expires_at=text, refresh_token_expires_in=None).tokens
+    expected = whole + timedelta(microseconds=int(("123456789"[:digits] + "0" * 6)[:6]))
+    assert tokens.expires_at == tokens.refresh_expires_at == expected
+
+
+def test_unknown_and_missing_fields_are_tolerated(wise: Setting) -> None:
+    outcome = patched(
+        wise,
+        novelty={"deep": [1, None]},
+        token_type=None,
+        scope=None,
+        created_at=None,
+        refresh_token=None,
+        refresh_token_expires_in=None,
+        refresh_token_expires_at=None,
+    )
+    assert outcome.tokens.scope is None
+    assert outcome.tokens.refresh_token is None
+    assert outcome.tokens.refresh_expires_at is None
+
+
+@pytest.mark.parametrize("value", [7, "", "two words", ["a"], "x" * 40_000], ids=lambda value: str(value)[:10])
+def test_a_refresh_token_that_is_none_leaves_the_old_one(wise: Setting, value: object) -> None:
+    assert patched(wise, refresh_token=value).tokens.refresh_token is None
+
+
+@pytest.mark.parametrize("form", ["uuid", "jwe", "long"])
+def test_tokens_of_any_length_arrive_whole(wise: Setting, form: str) -> None:
+    wise.emulator.control.change_settings(token_format=form, refresh_token_policy="rotated")
+    outcome = wise.refresh()
+    assert isinstance(outcome, Refreshed)
+    wise.user = SeededUser(
+        **{name: getattr(wise.user, name) for name in SeededUser.__dataclass_fields__}
+        | {
+            "access_token": outcome.tokens.access_token.reveal(),
+            "refresh_token": outcome.tokens.refresh_token.reveal(),  # type: ignore[union-attr]
+        }
+    )
+    assert len(wise.user.access_token) == {"uuid": 36, "jwe": 800, "long": 8000}[form]
+    assert wise.ask() is Liveness.LIVES
+    assert isinstance(wise.refresh(), Refreshed)
+
+
+# --- answers that do not come
+
+
+@contextlib.contextmanager
+def bounded(within: timedelta) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < within.total_seconds() + OVERRUN_S
+
+
+@pytest.mark.parametrize("delivery", [Delivery.WITHHOLD, Delivery.DRIP_HEADERS, Delivery.DRIP_BODY])
+@pytest.mark.parametrize("endpoint", [Endpoint.TOKEN, Endpoint.ME])
+def test_the_deadline_is_total(wise: Setting, delivery: Delivery, endpoint: Endpoint) -> None:
+    wise.emulator.control.deliver_next(delivery, drip_s=0.1, endpoint=endpoint)
+    with bounded(SHORT):
+        if endpoint is Endpoint.TOKEN:
+            assert wise.refresh(SHORT) == Unknown(reason="deadline")
+        else:
+            assert wise.ask(SHORT) is Liveness.NO_ANSWER
+
+
+def test_wise_may_carry_out_what_we_gave_up_on(wise: Setting) -> None:
+    wise.emulator.control.answer_slowly(before_s=1.5)
+    with bounded(SHORT):
+        assert wise.refresh(SHORT) == Unknown(reason="deadline")
+    wise.emulator.control.wait_until_idle(wise.user.user)
+    (request,) = wise.emulator.control.requests(user=wise.user.user)
+    assert request.carried_out
+    assert wise.ask() is Liveness.DEAD
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_connection_lost_after_the_commit_is_unknown(wise: Setting, reset: bool) -> None:  # noqa: FBT001 - a case
+    wise.emulator.control.drop_after_carrying_out(reset=reset)
+    assert wise.refresh() == Unknown(reason="connection-broke")
+    assert wise.ask() is Liveness.DEAD
+
+
+def test_a_connection_lost_before_anything_happened_is_unknown_too(wise: Setting) -> None:
+    wise.emulator.control.drop_without_carrying_out()
+    assert wise.refresh() == Unknown(reason="connection-broke")
+    assert wise.ask() is Liveness.LIVES
+
+
+def test_an_endless_answer_is_not_read_to_the_end(wise: Setting) -> None:
+    wise.emulator.control.deliver_next(Delivery.ENDLESS_BODY, drip_s=0)
+    with bounded(timedelta(seconds=4)):
+        outcome = wise.refresh(timedelta(seconds=4))
+    assert isinstance(outcome, Unknown)
+
+
+def test_an_endless_answer_that_drips_is_bounded_by_the_deadline(wise: Setting) -> None:
+    wise.emulator.control.deliver_next(Delivery.ENDLESS_BODY, drip_s=0.1)
+    with bounded(SHORT):
+        assert wise.refresh(SHORT) == Unknown(reason="deadline")
+
+
+def test_a_truncated_answer_is_unknown(wise: Setting) -> None:
+    wise.emulator.control.deliver_next(Delivery.TRUNCATED_BODY)
+    assert wise.refresh() == Unknown(reason="connection-broke")
+
+
+# --- whether a token lives
+
+
+@pytest.mark.parametrize(
+    ("fault", "liveness"),
+    [
+        ({"status": 200, "body": "{}"}, Liveness.LIVES),
+        ({"status": 403, "headers": {"x-2fa-approval": "one-time-token"}}, Liveness.LIVES),
+        ({"status": 401, "body": '{"error":"invalid_token"}'}, Liveness.DEAD),
+        ({"status": 401, "body": '{"error":"unauthorized"}'}, Liveness.NO_ANSWER),
+        ({"status": 401}, Liveness.NO_ANSWER),
+        ({"status": 401, "body": HTML}, Liveness.NO_ANSWER),
+        ({"status": 400, "body": '{"error":"invalid_token"}'}, Liveness.NO_ANSWER),
+        ({"status": 403}, Liveness.NO_ANSWER),
+        ({"status": 404}, Liveness.NO_ANSWER),
+        ({"status": 429}, Liveness.NO_ANSWER),
+        ({"status": 500, "body": '{"a":1}'}, Liveness.NO_ANSWER),
+        ({"status": 502, "body": HTML, "from_edge": True}, Liveness.NO_ANSWER),
+    ],
+    ids=str,
+)
+def test_what_is_said_about_a_token(wise: Setting, fault: dict[str, Any], liveness: Liveness) -> None:
+    wise.emulator.control.fail_next(endpoint=Endpoint.ME, **{"headers": {}} | fault)
+    assert wise.ask() is liveness
+
+
+def test_a_dead_token_is_read_from_its_error_not_from_its_description(wise: Setting) -> None:
+    wise.refresh()
+    assert wise.ask() is Liveness.DEAD
+
+
+@pytest.mark.parametrize("delivery", [Delivery.RESET, Delivery.CLOSE, Delivery.TRUNCATED_BODY])
+def test_a_lost_answer_says_nothing_about_a_token(wise: Setting, delivery: Delivery) -> None:
+    wise.emulator.control.deliver_next(delivery, endpoint=Endpoint.ME)
+    assert wise.ask() is Liveness.NO_ANSWER
+
+
+# --- what was never sent
+
+
+class Listener:
+    """A server that does with each connection what it is told, until the end of the test."""
+
+    def __init__(self, serve: Callable[[socket.socket, threading.Event], None]) -> None:
+        self.over = threading.Event()
+        self.connections = 0
+        self._serve = serve
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _accept(self) -> None:
+        while not self.over.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            thread = threading.Thread(target=self._handle, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _handle(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self._serve(connection, self.over)
+
+
+def never_sent(wise: Setting, url: str, within: timedelta = AMPLE, **changes: Any) -> None:
+    with bounded(within):
+        outcome = wise.refresh(within, url=url, **changes)
+    assert isinstance(outcome, NotSent), outcome
+    with bounded(within):
+        assert wise.ask(within, url=url, **changes) is Liveness.NO_ANSWER
+
+
+def test_nothing_is_sent_where_nothing_listens(wise: Setting) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        never_sent(wise, f"https://127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_nothing_is_sent_to_a_name_that_does_not_resolve(wise: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, *_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} is not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    outcome = wise.refresh(url="https://wise.invalid")
+    assert isinstance(outcome, NotSent)
+
+
+def test_nothing_is_sent_to_a_server_of_another_authority(wise: Setting, tmp_path: Path) -> None:
+    never_sent(wise, wise.emulator.url, ca_file=None)
+    other = tmp_path / "other.pem"
+    other.write_bytes(issue_identity().ca_pem)
+    never_sent(wise, wise.emulator.url, ca_file=str(other))
+    assert wise.emulator.control.requests(user=wise.user.user) == []
+
+
+def test_nothing_is_sent_to_a_server_of_another_name(wise: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **named: real("127.0.0.1", *more, **named))
+    port = wise.emulator.url.rpartition(":")[2]
+    assert isinstance(wise.refresh(url=f"https://wise.invalid:{port}"), NotSent)
+    assert wise.emulator.control.requests(user=wise.user.user) == []
+
+
+def test_nothing_is_sent_to_a_server_that_speaks_no_tls(wise: Setting) -> None:
+    def plain(connection: socket.socket, _: threading.Event) -> None:
+        connection.recv(1024)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with Listener(plain) as server:
+        never_sent(wise, f"https://127.0.0.1:{server.port}")
+
+
+def test_nothing_is_sent_when_the_handshake_breaks_off(wise: Setting) -> None:
+    with Listener(lambda connection, _: connection.recv(1) and None) as server:
+        never_sent(wise, f"https://127.0.0.1:{server.port}")
+
+
+def test_nothing_is_sent_when_the_handshake_hangs(wise: Setting) -> None:
+    with Listener(lambda _, over: over.wait() and None) as server:
+        never_sent(wise, f"https://127.0.0.1:{server.port}", SHORT)
+
+
+def test_nothing_is_sent_when_the_handshake_drips(wise: Setting) -> None:
+    def drip(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KiB begins
+        while not over.wait(0.1):
+            connection.sendall(b"\x02")
+
+    with Listener(drip) as server:
+        never_sent(wise, f"https://127.0.0.1:{server.port}", SHORT)
+
+
+def tls(identity: Any, serve: Callable[[ssl.SSLSocket, threading.Event], None]) -> Listener:
+    def handshake(connection: socket.socket, over: threading.Event) -> None:
+        with identity.context.wrap_socket(connection, server_side=True) as wrapped:
+            serve(wrapped, over)
+
+    return Listener(handshake)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> tuple[Any, str]:
+    """The identity of a server of our own, and the file of its authority."""
+    identity = issue_identity()
+    file = tmp_path / "own.pem"
+    file.write_bytes(identity.ca_pem)
+    return identity, str(file)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_nothing_was_sent_to_a_server_that_wants_our_certificate(
+    wise: Setting, own_server: tuple[Any, str], version: ssl.TLSVersion
+) -> None:
+    identity, ca_file = own_server
+    identity.context.verify_mode = ssl.CERT_REQUIRED
+    identity.context.minimum_version = identity.context.maximum_version = version
+    with tls(identity, lambda connection, _: connection.recv(4096) and None) as server:
+        assert isinstance(wise.refresh(url=f"https://127.0.0.1:{server.port}", ca_file=ca_file), NotSent)
+
+
+def request_of(connection: ssl.SSLSocket) -> bytes:
+    """Read one request to its end."""
+    read = b""
+    while b"\r\n\r\n" not in read:
+        got = connection.recv(65_536)
+        if not got:
+            return b""
+        read += got
+    head, _, body = read.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+    while len(body) < length:
+        body += connection.recv(65_536)
+    return read
+
+
+def test_each_call_has_a_connection_of_its_own_even_where_the_server_keeps_them(
+    wise: Setting, own_server: tuple[Any, str]
+) -> None:
+    identity, ca_file = own_server
+    answers = [b'HTTP/1.1 400 Bad\r\nContent-Length: 25\r\n\r\n{"error":"invalid_grant"}']
+    received = []
+
+    def keep_open(connection: ssl.SSLSocket, over: threading.Event) -> None:
+        while request := request_of(connection):
+            received.append(request)
+            if not answers:
+                over.wait()
+                return
+            connection.sendall(answers.pop())
+
+    with tls(identity, keep_open) as server:
+        client = wise.client(url=f"https://127.0.0.1:{server.port}", ca_file=ca_file)
+        token = Secret(wise.user.refresh_token)
+        assert isinstance(client.refresh(token, attempt_id="first", within=AMPLE), GrantInvalid)
+        with bounded(SHORT):
+            assert client.refresh(token, attempt_id="second", within=SHORT) == Unknown(reason="deadline")
+        assert server.connections == len(received) == 2
+
+
+def test_an_answer_after_an_interim_one_is_read(wise: Setting, own_server: tuple[Any, str]) -> None:
+    identity, ca_file = own_server
+
+    def continue_first(connection: ssl.SSLSocket, _: threading.Event) -> None:
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        connection.sendall(b'HTTP/1.1 400 Bad\r\nContent-Length: 25\r\n\r\n{"error":"invalid_grant"}')
+
+    with tls(identity, continue_first) as server:
+        assert isinstance(wise.refresh(url=f"https://127.0.0.1:{server.port}", ca_file=ca_file), GrantInvalid)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-fixture\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"X-Filler: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-Many: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 \xff\xfe\r\n\r\n",
+        b"",
+    ],
+    ids=lambda answer: str(answer[:45]),
+)
+def test_what_is_no_answer_is_unknown(wise: Setting, own_server: tuple[Any, str], answer: bytes) -> None:
+    identity, ca_file = own_server
+
+    def babble(connection: ssl.SSLSocket, _: threading.Event) -> None:
+        request_of(connection)
+        connection.sendall(answer)
+
+    with tls(identity, babble) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        with bounded(SHORT * 2):
+            assert isinstance(wise.refresh(SHORT * 2, url=url, ca_file=ca_file), Unknown)
+        assert wise.ask(SHORT * 2, url=url, ca_file=ca_file) in (Liveness.NO_ANSWER, Liveness.LIVES)
+
+
+# --- nothing of the machine's gets in
+
+
+def test_no_proxy_netrc_or_bundle_of_the_machine_is_used(
+    wise: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
+    assert wise.ask() is Liveness.LIVES
+    assert isinstance(wise.refresh(), Refreshed)
+
+
+def test_calls_in_many_threads_keep_to_their_own_deadlines(wise: Setting) -> None:
+    client = wise.client()
+    slow = wise.emulator.control.seed_user("slow")
+    wise.emulator.control.withhold("slow", None, endpoint=Endpoint.ANY)
+    outcomes: dict[str, object] = {}
+
+    def run(name: str, token: str) -> None:
+        outcomes[name] = client.refresh(Secret(token), attempt_id=name, within=SHORT)
+
+    quick = [wise.emulator.control.seed_user(f"quick-{number}") for number in range(8)]
+    threads = [threading.Thread(target=run, args=(user.user, user.refresh_token)) for user in [slow, *quick]]
+    with bounded(SHORT * 2):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert outcomes.pop("slow") == Unknown(reason="deadline")
+    assert {type(outcome) for outcome in outcomes.values()} == {Refreshed}
+
+
+def test_nothing_shows_a_token_or_the_secret(wise: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    outcome = wise.refresh()
+    wise.ask()
+    client = wise.client()
+    shown = f"{outcome!r} {client!r} {caplog.text}"
+    assert isinstance(outcome, Refreshed)
+    secrets = (
+        wise.user.refresh_token,
+        wise.user.access_token,
+        outcome.tokens.access_token.reveal(),
+        wise.secrets.secret,
+    )
+    for secret in secrets:
+        assert secret not in shown
