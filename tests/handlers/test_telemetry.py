@@ -1,0 +1,299 @@
+"""Lines and metrics: what each function prints, and that every alarm of the stack watches something that is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.handlers.deployment import REFRESH_FUNCTION, Context, Deployment, Function, refusal
+
+ALL_SHARDS = {"shards": list(range(16))}
+NAMESPACE = "TokenRotator"
+Metric = tuple[str, frozenset[tuple[str, str]]]
+UNITS = {"SweepSeconds": "Seconds", "OldestOverdueSeconds": "Seconds"}
+OUTCOMES = {
+    "refreshed", "not_sent", "throttled", "client_refused", "we_are_wrong", "grant_invalid", "server_fault", "unknown",
+}  # fmt: skip
+KNOWN = {
+    "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
+    "AlertPublished", "AlertPublishFailed", "AnswerLost", "AnswerLate", "StoreRefused", "WiseSecretUnusable",
+}  # fmt: skip
+
+
+def read(line: dict[str, Any]) -> list[tuple[str, dict[str, str], str]]:
+    """Read one EMF line as CloudWatch does: name, dimensions and unit of each metric. Holds it to the format.
+
+    docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    """
+    meta = line["_aws"]
+    assert isinstance(meta["Timestamp"], int)
+    told = []
+    for directive in meta["CloudWatchMetrics"]:
+        assert directive["Namespace"] == NAMESPACE
+        (dimensions,) = directive["Dimensions"]
+        values = {name: line[name] for name in dimensions}
+        assert all(isinstance(value, str) and value for value in values.values())
+        for metric in directive["Metrics"]:
+            value = line[metric["Name"]]
+            assert all(isinstance(number, int | float) for number in (value if isinstance(value, list) else [value]))
+            told.append((metric["Name"], values, metric["Unit"]))
+    return told
+
+
+class Ear:
+    """Keeps every metric that any function told during the file's tests."""
+
+    def __init__(self) -> None:
+        self.heard: set[Metric] = set()
+
+    def listen(self, function: Function) -> list[tuple[str, dict[str, str], str]]:
+        told = [metric for line in function.metrics() for metric in read(line)]
+        for name, dimensions, unit in told:
+            assert name in KNOWN
+            assert unit == UNITS.get(name, "Count")
+            assert dimensions["environment"] == "sandbox"
+            assert dimensions["service"] == function.name
+            expected = {"environment", "service"} | ({"outcome"} if name == "RefreshAttempted" else set())
+            assert set(dimensions) == expected
+            assert dimensions.get("outcome", "refreshed") in OUTCOMES
+            self.heard.add((name, frozenset(dimensions.items())))
+        return told
+
+
+@pytest.fixture(scope="module")
+def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+def heard(deployment: Deployment, ear: Ear) -> Iterator[Deployment]:
+    yield deployment
+    for function in deployment.functions:
+        ear.listen(function)
+
+
+def run(deployment: Deployment, grant_id: str, service: str) -> None:
+    """Have one of the two functions that refresh advance a grant that is due."""
+    deployment.make_due(grant_id)
+    if service == "refresh":
+        deployment.refresh({"tenant": "acme", "grant_id": grant_id, "rejected": None})
+    else:
+        deployment.sweep(ALL_SHARDS)
+
+
+def names(function: Function) -> list[str]:
+    return [name for line in function.metrics() for name, _, _ in read(line)]
+
+
+SERVICES = pytest.mark.parametrize("service", ["sweep", "refresh"])
+
+
+@SERVICES
+@pytest.mark.parametrize(
+    ("outcome", "fault"),
+    [
+        ("refreshed", {}),
+        ("throttled", {"status": 429}),
+        ("client_refused", {"status": 401, "body": '{"error":"invalid_client"}'}),
+        ("we_are_wrong", {"status": 404}),
+        ("grant_invalid", {"status": 400, "body": '{"error":"invalid_grant"}'}),
+        ("server_fault", {"status": 500, "body": '{"error":"server_error"}'}),
+        ("unknown", {"status": 502, "body": "<html>", "from_edge": True}),
+    ],
+)
+def test_every_attempt_is_told_with_its_outcome(
+    heard: Deployment, grant_id: str, service: str, outcome: str, fault: dict[str, Any]
+) -> None:
+    heard.adopt(grant_id)
+    if fault:
+        heard.wise.control.fail_next(**fault)
+    run(heard, grant_id, service)
+    function = heard.sweep if service == "sweep" else heard.refresh
+    attempts = [
+        dimensions["outcome"]
+        for line in function.metrics()
+        for name, dimensions, _ in read(line)
+        if name == "RefreshAttempted"
+    ]
+    assert attempts[0] == outcome
+    sent = [line for line in function.logged() if line["message"] == "refresh sent to wise"]
+    assert [line["outcome"] for line in sent] == attempts
+    assert all((line["tenant"], line["grant_id"]) == ("acme", grant_id) for line in sent)
+
+
+@SERVICES
+def test_an_attempt_that_was_not_sent_is_told(heard: Deployment, grant_id: str, service: str) -> None:
+    heard.adopt(grant_id)
+    function = heard.load(service, WISE_API_URL="https://127.0.0.1:9")
+    heard.make_due(grant_id)
+    event = {"tenant": "acme", "grant_id": grant_id, "rejected": None}
+    function(event if service == "refresh" else ALL_SHARDS)
+    (attempt,) = [line for line in function.metrics() if "RefreshAttempted" in line]
+    assert attempt["outcome"] == "not_sent"
+
+
+@SERVICES
+def test_an_alert_is_told_whether_it_went_out_or_not(
+    heard: Deployment, grant_id: str, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = heard.sweep if service == "sweep" else heard.refresh
+
+    def fail(**_: object) -> None:
+        raise refusal("Publish", "KMSDisabled")
+
+    for name in (f"{grant_id}-1", f"{grant_id}-2"):
+        heard.adopt(name)
+        heard.wise.control.revoke(name)
+    run(heard, f"{grant_id}-1", service)
+    monkeypatch.setattr(function.wired.refresh_due.tell.publisher._client, "publish", fail)
+    run(heard, f"{grant_id}-2", service)
+    monkeypatch.undo()
+    assert [name for name in names(function) if name.startswith("Alert")] == ["AlertPublished", "AlertPublishFailed"]
+    assert len(heard.alerts()) == 1
+    heard.clock.advance(minutes=5)
+    heard.sweep(ALL_SHARDS)
+    assert len(heard.alerts()) == 1
+
+
+@SERVICES
+def test_a_lost_answer_is_told(heard: Deployment, grant_id: str, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard.adopt(grant_id)
+    function = heard.sweep if service == "sweep" else heard.refresh
+    client = function.wired.refresh_grant.grants._client
+    write, calls = client.update_item, []
+
+    def only_the_first(**request: object) -> object:
+        calls.append(request)
+        if len(calls) > 1:
+            raise refusal("UpdateItem", "InternalServerError", 500)
+        return write(**request)
+
+    monkeypatch.setattr(client, "update_item", only_the_first)
+    run(heard, grant_id, service)
+    assert "AnswerLost" in names(function)
+    assert heard.refreshes(grant_id) == 1
+    assert any(line["message"] == "answer lost, no store took it" for line in function.logged())
+
+
+@SERVICES
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "KMSDisabledException"])
+def test_a_table_that_refuses_is_told(
+    heard: Deployment, grant_id: str, service: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard.adopt(grant_id)
+    function = heard.sweep if service == "sweep" else heard.refresh
+
+    def fail(**_: object) -> None:
+        raise refusal("Any", code)
+
+    for name in ("query", "update_item"):
+        monkeypatch.setattr(function.wired.refresh_grant.grants._client, name, fail)
+    run(heard, grant_id, service)
+    assert "StoreRefused" in names(function)
+
+
+@SERVICES
+def test_a_secret_that_is_missing_is_told(heard: Deployment, grant_id: str, service: str) -> None:
+    heard.adopt(grant_id)
+    heard.delete_secret()
+    run(heard, grant_id, service)
+    heard.write_secret(None)
+    assert names(heard.sweep if service == "sweep" else heard.refresh).count("WiseSecretUnusable") == 1
+
+
+def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
+    for item in heard.items():
+        heard.dynamodb.delete_item(TableName=heard.table, Key={"pk": item["pk"]})
+    heard.sweep(ALL_SHARDS, Context(seconds=12))
+    told = names(heard.sweep)
+    assert told == ["SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced"]
+
+
+def test_every_alarm_watches_what_was_told(ear: Ear, tmp_path: Path) -> None:
+    """Name for name, dimension for dimension: an alarm on anything else would never be heard of."""
+    from infra.check import VARIANTS, build
+
+    app, stack = build(VARIANTS["sandbox with partners"], tmp_path)
+    template = app.synth().get_stack_by_name(stack.stack_name).template
+    alarms = {
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == NAMESPACE
+    }
+    assert len(alarms) >= 16
+    for name, alarm in alarms.items():
+        dimensions = frozenset((found["Name"], found["Value"]) for found in alarm["Dimensions"])
+        assert (alarm["MetricName"], dimensions) in ear.heard, name
+
+
+# --- lines
+
+
+def everything(deployment: Deployment, grant_id: str) -> dict[str, Callable[[], object]]:
+    """One call of each function."""
+    return {
+        "serve": lambda: deployment.ask("GET", grant_id),
+        "admin": lambda: deployment.ask("DELETE", grant_id),
+        "refresh": lambda: deployment.refresh({"tenant": "acme", "grant_id": grant_id, "rejected": None}),
+        "sweep": lambda: deployment.sweep(ALL_SHARDS),
+    }
+
+
+@pytest.mark.parametrize("name", ["serve", "admin", "refresh", "sweep"])
+def test_every_call_prints_a_line(heard: Deployment, grant_id: str, name: str) -> None:
+    everything(heard, grant_id)[name]()
+    function = next(function for function in heard.functions if function.name == name)
+    (line,) = function.logged()
+    assert line["service"] == name
+    assert line["level"] == "INFO"
+    assert isinstance(line["message"], str)
+    moment = datetime.fromisoformat(line["timestamp"])
+    offset = moment.utcoffset()
+    assert offset is not None
+    assert not offset
+
+
+def test_a_request_is_logged_with_who_asked_for_what_and_no_token(heard: Deployment, grant_id: str) -> None:
+    user = heard.wise.control.seed_user(grant_id)
+    version = heard.adopt(grant_id, user).body["version"]
+    heard.token(grant_id)
+    (line,) = heard.serve.logged()
+    told = {name: line[name] for name in ("message", "method", "resource", "partner", "tenant", "grant_id", "status")}
+    assert told == {
+        "message": "request answered",
+        "method": "GET",
+        "resource": "/v1/tenants/{tenant}/grants/{grant_id}/access-token",
+        "partner": "acme-onboarding",
+        "tenant": "acme",
+        "grant_id": grant_id,
+        "status": 200,
+    }
+    assert line["version"] == version
+    assert user.access_token not in heard.serve.console.getvalue()
+
+
+def test_a_refusal_is_logged_without_the_ids_of_others(heard: Deployment) -> None:
+    assert heard.token("fixture-of-another", tenant="globex").status == 403
+    (line,) = heard.serve.logged()
+    assert (line["status"], line["problem"], line["partner"]) == (403, "forbidden", "acme-onboarding")
+    assert "fixture-of-another" not in json.dumps(line)
+
+
+def test_a_refresh_function_that_cannot_be_reached_is_logged(heard: Deployment, grant_id: str) -> None:
+    heard.adopt(grant_id)
+    heard.make_due(grant_id)
+
+    def fail() -> dict[str, Any]:
+        raise refusal("Invoke", "AccessDeniedException", 403)
+
+    heard.invocations.instead = fail
+    assert heard.token(grant_id).status == 503
+    trouble = next(line for line in heard.serve.logged() if line["message"] == "trouble with a grant")
+    assert (trouble["level"], trouble["code"]) == ("WARNING", "refresh-unreachable")
+    assert trouble["detail"] == "AccessDeniedException"
+    assert REFRESH_FUNCTION not in json.dumps(trouble)
