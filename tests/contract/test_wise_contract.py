@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,7 +45,8 @@ from token_rotator.service.ports import Wise
 
 AMPLE = timedelta(seconds=10)
 SHORT = timedelta(seconds=1)
-OVERRUN_S = 0.5
+OVERRUN_S = 1.0
+"""How much later than its deadline a call may end on a busy machine; what drips here would take ten times as long."""
 POLICIES = ["same", "rotated", "omitted"]
 DEFAULTS = WiseSettings()
 SERIAL = itertools.count(1)
@@ -798,20 +800,16 @@ def test_calls_in_many_threads_keep_to_their_own_deadlines(wise: Setting) -> Non
     client = wise.client()
     slow = wise.emulator.control.seed_user("slow")
     wise.emulator.control.withhold("slow", None, endpoint=Endpoint.ANY)
-    outcomes: dict[str, object] = {}
-
-    def run(name: str, token: str) -> None:
-        outcomes[name] = client.refresh(Secret(token), attempt_id=name, within=SHORT)
-
     quick = [wise.emulator.control.seed_user(f"quick-{number}") for number in range(8)]
-    threads = [threading.Thread(target=run, args=(user.user, user.refresh_token)) for user in [slow, *quick]]
-    with bounded(SHORT * 2):
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert outcomes.pop("slow") == Unknown(reason="deadline")
-    assert {type(outcome) for outcome in outcomes.values()} == {Refreshed}
+
+    def run(user: SeededUser, within: timedelta) -> Outcome:
+        return client.refresh(Secret(user.refresh_token), attempt_id=user.user, within=within)
+
+    with ThreadPoolExecutor(9) as pool, bounded(SHORT):
+        late = pool.submit(run, slow, SHORT)
+        others = [pool.submit(run, user, AMPLE) for user in quick]
+        assert late.result() == Unknown(reason="deadline")
+    assert {type(other.result()) for other in others} == {Refreshed}
 
 
 def test_nothing_shows_a_token_or_the_secret(wise: Setting, caplog: pytest.LogCaptureFixture) -> None:

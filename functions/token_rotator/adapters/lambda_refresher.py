@@ -47,18 +47,22 @@ class LambdaRefresher:
             answer = self._client.invoke(FunctionName=self._function, Payload=json.dumps(question).encode())
             if answer.get("FunctionError"):
                 return self._no_answer(key, "function-error")
-            told = json.loads(answer["Payload"].read())
-            retry_after_s = told["retry_after_s"]
-            return RefreshReport(
-                str(told["outcome"]),
-                told["version"],
-                None if retry_after_s is None else timedelta(seconds=retry_after_s),
-            )
+            return _read(answer["Payload"].read())
         except ClientError as error:
             return self._no_answer(key, error.response.get("Error", {}).get("Code", "unknown"))
-        except (BotoCoreError, ValueError, KeyError, TypeError) as error:
+        except (BotoCoreError, ValueError, KeyError, TypeError, OverflowError) as error:
             return self._no_answer(key, type(error).__name__)
 
     def _no_answer(self, key: GrantKey, detail: str) -> RefreshReport:
         self._journal.record(Trouble(key=key, code="refresh-unreachable", detail=detail))
         return _FAILED
+
+
+def _read(content: bytes) -> RefreshReport:
+    """Read an answer. Raises `ValueError`, `KeyError`, `TypeError` or `OverflowError` for what is none."""
+    told = json.loads(content)
+    outcome, version, retry_after_s = told["outcome"], told["version"], told["retry_after_s"]
+    if not isinstance(outcome, str) or not isinstance(version, int | None):
+        msg = "not a report"
+        raise TypeError(msg)
+    return RefreshReport(outcome, version, None if retry_after_s is None else timedelta(seconds=retry_after_s))

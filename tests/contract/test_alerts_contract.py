@@ -1,0 +1,278 @@
+"""What the topic's port holds to: in memory, and over SNS with a queue that is subscribed to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import boto3
+import pytest
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+from moto import mock_aws
+
+from tests.contract.examples import HOUR, KEY, NOW, TICK, a_grant, an_alert
+from tests.fakes.alerts import InMemoryAlerts
+from token_rotator.adapters.sns_alerts import SnsAlerts
+from token_rotator.domain.errors import PublishRefused, PublishUnknown
+from token_rotator.domain.grant import Alert, AlertKind, Grant
+from token_rotator.domain.tokens import Sealed
+from token_rotator.service.ports import AlertPublisher
+
+SEALED = b"fixture-sealed-token"
+
+
+def the_grant() -> Grant:
+    return a_grant(refresh_token=Sealed(SEALED), access_token=Sealed(SEALED), registration=Sealed(SEALED))
+
+
+class Topic(Protocol):
+    """The port, and what came out at the other end."""
+
+    port: AlertPublisher
+
+    def refuse(self) -> None: ...
+
+    def lose(self) -> None: ...
+
+    def incidents(self) -> list[str]: ...
+
+
+class MemoryTopic:
+    def __init__(self) -> None:
+        self.port = InMemoryAlerts()
+
+    def refuse(self) -> None:
+        self.port.script = ["refuse"]
+
+    def lose(self) -> None:
+        self.port.script = ["lose"]
+
+    def incidents(self) -> list[str]:
+        return [alert.incident_id for alert in self.port.published]
+
+
+@dataclass
+class Sns:
+    """A topic with a queue behind it. `errors` are raised by the next publishes, before or after they took effect."""
+
+    sns: Any
+    sqs: Any
+    topic_arn: str
+    queue_url: str
+    errors: list[tuple[str, Exception]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.port = SnsAlerts(self.sns, self.topic_arn, "sandbox", "https://runbooks.example/wise/")
+
+    def _before(self, **_: object) -> None:
+        if self.errors and self.errors[0][0] == "before":
+            raise self.errors.pop(0)[1]
+
+    def _after(self, **_: object) -> None:
+        if self.errors and self.errors[0][0] == "after":
+            raise self.errors.pop(0)[1]
+
+    def watch(self) -> None:
+        self.sns.meta.events.register("before-call.sns.Publish", self._before)
+        self.sns.meta.events.register("after-call.sns.Publish", self._after)
+
+    def refuse(self) -> None:
+        self.errors.append(("before", refusal(403, "AuthorizationError")))
+
+    def lose(self) -> None:
+        self.errors.append(("after", ReadTimeoutError(endpoint_url="https://sns.invalid")))
+
+    def received(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while messages := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                found.append(json.loads(message["Body"]))
+                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def incidents(self) -> list[str]:
+        return [json.loads(envelope["Message"])["incident_id"] for envelope in self.received()]
+
+
+def refusal(status: int, code: str) -> ClientError:
+    return ClientError(
+        {
+            "Error": {"Code": code, "Message": "a message that is not shown"},
+            "ResponseMetadata": {"HTTPStatusCode": status},  # type: ignore[typeddict-item]
+        },
+        "Publish",
+    )
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Callable[[str], Any]]:
+    with pytest.MonkeyPatch.context() as environment, mock_aws():
+        environment.delenv("AWS_ENDPOINT_URL", raising=False)
+        made = {
+            service: boto3.client(
+                service,  # type: ignore[call-overload]
+                region_name="eu-west-1",
+                aws_access_key_id="fixture",
+                aws_secret_access_key="fixture",
+            )
+            for service in ("sns", "sqs")
+        }
+        yield made.__getitem__
+        for client in made.values():
+            client.close()
+
+
+@pytest.fixture
+def sns(moto: Callable[[str], Any], request: pytest.FixtureRequest) -> Iterator[Sns]:
+    topics, queues = moto("sns"), moto("sqs")
+    topic_arn = topics.create_topic(Name="alerts")["TopicArn"]
+    queue_url = queues.create_queue(QueueName="on-call")["QueueUrl"]
+    attributes = queues.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
+    topics.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=attributes["QueueArn"])
+    made = Sns(topics, queues, topic_arn, queue_url)
+    made.watch()
+    yield made
+    topics.meta.events.unregister("before-call.sns.Publish", made._before)
+    topics.meta.events.unregister("after-call.sns.Publish", made._after)
+    topics.delete_topic(TopicArn=topic_arn)
+    queues.delete_queue(QueueUrl=queue_url)
+
+
+@pytest.fixture(params=["memory", "sns"])
+def topic(request: pytest.FixtureRequest) -> Topic:
+    made: Topic = MemoryTopic() if request.param == "memory" else request.getfixturevalue("sns")
+    return made
+
+
+# --- over both
+
+
+def test_an_alert_arrives_once(topic: Topic) -> None:
+    topic.port.publish(the_grant(), an_alert())
+    assert topic.incidents() == ["incident-1"]
+
+
+def test_a_refused_alert_did_not_arrive(topic: Topic) -> None:
+    topic.refuse()
+    with pytest.raises(PublishRefused):
+        topic.port.publish(the_grant(), an_alert())
+    assert topic.incidents() == []
+    topic.port.publish(the_grant(), an_alert())
+    assert topic.incidents() == ["incident-1"]
+
+
+def test_an_alert_whose_answer_was_lost_may_have_arrived(topic: Topic) -> None:
+    topic.lose()
+    with pytest.raises(PublishUnknown):
+        topic.port.publish(the_grant(), an_alert())
+    assert topic.incidents() == ["incident-1"]
+
+
+# --- what arrives
+
+
+def test_a_message_tells_people_and_machines(sns: Sns) -> None:
+    sns.port.publish(the_grant(), an_alert(raised_at=NOW - HOUR + 7 * TICK))
+    (envelope,) = sns.received()
+    message = json.loads(envelope["Message"])
+    summary = message.pop("summary")
+    assert message == {
+        "incident_id": "incident-1",
+        "kind": "reauthorization_required",
+        "reason": "invalid_grant",
+        "environment": "sandbox",
+        "tenant": "acme",
+        "grant_id": "anna",
+        "raised_at": "2026-03-01T11:00:00.007Z",
+        "runbook": "https://runbooks.example/wise/reauthorization-required.md",
+        "correlation_id": "attempt-earlier",
+        "wise_trace_id": "trace-1",
+    }
+    assert "acme" in summary
+    assert "anna" in summary
+    assert envelope["Subject"] == "[sandbox] reauthorization required"
+    assert {name: value["Value"] for name, value in envelope["MessageAttributes"].items()} == {
+        "kind": "reauthorization_required",
+        "environment": "sandbox",
+        "tenant": "acme",
+        "incident_id": "incident-1",
+    }
+
+
+def test_an_alert_without_a_trace_says_so(sns: Sns) -> None:
+    sns.port.publish(the_grant(), an_alert(trace_id=None))
+    (envelope,) = sns.received()
+    assert json.loads(envelope["Message"])["wise_trace_id"] is None
+
+
+@pytest.mark.parametrize("kind", list(AlertKind))
+def test_every_kind_can_be_told(sns: Sns, kind: AlertKind) -> None:
+    sns.port.publish(the_grant(), an_alert(kind=kind))
+    (envelope,) = sns.received()
+    assert json.loads(envelope["Message"])["summary"]
+
+
+def test_the_longest_ids_are_taken(sns: Sns) -> None:
+    key = type(KEY)("t" * 128, "g" * 128)
+    sns.port.publish(a_grant(key), an_alert())
+    (envelope,) = sns.received()
+    assert json.loads(envelope["Message"])["grant_id"] == key.grant_id
+    assert len(envelope["Subject"]) <= 100
+
+
+def test_a_message_holds_no_token_not_even_sealed(sns: Sns) -> None:
+    sns.port.publish(the_grant(), an_alert())
+    shown = json.dumps(sns.received())
+    assert "fixture-sealed" not in shown
+    assert SEALED.hex() not in shown
+
+
+# --- what became of it
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (refusal(400, "InvalidParameter"), PublishRefused),
+        (refusal(403, "AuthorizationError"), PublishRefused),
+        (refusal(404, "NotFound"), PublishRefused),
+        (refusal(400, "KMSAccessDenied"), PublishRefused),
+        (refusal(429, "Throttled"), PublishRefused),
+        (refusal(500, "InternalError"), PublishUnknown),
+        (refusal(503, "ServiceUnavailable"), PublishUnknown),
+        (ClientError({}, "Publish"), PublishUnknown),
+        (ReadTimeoutError(endpoint_url="https://sns.invalid"), PublishUnknown),
+        (ConnectTimeoutError(endpoint_url="https://sns.invalid"), PublishUnknown),
+        (EndpointConnectionError(endpoint_url="https://sns.invalid"), PublishUnknown),
+    ],
+    ids=repr,
+)
+def test_a_failure_says_whether_the_message_was_taken(
+    sns: Sns, error: BotoCoreError | ClientError, kind: type[Exception]
+) -> None:
+    sns.errors.append(("before", error))
+    with pytest.raises(kind) as raised:
+        sns.port.publish(the_grant(), an_alert())
+    assert "message" not in str(raised.value)
+
+
+def test_a_topic_that_is_gone_refuses(sns: Sns) -> None:
+    port = SnsAlerts(sns.sns, f"{sns.topic_arn}-gone", "sandbox", "docs/runbooks")
+    with pytest.raises(PublishRefused):
+        port.publish(the_grant(), an_alert())
+
+
+def test_the_grant_is_not_changed(sns: Sns) -> None:
+    alert: Alert = an_alert()
+    grant = the_grant()
+    sns.port.publish(grant, alert)
+    assert grant == the_grant()
+    assert alert == an_alert()
