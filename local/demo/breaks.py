@@ -31,7 +31,7 @@ BREAKS: Final = {
         "twenty callers, one refresh",
         "functions/token_rotator/adapters/dynamo_grants.py",
         '        update.require(" OR ".join(reasons))\n',
-        '        update.require(" OR ".join(reasons))\n        update.conditions[1:] = ["attribute_exists(pk)"]\n',
+        '        update.require(" OR ".join(reasons))\n        update.conditions[:] = [f"{c} OR attribute_exists(pk)" for c in update.conditions]\n',
     ),
     "commit": Break(
         "a straggler changes nothing",

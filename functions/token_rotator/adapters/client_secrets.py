@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
 
 READ_AGAIN_AFTER: Final = timedelta(minutes=5)
+_WHY: Final = {
+    "ResourceNotFoundException": "has no value yet",
+    # A secret that does not exist has no ARN that a policy could allow.
+    "AccessDeniedException": "has no value yet, or this function may not read it: AccessDeniedException",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,7 @@ class ClientSecrets:
             text = self._client.get_secret_value(SecretId=self._name).get("SecretString", "")
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
-            why = "has no value yet" if code == "ResourceNotFoundException" else f"cannot be read: {code}"
-            raise self._unusable(why) from None
+            raise self._unusable(_WHY.get(code, f"cannot be read: {code}")) from None
         except BotoCoreError as error:
             raise self._unusable(f"cannot be read: {type(error).__name__}") from None
         try:
