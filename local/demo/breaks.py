@@ -31,7 +31,8 @@ BREAKS: Final = {
         "twenty callers, one refresh",
         "functions/token_rotator/adapters/dynamo_grants.py",
         '        update.require(" OR ".join(reasons))\n',
-        '        update.require(" OR ".join(reasons))\n        update.conditions[:] = [f"{c} OR attribute_exists(pk)" for c in update.conditions]\n',
+        '        update.require(" OR ".join(reasons))\n'
+        '        update.conditions[:] = [f"{c} OR attribute_exists(pk)" for c in update.conditions]\n',
     ),
     "commit": Break(
         "a straggler changes nothing",

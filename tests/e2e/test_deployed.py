@@ -212,7 +212,7 @@ def test_a_path_that_only_looks_like_the_grants_is_refused(with_secret: Deployed
 
 
 def test_an_encoded_tenant_is_still_nobody_elses(with_secret: Deployed) -> None:
-    """The emulator decodes a path before it signs for it, so that the owner is served; AWS shows the path as it came."""
+    """The emulator hands on a decoded path, so that the owner would be served; AWS hands it on as it came."""
     deployed = with_secret
     adopt(deployed, deployed.as_partner("acme"), "encoded")
     allow(deployed, deployed.role("globex"))
