@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -84,4 +85,8 @@ def run_broken(name: str, arguments: list[str]) -> int:
         print(f"  broken on purpose: {name}. The check «{chosen.check}» must not hold.", flush=True)
         command = [sys.executable, "-m", "local.demo", "--out", str(ROOT / "local" / "out"), *arguments]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        return subprocess.run(command, cwd=copy, env=environment, check=False).returncode
+        code = subprocess.run(command, cwd=copy, env=environment, check=False).returncode
+    checks = json.loads((ROOT / "local" / "out" / "demo.json").read_text(encoding="utf-8"))
+    held = [check["held"] for check in checks if check["name"] == chosen.check]
+    print(f"\n  BREAK={name}: {'noticed' if held == [False] else 'NOT NOTICED'} by «{chosen.check}»", flush=True)
+    return code
