@@ -1,0 +1,210 @@
+"""The pages say what the code does: names, numbers, tables and links."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+
+from infra.config import DeployConfig, Partner
+from local.demo.breaks import BREAKS
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, links, program, read, table, words
+from token_rotator.domain.grant import AlertKind
+from token_rotator.domain.lease import Budgets
+from token_rotator.handlers.http import MAX_BODY
+from token_rotator.telemetry import _MESSAGES
+
+PACKAGE = ROOT / "functions" / "token_rotator"
+SCHEMAS: dict[str, Any] = json.loads(read("docs/openapi.json"))["components"]["schemas"]
+
+
+# --- every page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            assert link.startswith("https://"), link
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_page_is_linked_to() -> None:
+    linked = {(page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in links(page)}
+    assert set((ROOT / "docs").rglob("*.md")) <= linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_make_is_told_targets_that_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)) <= targets
+
+
+def _aws_commands(page: Path) -> list[list[str]]:
+    text = "\n".join(blocks(str(page.relative_to(ROOT)), "sh")) + "\n".join(words(page.read_text(encoding="utf-8")))
+    joined = text.replace("\\\n", " ")
+    return [command.split() for command in re.findall(r"\baws ([a-z-]+ [a-z-]+[^|\n`)]*)", joined)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_the_aws_cli_have_these_options(page: Path) -> None:
+    session = botocore.session.get_session()
+    by_hand = {"logs tail": {"--since", "--filter-pattern"}, "dynamodb wait": {"--table-name"}}
+    renamed = {"--notification-endpoint": "--endpoint"}
+    general = {"--query", "--output", "--cli-input-json", "--cli-binary-format"}
+    for service, operation, *rest in _aws_commands(page):
+        given = {renamed.get(word, word) for word in rest if re.fullmatch(r"--[a-z-]+", word)} - general
+        if f"{service} {operation}" in by_hand:
+            assert given <= by_hand[f"{service} {operation}"]
+            continue
+        model = session.get_service_model(service)
+        names = {xform_name(name, "-"): name for name in model.operation_names}
+        assert operation in names, (service, operation)
+        shape = model.operation_model(names[operation]).input_shape
+        members = {f"--{xform_name(name, '-')}" for name in (shape.members if shape else {})}
+        members |= {option.replace("--", "--no-", 1) for option in members}
+        assert given <= members, (service, operation, given - members)
+
+
+# --- the README
+
+
+def test_the_context_of_the_example_is_deployable() -> None:
+    (example,) = (block for block in blocks("README.md", "json") if '"context"' in block)
+    config = DeployConfig.from_context(json.loads(example)["context"])
+    assert [partner.may for partner in config.partners] == [("read",), ("read", "manage")]
+    assert json.loads(example)["app"] == json.loads(read("cdk.json"))["app"]
+
+
+def test_every_key_of_the_context_is_explained() -> None:
+    section = read("README.md").partition("| key | default | meaning |")[2].partition("\n\n")[0]
+    explained = {word for row in section.splitlines() for word in words(row.split("|")[1] if "|" in row else "")}
+    assert explained == {field.name for field in fields(DeployConfig)}
+    assert {field.name for field in fields(Partner)} <= set(words(section))
+
+
+def test_breaks_are_those_that_the_demo_knows() -> None:
+    sentence = re.search(r"`make demo BREAK=(\w+)`.*?`BREAK=` also takes (.*?)\.\n", read("README.md"), re.DOTALL)
+    assert sentence is not None
+    assert {sentence[1], *words(sentence[2])} == set(BREAKS)
+
+
+# --- the protocol
+
+
+def test_the_budgets_are_those_of_the_code() -> None:
+    rows = table("docs/protocol.md", "table: budgets")
+    told = {words(name)[0]: timedelta(seconds=int(seconds)) for name, seconds, _ in rows}
+    budgets = Budgets()
+    assert told == {field.name: getattr(budgets, field.name) for field in fields(Budgets)}
+    assert f"= {budgets.lease.seconds} seconds" in read("docs/protocol.md")
+
+
+def test_every_invariant_is_held_by_tests_that_exist() -> None:
+    rows = table("docs/protocol.md", "table: invariants")
+    assert len(rows) == 9
+    for _, held_by in rows:
+        assert words(held_by)
+        for test in words(held_by):
+            path, _, name = test.partition("::")
+            assert re.search(rf"^def {name}\(", read(path), re.MULTILINE), test
+
+
+def test_the_outcomes_are_those_of_the_code() -> None:
+    from token_rotator.domain.outcome import _NAMES
+
+    section = read("docs/protocol.md").partition("## What Wise may answer")[2].partition("\n\n`GET")[0]
+    assert {words(row)[0] for row in section.splitlines() if row.startswith("| `")} == set(_NAMES.values())
+
+
+# --- the API
+
+
+@pytest.mark.parametrize("name", ["AccessToken", "Grant", "Offer"])
+def test_the_fields_are_those_of_the_description(name: str) -> None:
+    told = [word for row in table("docs/api.md", f"fields: {name}") for word in words(row[0])]
+    assert sorted(told) == sorted(SCHEMAS[name]["properties"])
+
+
+def test_the_largest_body_is_told() -> None:
+    assert f"at most {MAX_BODY:,} bytes" in read("docs/api.md")
+
+
+def test_references_of_the_description_lead_somewhere() -> None:
+    whole = json.loads(read("docs/openapi.json"))
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                found = whole
+                for part in node["$ref"].removeprefix("#/").split("/"):
+                    found = found[part]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(whole)
+
+
+# --- operations
+
+
+def test_every_kind_of_alert_has_its_runbook() -> None:
+    for kind in AlertKind:
+        assert f"`{kind.value}`" in read(f"docs/runbooks/{kind.value.replace('_', '-')}.md")
+
+
+def test_every_runbook_says_what_somebody_at_three_needs() -> None:
+    for page in (ROOT / "docs" / "runbooks").glob("*.md"):
+        if page.name != "README.md":
+            parts = re.findall(r"^\*\*(.+?)\*\*", page.read_text(encoding="utf-8"), re.MULTILINE)
+            assert {"What it means.", "What users feel.", "Do.", "Back to bed"} <= set(parts), page.name
+
+
+def _constants(calls: set[str]) -> set[str]:
+    """The first argument of every call of these names in the package."""
+    found = set()
+    for module in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in calls and node.args:
+                constants = (n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant))
+                found |= {value for value in constants if isinstance(value, str)}
+    return found
+
+
+def test_the_metrics_are_those_that_are_counted() -> None:
+    told = {word for row in table("docs/operations.md", "table: metrics") for word in words(row[0])}
+    assert told == {name for name in _constants({"count"}) if name[:1].isupper()}
+
+
+def test_the_log_lines_are_those_that_are_written() -> None:
+    told = {words(row[0])[0] for row in table("docs/operations.md", "table: messages")}
+    rare = {"request broke", "an unexpected error"}  # faults of the code's own: the alarm on errors leads to them
+    written = _constants({"info", "warning", "error"}) | set(_MESSAGES.values())
+    assert told == written - rare
+
+
+def test_programs_are_python() -> None:
+    for page, file in (("README.md", "partner.py"), ("docs/runbooks/restoring-the-table.md", "bring_back.py")):
+        compile(program(page, file), file, "exec")
+    for block in blocks("README.md", "python"):
+        ast.parse(block)
+    for page in PAGES:
+        for block in blocks(str(page.relative_to(ROOT)), "sh"):
+            assert shlex.split(re.sub(r"<\(|\$\(", "(", block), comments=True)
