@@ -58,14 +58,23 @@ class Stage:
     def function_pids(self, output: str) -> list[int]:
         """The processes that run a function now: children of our emulator, by the function's name."""
         mark = f"ministack-lambda-{self.stack.outputs[output]}"
-        listed = subprocess.run(
-            ["ps", "-axo", "pid=,ppid=,args="],  # noqa: S607 - wherever the system has it
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        rows = [line.split(None, 2) for line in listed.splitlines()]
-        return [int(row[0]) for row in rows if len(row) == 3 and int(row[1]) == self.emulator.pid and mark in row[2]]  # noqa: PLR2004
+        return [pid for pid, parent, command in _processes() if parent == self.emulator.pid and mark in command]
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """Every process: its id, its parent's, its command line. From /proc, or from ps where there is none."""
+    if Path("/proc/self/stat").exists():
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                # The name in the second field is in brackets and may hold anything.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                yield int(entry.name), parent, (entry / "cmdline").read_text().replace("\0", " ")
+        return
+    command = ["ps", "-axo", "pid=,ppid=,args="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        fields = line.split(None, 2)
+        yield int(fields[0]), int(fields[1]), fields[-1]
 
 
 def _wise(directory: Path) -> subprocess.Popen[str]:
