@@ -86,7 +86,8 @@ class PowertoolsJournal:
             case Sent():
                 self.count("RefreshAttempted", outcome=event.outcome)
             case AttemptEnded():
-                pass
+                if event.code == "key-refused":
+                    self.count("StoreRefused")
             case AnswerLate():
                 self.count("AnswerLate")
             case AnswerLost():
@@ -94,5 +95,5 @@ class PowertoolsJournal:
             case AlertTold():
                 self.count("AlertPublished" if event.code is None else "AlertPublishFailed")
             case Trouble():
-                if event.code in ("store-refused", "wise-secret-unusable"):
-                    self.count("StoreRefused" if event.code == "store-refused" else "WiseSecretUnusable")
+                if event.code in ("store-refused", "key-refused"):
+                    self.count("StoreRefused")

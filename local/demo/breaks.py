@@ -53,6 +53,14 @@ BREAKS: Final = {
         "            self.publisher.publish(grant, alert)\n",
         "            _ = self.publisher\n",
     ),
+    "secrecy": Break(
+        "no secret in any log, item, alert or template",
+        "functions/token_rotator/adapters/wise_http.py",
+        "        with _Watch(within.total_seconds()) as watch:\n            try:\n"
+        '                status, answered, content = self._call("POST",',
+        "        print(form)\n        with _Watch(within.total_seconds()) as watch:\n            try:\n"
+        '                status, answered, content = self._call("POST",',
+    ),
     "doubt": Break(
         "a killed worker costs nobody a dead token",
         "functions/token_rotator/domain/lease.py",

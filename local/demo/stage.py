@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LIFE_S: Final = 90
 SECRET_NAME: Final = "token-rotator/sandbox/wise"
+CLIENT_ID: Final = "demo-client-id"
+CLIENT_SECRET: Final = "demo-client-secret-of-no-use-elsewhere"
 PARTNERS: Final[list[dict[str, Any]]] = [
     {"name": "acme-payments", "tenants": ["acme"], "may": ["read"]},
     {"name": "acme-onboarding", "tenants": ["acme"], "may": ["read", "manage"]},
@@ -80,6 +82,7 @@ def _processes() -> Iterator[tuple[int, int, str]]:
 def _wise(directory: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "local.wise", "--directory", str(directory)]
     command += ["--access-token-lifetime-s", str(LIFE_S)]
+    command += ["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -103,8 +106,8 @@ def stage(directory: Path, report: Report, *, keep: bool) -> Iterator[Stage]:
 def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, report: Report) -> Stage:
     secret = {
         "environment": "sandbox",
-        "client_id": "emulator-client-id",
-        "client_secret": "emulator-client-secret",
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
     }
     emulator.client("secretsmanager").create_secret(Name=SECRET_NAME, SecretString=json.dumps(secret))
     report.tell(f"secret {SECRET_NAME} created, as an operator does before the first deploy")
@@ -119,6 +122,7 @@ def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, repor
             "wise_api_url": ready["url"],
             "wise_ca_file": ready["ca_file"],
             "partners": partners,
+            "log_level": "DEBUG",
         },
     )
     report.tell(f"cdk synth: {assembly.stack_name}, {len(assembly.template['Resources'])} resources")

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local.aws.ministack import Credentials
 from local.aws.signed import assume
+from local.hunt import found
 from local.wise.truth import Death, Kind, Verdict
 
 from .partner import Readers, hash_of
-from .stage import LIFE_S
+from .stage import CLIENT_SECRET, LIFE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ class Story:
         self.grants: dict[str, list[str]] = {"acme": [], "globex": []}
         self.readers = Readers(self.reader, self.grants["acme"])
         self.scheduled_attempts: set[str | None] = set()
+        self.alerts: list[dict[str, Any]] = []
 
     def play(self) -> None:
         """Play all acts. One that cannot be played is a check that did not hold; the others go on."""
@@ -79,6 +81,7 @@ class Story:
             self.straggler,
             self.logs_join,
             self.truth,
+            self.hunt,
         )
         for act in acts:
             try:
@@ -291,7 +294,7 @@ class Story:
             self.wise.release(user, deliver=False)
             token = waiting.result(90)
         waited = time.monotonic() - began
-        live = {found.sha256 for found in self.wise.truth().live_access_tokens(user)}
+        live = {token.sha256 for token in self.wise.truth().live_access_tokens(user)}
         handed = [served.sha256 for served in self.stage.ledger.served if served.grant_id == user]
         self.report.check(
             "a killed worker costs nobody a dead token",
@@ -346,22 +349,23 @@ class Story:
         self._due_in(user, 3)
         self.wise.revoke(user)
         sqs = self.stage.emulator.client("sqs")
-        found: dict[str, Any] = {}
+        heard_of: dict[str, Any] = {}
 
         def heard() -> bool:
             answer = sqs.receive_message(QueueUrl=self.queue, WaitTimeSeconds=1, MaxNumberOfMessages=10)
             for message in answer.get("Messages", []):
                 told = json.loads(json.loads(message["Body"])["Message"])
+                self.alerts.append(told)
                 if told.get("grant_id") == user:
-                    found.update(told)
-            return bool(found)
+                    heard_of.update(told)
+            return bool(heard_of)
 
         self._wait(heard, 40)
         phase = self._item("acme", user).get("phase", {}).get("S")
-        shown = {name: found.get(name) for name in ("kind", "reason", "tenant", "grant_id", "summary")}
+        shown = {name: heard_of.get(name) for name in ("kind", "reason", "tenant", "grant_id", "summary")}
         self.report.check(
             "a revoked user reaches on-call",
-            found.get("kind") == "reauthorization_required" and phase == "reauthorization_required",
+            heard_of.get("kind") == "reauthorization_required" and phase == "reauthorization_required",
             in_the_queue=shown,
             phase_in_the_table=phase,
         )
@@ -387,7 +391,7 @@ class Story:
             for pid in frozen:
                 os.kill(pid, signal.SIGCONT)
         time.sleep(4)
-        live = {found.sha256 for found in self.wise.truth().live_access_tokens(user)}
+        live = {token.sha256 for token in self.wise.truth().live_access_tokens(user)}
         after = self.reader.fetch(user, 60)
         names = [hash_of(token["access_token"]), hash_of(after["access_token"])]
         self.report.check(
@@ -401,22 +405,22 @@ class Story:
     def logs_join(self) -> None:
         """Every refresh that Wise saw stands in a log line of ours; those of the schedule in a sweep's."""
         logs = self.stage.emulator.client("logs")
-        found: dict[str, set[str]] = {}
+        joins: dict[str, set[str]] = {}
 
         def joined() -> bool:
             for group in ("SweepLogGroup", "RefreshLogGroup"):
                 name = self.stage.stack.outputs[group]
                 lines = logs.get_paginator("filter_log_events").paginate(logGroupName=name)
-                found[group] = {
+                joins[group] = {
                     attempt_id
                     for page in lines
                     for event in page["events"]
                     for attempt_id in _attempts(event["message"])
                 }
-            return self.scheduled_attempts <= found["SweepLogGroup"]
+            return self.scheduled_attempts <= joins["SweepLogGroup"]
 
         self._wait(joined, 90)
-        swept = self.scheduled_attempts & found["SweepLogGroup"]
+        swept = self.scheduled_attempts & joins["SweepLogGroup"]
         self.report.check(
             "every scheduled refresh joins to a sweep's log line",
             bool(self.scheduled_attempts) and swept == self.scheduled_attempts,
@@ -453,6 +457,36 @@ class Story:
             truth.overlaps == [],
             refreshes_at_wise=len([request for request in truth.requests if request.grant_type == "refresh_token"]),
             overlaps=len(truth.overlaps),
+        )
+
+    def hunt(self) -> None:
+        """Look for every token of this story wherever the rotator writes."""
+        emulator, outputs = self.stage.emulator, self.stage.stack.outputs
+        secrets = {
+            f"{token.kind.value} token {token.ordinal} of {token.user}": (token.value or "").encode()
+            for token in self.wise.truth(values=True).tokens
+        }
+        secrets["client secret"] = CLIENT_SECRET.encode()
+        logs = emulator.client("logs")
+        places: list[tuple[str, bytes]] = [("the template", json.dumps(self.stage.stack.assembly.template).encode())]
+        for group in logs.describe_log_groups()["logGroups"]:
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
+            lines = "\n".join(event["message"] for page in pages for event in page["events"])
+            places.append((group["logGroupName"], lines.encode()))
+        pages = emulator.client("dynamodb").get_paginator("scan").paginate(TableName=outputs["GrantsTable"])
+        items = [
+            value for page in pages for item in page["Items"] for field in item.values() for value in field.values()
+        ]
+        table = b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in items)
+        places += [("the table", table), ("the alerts", json.dumps(self.alerts).encode())]
+        places.append(("the emulator's own log", emulator.log.read_bytes()))
+        leaks = found(secrets, places)
+        self.report.check(
+            "no secret in any log, item, alert or template",
+            leaks == [] and len(secrets) > sum(GRANTS.values()) and all(content for _, content in places[1:]),
+            secrets_looked_for=len(secrets),
+            places={name.rsplit("/", 1)[-1]: len(content) for name, content in places},
+            found=leaks[:3],
         )
 
     def _no_dead_token_served(self, truth: Truth) -> None:

@@ -17,7 +17,7 @@ from types_boto3_kms import KMSClient
 from tests.fakes.sealer import InMemorySealer
 from tests.fakes.world import FakeClock
 from token_rotator.adapters.kms_sealer import OPENED_KEYS, KmsSealer
-from token_rotator.domain.errors import KeyUnavailable, Unsealable
+from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 from token_rotator.service.ports import AccessTokenOpener, RefreshSealer, Sealer
@@ -353,11 +353,11 @@ def test_threads_share_one_data_key(kms: Kms) -> None:
     [
         ("InvalidCiphertextException", Unsealable),
         ("IncorrectKeyException", Unsealable),
-        ("AccessDeniedException", KeyUnavailable),
-        ("DisabledException", KeyUnavailable),
-        ("KMSInvalidStateException", KeyUnavailable),
+        ("AccessDeniedException", KeyRefused),
+        ("DisabledException", KeyRefused),
+        ("KMSInvalidStateException", KeyRefused),
         ("KeyUnavailableException", KeyUnavailable),
-        ("NotFoundException", KeyUnavailable),
+        ("NotFoundException", KeyRefused),
         ("ThrottlingException", KeyUnavailable),
         ("KMSInternalException", KeyUnavailable),
     ],

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
+from local.hunt import forms, found
 from local.wise.control import SeededUser
 from local.wise.faults import Delivery, Endpoint, Fault
 from local.wise.running import running_wise
@@ -32,7 +33,6 @@ from tests.handlers.deployment import (
     refusal,
     request,
 )
-from tests.handlers.secrets import forms, found
 
 ALL_SHARDS = {"shards": list(range(16))}
 # A core that no escape changes, and characters that each escape does, so that no form is another's.

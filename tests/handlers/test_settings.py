@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.handlers.deployment import AWS_ENVIRONMENT
+from tests.handlers.deployment import AWS_ENVIRONMENT, Deployment
 from token_rotator.domain.errors import SettingsError
 from token_rotator.settings import AdminSettings, RefreshSettings, ServeSettings
 from token_rotator.telemetry import PowertoolsJournal
@@ -218,3 +219,15 @@ def test_metrics_that_no_alarm_would_see_are_refused(
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         PowertoolsJournal("sandbox")
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate in here"])
+def test_a_ca_file_that_cannot_be_used_is_named_by_its_variable(
+    deployment: Deployment, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(Exception, match=r"^WISE_CA_FILE cannot be used") as raised:
+        deployment.load("refresh", WISE_CA_FILE=str(path))
+    assert type(raised.value).__name__ == "SettingsError"

@@ -198,6 +198,23 @@ def test_a_table_that_refuses_is_told(
 
 
 @SERVICES
+@pytest.mark.parametrize("code", ["AccessDeniedException", "DisabledException"])
+def test_a_key_that_refuses_is_told(
+    heard: Deployment, grant_id: str, service: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard.adopt(grant_id)
+    heard.make_due(grant_id)
+    function = heard.sweep if service == "sweep" else heard.refresh
+
+    def fail(**_: object) -> None:
+        raise refusal("Decrypt", code)
+
+    monkeypatch.setattr(function.wired.refresh_grant.sealer._client, "decrypt", fail)
+    run(heard, grant_id, service)
+    assert "StoreRefused" in names(function)
+
+
+@SERVICES
 def test_a_secret_that_is_missing_is_told(heard: Deployment, grant_id: str, service: str) -> None:
     heard.adopt(grant_id)
     heard.delete_secret()

@@ -281,6 +281,7 @@ BROKEN_BUDGETS = [
     ({"serve_function": 29}, "serve_function < gateway"),
     ({"sweep_duty": 62}, "sweep_duty + attempt < sweep_function"),
     ({"hold": 70}, "sweep_function + margin < hold"),
+    ({"settle": 170}, "lease + margin < hold"),
     ({"settle": 0}, "settle must be positive"),
 ]
 

@@ -121,6 +121,24 @@ def test_a_grant_rests_where_even_moving_it_fails(world: World) -> None:
     assert len(world.journal.of(Trouble)) == 2
 
 
+def test_an_unexpected_error_in_moving_a_grant_does_not_end_the_sweep(world: World) -> None:
+    for name in ("bad", "good"):
+        world.adopted(name)
+    world.clock.advance(hours=9)
+    acquire = world.grants.acquire
+
+    def broken(key: object, *rest: object) -> object:
+        if key == world.key("bad"):
+            raise LookupError("fixture")
+        return acquire(key, *rest)  # type: ignore[arg-type]
+
+    world.grants.acquire = broken  # type: ignore[assignment, method-assign]
+    world.grants.postpone = broken  # type: ignore[assignment, method-assign]
+    summary = sweep(world, 5)
+    assert (summary.refreshed, summary.troubled) == (1, 1)
+    assert [event.detail for event in world.journal.of(Trouble)] == ["LookupError"] * 2  # type: ignore[attr-defined]
+
+
 def test_a_failing_grant_is_left_alone_until_its_next_try(world: World) -> None:
     world.adopted()
     world.due_now()

@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from token_rotator.domain.errors import KeyUnavailable, Unsealable
+from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ _NONCE: Final = 12
 _TAG: Final = 16
 _HEAD: Final = struct.Struct(">BH")
 _UNOPENABLE: Final = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
+_REFUSALS: Final = frozenset(
+    {
+        "AccessDeniedException",
+        "DisabledException",
+        "InvalidKeyUsageException",
+        "KMSInvalidStateException",
+        "NotFoundException",
+        "UnrecognizedClientException",
+    }
+)
 
 KEY_REUSE_FOR: Final = timedelta(minutes=5)
 KEY_REUSE_TIMES: Final = 1000
@@ -70,7 +80,9 @@ def _failures(call: Callable[P, T]) -> Callable[P, T]:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
             msg = f"KMS: {code}"
-            raise (Unsealable if code in _UNOPENABLE else KeyUnavailable)(msg) from None
+            if code in _UNOPENABLE:
+                raise Unsealable(msg) from None
+            raise (KeyRefused if code in _REFUSALS else KeyUnavailable)(msg) from None
         except BotoCoreError as error:
             msg = f"KMS: {type(error).__name__}"
             raise KeyUnavailable(msg) from None

@@ -59,6 +59,12 @@ class KeyUnavailable(RotatorError):
     retryable = True
 
 
+class KeyRefused(KeyUnavailable):
+    """KMS refused the function or its key: a fault of the deployment, which on-call must mend."""
+
+    code = "key-refused"
+
+
 class Unsealable(RotatorError):
     """A sealed value does not open here: altered, moved from another row, field or environment, or another key's."""
 

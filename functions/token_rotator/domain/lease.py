@@ -64,6 +64,7 @@ class Budgets:
             ("serve_function < gateway", self.serve_function < self.gateway),
             ("sweep_duty + attempt < sweep_function", self.sweep_duty + self.attempt < self.sweep_function),
             ("sweep_function + margin < hold", self.sweep_function + self.margin < self.hold),
+            ("lease + margin < hold", self.lease + self.margin < self.hold),
         )
         broken = [rule for rule, holds in order if not holds]
         if broken:

@@ -155,18 +155,20 @@ class _Duty:
 
     def _advance_safely(self, key: GrantKey, *, alone: bool) -> Result | None:
         """Advance one grant; whatever it raises stays its own."""
-        use = self.use
         try:
-            return use.advance(key, alone=alone)
+            return self.use.advance(key, alone=alone)
         except Exception as error:  # noqa: BLE001 - one bad grant never stops the others; the error is kept on record
-            code = error.code if isinstance(error, RotatorError) else "internal-error"
-            use.journal.record(Trouble(key=key, code=code, detail=type(error).__name__))
+            self._trouble(key, error)
         try:
-            now = use.clock()
-            use.grants.postpone(key, now + TROUBLE_REST, now)
-        except StoreUnavailable as error:
-            use.journal.record(Trouble(key=key, code=error.code, detail="moving due_at"))
+            now = self.use.clock()
+            self.use.grants.postpone(key, now + TROUBLE_REST, now)
+        except Exception as error:  # noqa: BLE001 - the same: it rests in this sweep at least
+            self._trouble(key, error)
         return None
+
+    def _trouble(self, key: GrantKey, error: Exception) -> None:
+        code = error.code if isinstance(error, RotatorError) else "internal-error"
+        self.use.journal.record(Trouble(key=key, code=code, detail=type(error).__name__))
 
     def _collect(self, done: set[Future[Result | None]]) -> None:
         for future in done:

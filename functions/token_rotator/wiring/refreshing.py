@@ -11,6 +11,7 @@ from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.sns_alerts import SnsAlerts
 from token_rotator.adapters.wise_http import WiseHttp
+from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant
@@ -52,14 +53,18 @@ def wire() -> Refreshing:
     }
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     secrets = ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now)
-    wise = WiseHttp(
-        settings.wise_api_url,
-        secrets,
-        utc_now,
-        connect_s=budgets.connect.total_seconds(),
-        api_version=settings.wise_api_version,
-        ca_file=settings.wise_ca_file,
-    )
+    try:
+        wise = WiseHttp(
+            settings.wise_api_url,
+            secrets,
+            utc_now,
+            connect_s=budgets.connect.total_seconds(),
+            api_version=settings.wise_api_version,
+            ca_file=settings.wise_ca_file,
+        )
+    except OSError as error:  # an unreadable file, or one that holds no certificate
+        msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
+        raise SettingsError(msg) from None
     publisher = SnsAlerts(sns, settings.alerts_topic, settings.environment, settings.runbooks)
     tell = TellPeople(store, publisher, journal, utc_now)
     refresh_grant = RefreshGrant(store, wise, sealer, tell, journal, budgets, utc_now, sleep, new_id)

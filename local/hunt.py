@@ -1,4 +1,4 @@
-"""Looking for secrets in whatever form they may have got out."""
+"""Looks for secrets in whatever form they may have got out: for the tests and the demo."""
 
 from __future__ import annotations
 
