@@ -209,3 +209,16 @@ def test_programs_are_python() -> None:
     for page in PAGES:
         for block in blocks(str(page.relative_to(ROOT)), "sh"):
             assert shlex.split(re.sub(r"<\(|\$\(", "(", block), comments=True)
+
+
+def test_the_demo_ends_with_the_checks_that_the_readme_shows() -> None:
+    tree = ast.parse(read("local/demo/story.py"))
+    checks = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.report.check"
+        if isinstance(node.args[0], ast.Constant)
+    }
+    shown = re.findall(r"^  (\S.*?) {2,}held$", read("README.md"), re.MULTILINE)
+    assert sorted(shown) == sorted(checks)
+    assert f"{len(shown)} of {len(shown)} checks held" in read("README.md")
