@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ import boto3
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
 from botocore.config import Config
+from types_boto3_dynamodb import DynamoDBClient
 
+from tests.integration.processes import PATIENCE_S, run_together
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.lease import Lease
@@ -24,8 +25,6 @@ from token_rotator.service.ports import Done, Due
 PROCESSES: Final = 8
 THREADS: Final = 4
 RACERS: Final = PROCESSES * THREADS
-_SPAWN: Final = multiprocessing.get_context("spawn")
-_PATIENCE_S: Final = 400
 FREE: Final = "attribute_not_exists(#attempt_id)"
 """The condition without which two may win."""
 
@@ -37,72 +36,59 @@ class Race:
     endpoint: str
     table: str
     keys: Sequence[GrantKey]
+    unguarded: Sequence[GrantKey]
+    """Those whose lease is taken without its condition."""
     now: datetime
-    conditional: bool = True
+
+    @property
+    def rounds(self) -> list[GrantKey]:
+        return [*self.keys, *self.unguarded]
 
 
-def run(race: Race) -> list[list[str]]:
-    """Give the attempts that won, by round."""
-    start = _SPAWN.Barrier(PROCESSES)
-    won: Any = _SPAWN.Queue()
-    processes = [
-        _SPAWN.Process(target=_compete, args=(race, number, start, won), name=f"racers-{number}", daemon=True)
-        for number in range(PROCESSES)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        winners: list[list[str]] = [[] for _ in race.keys]
-        for _ in processes:
-            for number, attempt_id in won.get(timeout=_PATIENCE_S):
-                winners[number].append(attempt_id)
-    finally:
-        for process in processes:
-            process.join(5)
-            process.kill()
-            process.join()
-            process.close()
-        won.close()
+def run(race: Race) -> dict[GrantKey, list[str]]:
+    """Give the attempts that won, by grant."""
+    winners: dict[GrantKey, list[str]] = {key: [] for key in race.rounds}
+    for won in run_together(PROCESSES, _compete, race):
+        for key, attempt_id in won:
+            winners[key].append(attempt_id)
     return winners
 
 
-def _compete(race: Race, process: int, start: Barrier, won: Any) -> None:
-    client = boto3.client(
-        "dynamodb",
-        endpoint_url=race.endpoint,
-        region_name="eu-west-1",
-        config=Config(
-            signature_version=UNSIGNED,
-            parameter_validation=False,
-            max_pool_connections=THREADS,
-            retries={"total_max_attempts": 1},
-        ),
-    )
-    client.meta.events.register("before-send.dynamodb.UpdateItem", _Wire(race.endpoint).send)
-    if not race.conditional:
-        client.meta.events.register("provide-client-params.dynamodb.UpdateItem", _take_anyway)
-    store = DynamoGrants(client, race.table)
-    together = threading.Barrier(THREADS, action=lambda: start.wait(_PATIENCE_S) and None)
-    mine: list[tuple[int, str]] = []
+def _compete(process: int, race: Race, start: Barrier) -> list[tuple[GrantKey, str]]:
+    guarded, unguarded = (_client(race.endpoint) for _ in range(2))
+    unguarded.meta.events.register("provide-client-params.dynamodb.UpdateItem", _take_anyway)
+    stores = dict.fromkeys(race.keys, DynamoGrants(guarded, race.table))
+    stores |= dict.fromkeys(race.unguarded, DynamoGrants(unguarded, race.table))
+    together = threading.Barrier(THREADS, action=lambda: start.wait(PATIENCE_S) and None)
+    mine: list[tuple[GrantKey, str]] = []
+    failures: list[BaseException] = []
 
     def compete(thread: int) -> None:
         try:
-            for number, key in enumerate(race.keys):
-                lease = Lease(f"attempt-{number}-{process}-{thread}", race.now + timedelta(seconds=18))
+            for key in race.rounds:
+                lease = Lease(f"{key.grant_id}-{process}-{thread}", race.now + timedelta(seconds=18))
                 together.wait()
-                if isinstance(store.acquire(key, lease, Due(), race.now), Done):
-                    mine.append((number, lease.attempt_id))
-        except BaseException:
+                if isinstance(stores[key].acquire(key, lease, Due(), race.now), Done):
+                    mine.append((key, lease.attempt_id))
+        except BaseException as error:  # noqa: BLE001 - kept, and raised where it is seen
+            failures.append(error)
             together.abort()
-            start.abort()
-            raise
 
     threads = [threading.Thread(target=compete, args=(thread,)) for thread in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    won.put(mine)
+    if failures:
+        raise failures[0]
+    return mine
+
+
+def _client(endpoint: str) -> DynamoDBClient:
+    config = Config(signature_version=UNSIGNED, parameter_validation=False, retries={"total_max_attempts": 1})
+    client = boto3.client("dynamodb", endpoint_url=endpoint, region_name="eu-west-1", config=config)
+    client.meta.events.register("before-send.dynamodb.UpdateItem", _Wire(endpoint).send)
+    return client
 
 
 class _Wire:
@@ -116,7 +102,7 @@ class _Wire:
         """Send one request; what a handler of `before-send` gives back is taken for the answer."""
         connection: HTTPConnection | None = getattr(self._own, "connection", None)
         if connection is None:
-            connection = self._own.connection = HTTPConnection(self._address, timeout=_PATIENCE_S)
+            connection = self._own.connection = HTTPConnection(self._address, timeout=PATIENCE_S)
         headers = {name: request.headers[name] for name in ("X-Amz-Target", "Content-Type")}
         connection.request("POST", "/", body=request.body, headers=headers)
         answer = connection.getresponse()
