@@ -20,7 +20,7 @@ from token_rotator.domain.grant import Phase
 from token_rotator.domain.outcome import Liveness, NotSent, Refreshed, ServerFault, Unknown
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Offer
-from token_rotator.service.ports import Done, Due, Rejected
+from token_rotator.service.ports import Done, Due
 from token_rotator.service.serve_token import Served
 
 NAME = "anna"
@@ -100,7 +100,8 @@ class Promise:
 class History:
     """One world, its faults, and the judge."""
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, first: str) -> None:
+        """A grant that is due; or one that is not, for a report: of a living token, or of one that Wise has ended."""
         self.world = World(policy)
         self._tick()
         self.steps = Steps()
@@ -112,7 +113,15 @@ class History:
         self.deleted = False
         self._wrap()
         self.exported = self.world.adopted(NAME)
-        self.world.due_now(NAME)
+        self.ended: str | None = None
+        if first in ("report", "report_dead"):
+            self.clock.advance(minutes=10)
+        else:
+            self.world.due_now(NAME)
+        if first == "report_dead":
+            user = self.world.wise.users[NAME]
+            self.ended = user.access_token
+            user.access_token += "0"
 
     def _tick(self) -> None:
         world = World(self.world.wise.policy)
@@ -233,10 +242,7 @@ class History:
         self.exempt.add(token)  # Wise is asked: if it is dead it may be replaced
         self._served(self.world.serve(NAME, rejected=stored.version))
 
-    def _worker_report(self) -> None:
-        stored = self.world.grants.items.get(self.world.key(NAME))
-        if stored is not None:
-            self.world.refresh_grant(self.world.key(NAME), Rejected(stored.version), alone=True)
+    _report_dead = _report
 
     def _readopt(self) -> None:
         """An operator imports again what was exported before the story began, under the version of then."""
@@ -263,7 +269,7 @@ class History:
         if not isinstance(answer, Served):
             return
         token = answer.access_token.reveal()
-        if not self.world.wise.lives(token) and self.world.wise.users[NAME].alive:
+        if not self.world.wise.lives(token) and self.world.wise.users[NAME].alive and token != self.ended:
             self.violations.append(f"{token} was served dead at {self.clock.now:%H:%M:%S}")
         self.promises.append(Promise(token, answer.stable_until))
 
@@ -271,13 +277,18 @@ class History:
 
     def heal(self) -> None:
         """No more faults: sweeps and readers go on; at the end all must be well."""
-        self.steps = Steps()
-        end = self.clock.now + SETTLED
+        self._go_on(SETTLED)
+        if self.ended is not None:  # nobody can know it before a report that comes through
+            self.act("report", Steps())
+            self._go_on(timedelta(minutes=1))
+        self._judge()
+
+    def _go_on(self, duration: timedelta) -> None:
+        end = self.clock.now + duration
         while self.clock.now < end:
             self.act("sweep", Steps())
             self.act("read", Steps())
             self.clock.advance(seconds=13)
-        self._judge()
 
     def _judge(self) -> None:  # noqa: C901 - the invariants, one by one
         stored = self.world.grants.items.get(self.world.key(NAME))
@@ -308,7 +319,7 @@ class History:
             self.violations.append("due for ever")
 
 
-FIRST = ("sweep", "refresh", "read", "worker_report")
+FIRST = ("sweep", "refresh", "read", "report", "report_dead")
 NEXT = ("sweep", "read", "report", "readopt", "delete", "revoke")
 WAITS = (0.0, 12.0, 23.0, 60.0)
 POLICIES = ("same", "rotated", "omitted")
@@ -316,7 +327,7 @@ POLICIES = ("same", "rotated", "omitted")
 
 def lengths(policy: str, actor: str) -> int:
     """How many steps an actor takes undisturbed, and some for what it takes when disturbed."""
-    history = History(policy)
+    history = History(policy, actor)
     steps = Steps()
     history.act(actor, steps)
     return len(steps.taken) + 4
@@ -343,7 +354,7 @@ def explore_one(policy: str, first: str) -> Explored:
     result = Explored()
     for at, fault in plans(policy, first):
         for following, wait in itertools.product(NEXT, WAITS):
-            history = History(policy)
+            history = History(policy, first)
             steps = Steps(at, fault)
             history.act(first, steps)
             if steps.hit is None:
@@ -363,13 +374,13 @@ def explore_two(policy: str, first: str, wait: float) -> Explored:
     result = Explored()
     for at, fault in plans(policy, first):
         probe = Steps(at, fault)
-        History(policy).act(first, probe)
+        History(policy, first).act(first, probe)
         if probe.hit is None:
             result.pruned += 1
             continue
         for following in ("sweep", "read"):
             for second_at, second_fault in plans(policy, following):
-                history = History(policy)
+                history = History(policy, first)
                 history.act(first, Steps(at, fault))
                 history.clock.advance(seconds=wait)
                 second = Steps(second_at, second_fault)

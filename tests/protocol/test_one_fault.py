@@ -60,7 +60,7 @@ def _serve_in_doubt(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("remove", "explore"),
     [
-        (_forget_doubt_at_takeover, lambda: explore_two("same", "refresh", 23.0)),
+        (_forget_doubt_at_takeover, lambda: explore_two("same", "report_dead", 23.0)),
         (_call_unknown_not_sent, lambda: explore_one("same", "refresh")),
         (_serve_in_doubt, lambda: explore_one("same", "refresh")),
     ],
