@@ -128,20 +128,24 @@ def test_a_secret_without_a_value_has_no_value_yet(vault: Vault) -> None:
 @pytest.mark.parametrize(
     ("error", "why"),
     [
-        (ClientError({"Error": {"Code": "AccessDeniedException", "Message": "who"}}, "GetSecretValue"), "AccessDenied"),
+        (
+            ClientError({"Error": {"Code": "AccessDeniedException", "Message": "who"}}, "GetSecretValue"),
+            "has no value yet, or this function may not read it: AccessDeniedException",
+        ),
         (
             ClientError({"Error": {"Code": "DecryptionFailure", "Message": "who"}}, "GetSecretValue"),
             "DecryptionFailure",
         ),
-        (ClientError({}, "GetSecretValue"), "unknown"),
-        (EndpointConnectionError(endpoint_url="https://secrets.invalid"), "EndpointConnectionError"),
+        (ClientError({}, "GetSecretValue"), "cannot be read: unknown"),
+        (EndpointConnectionError(endpoint_url="https://secrets.invalid"), "cannot be read: EndpointConnectionError"),
     ],
     ids=repr,
 )
 def test_a_secret_that_cannot_be_read_is_unusable(vault: Vault, error: Exception, why: str) -> None:
     vault.error = error
-    with pytest.raises(WiseSecretUnusable, match=f"cannot be read: {why}"):
+    with pytest.raises(WiseSecretUnusable, match=why) as raised:
         vault.secrets().get()
+    assert "who" not in str(raised.value)
 
 
 def test_a_secret_is_kept_for_less_than_five_minutes(vault: Vault) -> None:
@@ -173,8 +177,49 @@ def test_an_unusable_secret_is_read_again_and_its_predecessor_not_used(vault: Va
     secrets.get()
     vault.put("{}")
     vault.clock.advance(minutes=5)
-    for _ in range(2):
+    for reads in (2, 3):
         with pytest.raises(WiseSecretUnusable):
             secrets.get()
+        assert vault.calls["GetSecretValue"] == reads
     vault.put(json.dumps(GOOD))
     assert secrets.get().client_id == "fixture-id"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "InternalServiceError", "Message": "who"}}, "GetSecretValue"),
+        EndpointConnectionError(endpoint_url="https://secrets.invalid"),
+    ],
+    ids=repr,
+)
+def test_a_secret_stays_good_while_nobody_answers(vault: Vault, error: Exception) -> None:
+    vault.put(json.dumps(GOOD))
+    secrets = vault.secrets()
+    secrets.get()
+    vault.clock.advance(minutes=5)
+    vault.error = error
+    assert secrets.get().client_id == "fixture-id"
+
+
+def test_a_secret_that_was_deleted_is_not_used_on(vault: Vault) -> None:
+    vault.put(json.dumps(GOOD))
+    secrets = vault.secrets()
+    secrets.get()
+    vault.client.delete_secret(SecretId=NAME, ForceDeleteWithoutRecovery=True)
+    vault.clock.advance(minutes=5)
+    with pytest.raises(WiseSecretUnusable, match="has no value yet"):
+        secrets.get()
+
+
+def test_the_last_secret_is_given_without_reading(vault: Vault) -> None:
+    secrets = vault.secrets()
+    assert secrets.last() is None
+    vault.put(json.dumps(GOOD))
+    secrets.get()
+    secrets.forget()
+    vault.clock.advance(minutes=50)
+    credentials = secrets.last()
+    assert credentials is not None
+    assert credentials.client_id == "fixture-id"
+    assert vault.calls["GetSecretValue"] == 1

@@ -187,6 +187,7 @@ VERSION = a_grant().version
         pytest.param({"refresh_at": NOW - HOUR, "due_at": NOW + HOUR}, Due(), id="due, whatever the index says"),
         pytest.param(DOUBT | {"due_at": NOW}, Due(), id="in doubt and to be looked at now"),
         pytest.param(DOUBT | {"due_at": NOW - HOUR}, Due(), id="in doubt and overdue"),
+        pytest.param(DOUBT | {"due_at": None}, Due(), id="in doubt, and nobody would look at it"),
         pytest.param(DOUBT | {"refresh_at": NOW, "due_at": NOW + HOUR}, Due(), id="in doubt, and due all the same"),
         pytest.param(LATER, Rejected(VERSION), id="not due, and its version rejected"),
         pytest.param(DOUBT | {"due_at": NOW + HOUR}, Rejected(VERSION), id="in doubt, and its version rejected"),
@@ -209,7 +210,6 @@ def test_a_free_lease_is_taken_with_a_reason(store: Store, stored: dict[str, Any
     [
         pytest.param(LATER, Due(), id="due a millisecond later"),
         pytest.param(DOUBT | {"due_at": NOW + TICK}, Due(), id="in doubt, to be looked at a millisecond later"),
-        pytest.param(DOUBT | {"due_at": None}, Due(), id="in doubt, never to be looked at"),
         pytest.param(LATER, Rejected(VERSION - 1), id="an old version rejected"),
         pytest.param(LATER, Rejected(VERSION + 1), id="a version of the future rejected"),
         pytest.param(HELD, Due(), id="held"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -343,6 +344,30 @@ def test_threads_share_one_data_key(kms: Kms) -> None:
         opened = list(pool.map(lambda pair: sealer.open_access_token(*pair).reveal(), zip(keys, boxes, strict=True)))
     assert opened == [str(key) for key in keys]
     assert kms.calls["GenerateDataKey"] == 1
+
+
+def test_nobody_who_can_open_waits_for_a_slow_data_key(kms: Kms) -> None:
+    sealer = kms.sealer()
+    sealed = sealer.seal(ANNA, ACCESS, Secret(TOKEN))
+    sealer.open_access_token(ANNA, sealed)
+    kms.clock.advance(minutes=5)
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang(**_: object) -> None:
+        asked.set()
+        assert answer.wait(30)
+
+    kms.client.meta.events.register("before-call.kms.GenerateDataKey", hang)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            sealing = pool.submit(sealer.seal, ANNA, ACCESS, Secret(TOKEN))
+            assert asked.wait(30)
+            assert sealer.open_access_token(ANNA, sealed).reveal() == TOKEN
+            assert not sealing.done()
+            answer.set()
+            sealing.result()
+    finally:
+        kms.client.meta.events.unregister("before-call.kms.GenerateDataKey", hang)
 
 
 # --- what KMS says, and what is shown

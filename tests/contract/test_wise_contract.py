@@ -66,6 +66,9 @@ class Secrets:
             raise WiseSecretUnusable("the secret has no value yet")
         return ClientCredentials(self.id, Secret(self.secret))
 
+    def last(self) -> ClientCredentials | None:
+        return self.get() if self.usable else None
+
     def forget(self) -> None:
         self.forgotten += 1
 
@@ -287,8 +290,9 @@ HTML = "<html><body>Bad gateway, invalid_grant</body></html>"
         ({"status": 504, "body": '{"a":1}'}, Unknown(status=504, reason="status-504")),
         ({"status": 408}, Unknown(status=408, reason="status-408")),
         ({"status": 500, "body": '{"error":"invalid_grant"}'}, ServerFault(status=500, error="invalid_grant")),
-        ({"status": 204}, Unknown(status=204, reason="status-204")),
-        ({"status": 201, "body": '{"access_token":"t"}'}, Unknown(status=201, reason="status-201")),
+        ({"status": 500, "body": '{"a":1}'}, Unknown(status=500, reason="status-500")),
+        ({"status": 204}, Unknown(status=204, reason="204-without-token")),
+        ({"status": 201, "body": "{}"}, Unknown(status=201, reason="201-without-token")),
         ({"status": 200}, Unknown(status=200, reason="200-without-token")),
         ({"status": 200, "body": HTML}, Unknown(status=200, reason="200-without-token")),
         ({"status": 200, "body": "[]"}, Unknown(status=200, reason="200-without-token")),
@@ -316,6 +320,40 @@ def test_an_answer_is_read(wise: Setting, fault: dict[str, Any], outcome: Outcom
 
 def facts(outcome: Outcome) -> dict[str, Any]:
     return {"is": type(outcome).__name__, **{name: getattr(outcome, name) for name in outcome.__dataclass_fields__}}
+
+
+@pytest.mark.parametrize("status", [200, 201, 203])
+def test_a_success_with_a_token_is_one(wise: Setting, status: int) -> None:
+    wise.emulator.control.fail_next(status=status, body='{"access_token":"fixture-token","expires_in":60}')
+    before = utc_now()
+    outcome = wise.refresh()
+    assert isinstance(outcome, Refreshed)
+    assert outcome.tokens.access_token == Secret("fixture-token")
+    assert outcome.tokens.expires_at - outcome.tokens.issued_at == timedelta(seconds=60)
+    assert before <= outcome.tokens.issued_at <= utc_now()
+
+
+def test_a_token_is_as_old_as_its_request(wise: Setting) -> None:
+    wise.emulator.control.answer_slowly(after_s=0.5)
+    outcome = wise.refresh()
+    assert isinstance(outcome, Refreshed)
+    assert utc_now() - outcome.tokens.issued_at >= timedelta(seconds=0.5)
+
+
+def test_a_cookie_of_one_users_answer_is_not_sent_with_anothers(wise: Setting, own_server: tuple[Any, str]) -> None:
+    identity, ca_file = own_server
+    received = []
+
+    def with_cookie(connection: ssl.SSLSocket, _: threading.Event) -> None:
+        received.append(request_of(connection))
+        connection.sendall(b"HTTP/1.1 400 Bad\r\nSet-Cookie: session=fixture; Path=/\r\nContent-Length: 2\r\n\r\n{}")
+
+    with tls(identity, with_cookie) as server:
+        client = wise.client(url=f"https://127.0.0.1:{server.port}", ca_file=ca_file)
+        for _ in range(2):
+            client.refresh(Secret(wise.user.refresh_token), attempt_id="a", within=AMPLE)
+    assert len(received) == 2
+    assert not any(b"cookie:" in request.lower() for request in received)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
