@@ -84,7 +84,7 @@ class Refreshing(Construct):
         )
         for function in (self.sweep, self.refresh):
             query = DUE_INDEX if function is self.sweep else None
-            store.allow(function.role, "GetItem", "UpdateItem", query=query)
+            store.allow(function.role, "UpdateItem", query=query)
             keys.access_tokens.allow(function.role, "kms:Decrypt", "kms:GenerateDataKey")
             keys.refresh_tokens.allow(function.role, "kms:Decrypt", "kms:GenerateDataKey")
             alerts.allow_publish(function.role)

@@ -171,7 +171,7 @@ class TokenApi(Construct):
             memory_mb=512,
             environment={**environment, "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn},
         )
-        store.allow(self.admin.role, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+        store.allow(self.admin.role, "GetItem", "PutItem", "UpdateItem", "DeleteItem")
         keys.access_tokens.allow(self.admin.role, "kms:GenerateDataKey")
         keys.refresh_tokens.allow(self.admin.role, "kms:GenerateDataKey")
 

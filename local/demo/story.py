@@ -483,7 +483,9 @@ class Story:
         leaks = found(secrets, places)
         self.report.check(
             "no secret in any log, item, alert or template",
-            leaks == [] and len(secrets) > sum(GRANTS.values()) and all(content for _, content in places[1:]),
+            leaks == []
+            and len(secrets) > sum(GRANTS.values())
+            and all(content for name, content in places if "AccessLog" not in name),
             secrets_looked_for=len(secrets),
             places={name.rsplit("/", 1)[-1]: len(content) for name, content in places},
             found=leaks[:3],

@@ -66,7 +66,7 @@ class InMemoryGrants:
                 self.writes += 1
                 self._end(self._begin())
                 return Refused(None)
-            doubted = stored.in_doubt is not None and stored.due_at is not None and stored.due_at <= now
+            doubted = stored.in_doubt is not None and (stored.due_at is None or stored.due_at <= now)
             rejected = isinstance(cause, Rejected) and cause.version == stored.version
             ok = (
                 stored.phase is Phase.ACTIVE

@@ -83,7 +83,7 @@ def spelled(*powers: str) -> set[str]:
 
 
 REFRESHING = (
-    "GetItem, UpdateItem on table",
+    "UpdateItem on table",
     "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
     "Decrypt, GenerateDataKey on access-tokens",
     "Decrypt, GenerateDataKey on refresh-tokens",
@@ -109,7 +109,7 @@ POWERS = {
         "CreateLogStream, PutLogEvents on serve log",
     ),
     "admin": spelled(
-        "GetItem, PutItem, UpdateItem, DeleteItem, ConditionCheckItem on table",
+        "GetItem, PutItem, UpdateItem, DeleteItem on table",
         "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
         "GenerateDataKey on access-tokens",
         "GenerateDataKey on refresh-tokens",

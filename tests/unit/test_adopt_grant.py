@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.rotator import World
 from tests.fakes.world import START
 from token_rotator.domain.grant import Phase
-from token_rotator.domain.outcome import Liveness
+from token_rotator.domain.outcome import Liveness, ServerFault
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.ports import Done, Refused
@@ -243,3 +243,61 @@ def test_a_replacement_that_meets_a_new_lease_waits_and_tries_again(world: World
     again = world.adopt_grant(world.key(), offer(world), kept.grant.version)
     assert isinstance(again, Kept)
     assert len(tries) == 2
+
+
+def _during_sealing(world: World, happen: object) -> None:
+    seal, done = world.sealer.seal, []
+
+    def slow(*arguments: object) -> object:
+        if not done:
+            done.append(True)
+            happen()  # type: ignore[operator]
+        return seal(*arguments)  # type: ignore[arg-type]
+
+    world.sealer.seal = slow  # type: ignore[assignment, method-assign]
+
+
+def test_a_verdict_that_falls_while_the_import_seals_does_not_outlive_it(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    world.due_now()
+
+    def judged() -> None:
+        world.wise.users["anna"].alive = False
+        world.attempt()
+        assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED
+        world.wise.users["anna"].alive = True
+
+    fresh = offer(world)
+    _during_sealing(world, judged)
+    again = world.adopt_grant(world.key(), fresh, kept.grant.version)
+    assert isinstance(again, Kept)
+    assert world.stored().phase is Phase.ACTIVE
+    assert world.stored().alert is None
+    assert isinstance(world.serve(), Served)
+
+
+def test_a_doubt_that_comes_while_the_import_seals_is_resolved_soon(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world), None)
+    assert isinstance(kept, Kept)
+    world.due_now()
+
+    def doubted() -> None:
+        world.wise.script = [ServerFault(status=500)]
+        world.wise.asks = [Liveness.NO_ANSWER]
+        assert world.attempt().word is Word.IN_DOUBT
+
+    fresh = offer(world)
+    _during_sealing(world, doubted)
+    assert isinstance(world.adopt_grant(world.key(), fresh, kept.grant.version), Kept)
+    assert world.stored().in_doubt is not None
+    assert world.stored().due_at == world.clock() - timedelta(microseconds=world.clock().microsecond % 1000)
+    assert isinstance(world.serve(), Served)
+
+
+def test_an_access_token_that_has_expired_is_due_at_once(world: World) -> None:
+    old = offer(world, issued_at=None, expires_at=world.clock() - timedelta(hours=1))
+    kept = world.adopt_grant(world.key(), old, None)
+    assert isinstance(kept, Kept)
+    assert kept.grant.due_at == world.clock()
+    assert isinstance(world.serve(), Served)

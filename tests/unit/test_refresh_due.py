@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,6 +13,7 @@ from tests.fakes.rotator import World
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import Phase
 from token_rotator.domain.outcome import NotSent
+from token_rotator.domain.tokens import Secret
 from token_rotator.service.journal import AlertTold, Trouble
 from token_rotator.service.ports import Refused
 from token_rotator.service.refresh_due import SweepSummary
@@ -246,3 +249,51 @@ def test_the_largest_delay_is_told(world: World) -> None:
     assert due_at is not None
     world.clock.now = due_at + timedelta(minutes=7)
     assert sweep(world).oldest_overdue == timedelta(minutes=7)
+
+
+def test_a_look_that_takes_long_does_not_wait_for_whom_is_slow(world: World) -> None:
+    """The index takes longer than a look's turn: the next look comes at once, whoever is still in flight."""
+    for name in ("slow", "quick"):
+        world.adopted(name)
+    world.clock.advance(hours=9)
+    release = threading.Event()
+    refresh, due = world.wise.refresh, world.grants.due
+    looks: list[int] = []
+
+    def slowly(token: Secret, **more: object) -> object:
+        if "slow" in token.reveal():
+            release.wait(20)
+        return refresh(token, **more)  # type: ignore[arg-type]
+
+    def late(*arguments: object) -> object:
+        looks.append(1)
+        world.clock.advance(seconds=1.5)
+        if len(looks) == 4:
+            release.set()
+        return due(*arguments)  # type: ignore[arg-type]
+
+    world.wise.refresh = slowly  # type: ignore[assignment, method-assign]
+    world.grants.due = late  # type: ignore[assignment, method-assign]
+    began = time.monotonic()
+    replace(world.refresh_due, workers=4)(range(16), world.clock() + timedelta(seconds=9))
+    assert len(looks) >= 4
+    assert time.monotonic() - began < 10
+
+
+def test_suspects_do_not_hold_up_the_healthy(world: World) -> None:
+    for number in range(6):
+        world.adopted(f"suspect-{number}")
+    world.adopted("healthy")
+    world.clock.advance(hours=9)
+    for number in range(6):
+        name = f"suspect-{number}"
+        world.grants.items[world.key(name)] = replace(
+            world.stored(name), attempt_id="dead", lease_until=world.clock() - timedelta(minutes=1), takeovers=5
+        )
+    world.wise.takes = timedelta(seconds=5)
+    order: list[str] = []
+    refresh = world.wise.refresh
+    world.wise.refresh = lambda token, **kw: (order.append(token.reveal()), refresh(token, **kw))[1]  # type: ignore[method-assign]
+    sweep(world, 55)
+    assert order.index("refresh-healthy-1") <= 2
+    assert len(order) == 7

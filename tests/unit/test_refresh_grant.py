@@ -21,7 +21,7 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
 )
 from token_rotator.service.journal import AnswerLate, AnswerLost, AttemptEnded, Sent
-from token_rotator.service.ports import Rejected, When
+from token_rotator.service.ports import Due, Rejected, When
 from token_rotator.service.refresh_grant import Word
 
 
@@ -739,3 +739,71 @@ def test_every_request_is_on_record_with_the_attempt_that_made_it(world: World) 
         ("attempt-1", "unknown"),
         ("attempt-1", "refreshed"),
     ]
+
+
+# --- time and age
+
+
+def test_a_death_near_expiry_proves_nothing_about_the_request(world: World) -> None:
+    world.clock.now = world.stored().expires_at - timedelta(seconds=6)  # type: ignore[operator]
+    world.wise.script = ["drop"]
+    world.wise.asks = [Liveness.DEAD]
+    assert world.attempt().word is Word.IN_DOUBT
+    assert len(world.wise.refreshes) == 1
+    assert world.stored().attempt_id is not None
+
+
+def test_an_attempt_ends_with_its_worker(world: World) -> None:
+    world.due_now()
+    result = world.refresh_grant(world.key(), Due(), alone=True, until=world.clock() + timedelta(seconds=4))
+    assert (result.word, result.code) == (Word.FAILED, "no-time")
+    assert world.wise.refreshes == []
+
+
+def test_credentials_are_had_before_anything_is_sent(world: World) -> None:
+    world.due_now()
+    world.wise.usable = False
+    result = world.attempt()
+    assert (result.word, result.code) == (Word.FAILED, "wise-secret-unusable")
+    assert world.wise.refreshes == []
+    assert world.stored().attempt_id is None
+
+
+def test_unanswered_requests_are_not_taken_for_dead_workers(world: World) -> None:
+    world.due_now()
+    for answer in (Liveness.NO_ANSWER, *[Liveness.DEAD] * 4):
+        world.wise.script = ["drop"]
+        world.wise.asks = [answer]
+        assert world.attempt(alone=False).word is Word.IN_DOUBT
+        held = world.stored()
+        assert held.takeovers == 0
+        assert held.in_doubt == held.attempt_id
+        assert held.lease_until is not None
+        world.clock.now = held.lease_until + timedelta(seconds=5)
+    assert world.attempt(alone=False).word is Word.REFRESHED
+
+
+def test_a_lease_is_left_even_if_the_store_takes_no_note_of_it(world: World) -> None:
+    world.due_now()
+    world.wise.script = ["drop"]
+    world.grants.failures = ["ok", "before"]
+    assert world.attempt().word is Word.IN_DOUBT
+    assert world.stored().attempt_id == "attempt-1"
+    assert world.stored().in_doubt is None
+
+
+def test_a_takeover_does_not_refresh_what_was_suspended_meanwhile(world: World) -> None:
+    _abandoned(world)
+    world.grants.before_write = lambda: world.grants.items.__setitem__(
+        world.key(), replace(world.stored(), phase=Phase.SUSPENDED)
+    )
+    assert world.attempt().word is Word.HELD
+    assert world.wise.refreshes == []
+
+
+def test_the_last_try_to_store_an_answer_fits_the_attempt(world: World) -> None:
+    world.due_now()
+    world.grants.failures = ["ok"] + ["before"] * 1000
+    began = world.clock()
+    world.attempt()
+    assert world.clock() + world.budgets.store - began <= world.budgets.attempt

@@ -269,3 +269,45 @@ def test_twenty_readers_of_a_due_grant_cause_one_refresh(world: World) -> None:
     assert len(world.wise.refreshes) == 1
     assert len(answers) == 20
     assert world.refresh(world.key(), Due()).outcome == "fresh"
+
+
+def test_a_token_that_took_too_long_to_open_is_not_handed_out(world: World) -> None:
+    grant = world.stored()
+    world.clock.now = grant.refresh_at - world.budgets.guard - timedelta(milliseconds=50)
+    plain = world.sealer.open_access_token
+    world.sealer.open_access_token = lambda *a: (world.clock.advance(seconds=4.2), plain(*a))[1]  # type: ignore[method-assign]
+    served = world.serve()
+    assert isinstance(served, Served)
+    assert served.version == grant.version + 1
+    assert world.wise.lives(served.access_token.reveal())
+    assert served.stable_for == served.stable_until - world.clock()
+
+
+def test_a_second_reporter_asks_again_when_the_first_ones_lease_is_over(world: World) -> None:
+    world.clock.advance(minutes=10)
+    version = world.stored().version
+    outcomes = ["held", "confirmed"]
+
+    class Busy:
+        def refresh(self, *_: object) -> RefreshReport:
+            return RefreshReport(outcomes.pop(0), version, timedelta(seconds=22))
+
+    served = replace(world.serve_token, refresher=Busy())(world.key(), version)
+    assert isinstance(served, Served)
+    assert served.confirmed
+
+
+def test_a_reporter_who_always_meets_a_lease_is_told_to_come_again_soon(world: World) -> None:
+    world.clock.advance(minutes=10)
+    version = world.stored().version
+    calls: list[int] = []
+
+    class Busy:
+        def refresh(self, *_: object) -> RefreshReport:
+            calls.append(1)
+            return RefreshReport("held", version, timedelta(seconds=22))
+
+    answer = replace(world.serve_token, refresher=Busy())(world.key(), version)
+    assert isinstance(answer, NotServed)
+    assert answer.retry_after == timedelta(seconds=2)
+    assert len(calls) == 2

@@ -7,7 +7,6 @@ version does not know are left alone.
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,6 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from token_rotator.domain.errors import WiseSecretUnusable
 from token_rotator.domain.tokens import Secret
+
+from .shared_value import SharedValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,32 +50,42 @@ class ClientSecrets:
         self._name = name
         self._environment = environment
         self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: tuple[ClientCredentials, datetime] | None = None
+        self._kept: SharedValue[tuple[ClientCredentials, datetime]] = SharedValue(
+            lambda before: (self._read(before), clock()), lambda kept: clock() - kept[1] < READ_AGAIN_AFTER
+        )
 
     def get(self) -> ClientCredentials:
         """Give the credentials. Raises `WiseSecretUnusable` with a reason that on-call can act on."""
-        with self._lock:
-            if self._kept is None or self._clock() - self._kept[1] >= READ_AGAIN_AFTER:
-                self._kept = (self._read(), self._clock())
-            return self._kept[0]
+        return self._kept.get()[0]
+
+    def last(self) -> ClientCredentials | None:
+        """Give the credentials that `get` gave last, without reading anything."""
+        kept = self._kept.last()
+        return None if kept is None else kept[0]
 
     def forget(self) -> None:
         """Read the secret again at the next use: Wise refused what we have."""
-        with self._lock:
-            self._kept = None
+        self._kept.forget()
 
     def _unusable(self, why: str) -> WiseSecretUnusable:
         return WiseSecretUnusable(f"the secret {self._name} {why}")
 
-    def _read(self) -> ClientCredentials:
+    def _read(self, before: tuple[ClientCredentials, datetime] | None) -> ClientCredentials:
+        """Read the secret; what was read before stays good while Secrets Manager does not answer."""
         try:
             text = self._client.get_secret_value(SecretId=self._name).get("SecretString", "")
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
+            if before is not None and code not in _WHY:
+                return before[0]
             raise self._unusable(_WHY.get(code, f"cannot be read: {code}")) from None
         except BotoCoreError as error:
+            if before is not None:
+                return before[0]
             raise self._unusable(f"cannot be read: {type(error).__name__}") from None
+        return self._parsed(text)
+
+    def _parsed(self, text: str) -> ClientCredentials:
         try:
             value = json.loads(text)
         except ValueError:

@@ -309,7 +309,9 @@ class DynamoGrants:
         update.require_equal("phase", _TEXT.encode(Phase.ACTIVE))
         update.require_equal("attempt_id", None)
         due = f"{update.name('refresh_at')} <= {at}"
-        doubted = f"attribute_exists({update.name('in_doubt')}) AND {update.name('due_at')} <= {at}"
+        due_at = update.name("due_at")
+        in_doubt = f"attribute_exists({update.name('in_doubt')})"
+        doubted = f"{in_doubt} AND (attribute_not_exists({due_at}) OR {due_at} <= {at})"
         reasons = [due, f"({doubted})"]
         if isinstance(cause, Rejected):
             update.change("due_at", _INSTANT.encode(now))

@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 
+from .shared_value import SharedValue
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
@@ -108,7 +110,9 @@ class KmsSealer:
         self._environment = environment
         self._clock = clock
         self._lock = threading.Lock()
-        self._sealing: _DataKey | None = None
+        self._sealing: SharedValue[_DataKey] = SharedValue(
+            lambda _: self._generate(SealedField.ACCESS_TOKEN), self._seals_once_more
+        )
         self._opened: OrderedDict[bytes, _DataKey] = OrderedDict()
 
     # --- ports
@@ -143,17 +147,18 @@ class KmsSealer:
     # --- data keys
 
     def _access_token_key(self) -> _DataKey:
-        with self._lock:
-            data_key = self._sealing
-            if data_key is None or data_key.uses >= KEY_REUSE_TIMES or self._clock() - data_key.since >= KEY_REUSE_FOR:
-                data_key = self._generate(SealedField.ACCESS_TOKEN)
-                self._sealing = data_key
-            data_key.uses += 1
-            return data_key
+        return self._sealing.get()
+
+    def _seals_once_more(self, data_key: _DataKey) -> bool:
+        if data_key.uses >= KEY_REUSE_TIMES or self._clock() - data_key.since >= KEY_REUSE_FOR:
+            return False
+        data_key.uses += 1
+        return True
 
     def _remember(self, data_key: _DataKey) -> None:
         with self._lock:
             self._opened[data_key.wrapped] = data_key
+            self._opened.move_to_end(data_key.wrapped)
             while len(self._opened) > OPENED_KEYS:
                 self._opened.popitem(last=False)
 

@@ -110,16 +110,16 @@ def trace_of(headers: Mapping[str, str]) -> str | None:
 
 
 def classify(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> Outcome:
-    """Say what an answer of the token endpoint means. `headers` by lower-case name; `now` aware UTC, at the answer."""
+    """Say what an answer of the token endpoint means. `headers` by lower-case name; `now` when the request left."""
     body = _body(content)
     error = body.get("error")
     if not (isinstance(error, str) and _ERROR.fullmatch(error)):
         error = None
     trace_id = trace_of(headers)
     facts: dict[str, Any] = {"status": status, "error": error, "trace_id": trace_id}
-    if status == 200:  # noqa: PLR2004
+    if 200 <= status < 300:  # noqa: PLR2004
         tokens = read_tokens(body, now)
-        return Refreshed(tokens=tokens, **facts) if tokens else Unknown(reason="200-without-token", **facts)
+        return Refreshed(tokens=tokens, **facts) if tokens else Unknown(reason=f"{status}-without-token", **facts)
     if status == 429:  # noqa: PLR2004
         return Throttled(retry_after=_retry_after(headers), **facts)
     if status in _GRANT_STATUSES:
@@ -128,7 +128,7 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
         if error in _CLIENT_ERRORS or (status == 401 and error is None):  # noqa: PLR2004
             return ClientRefused(**facts)
         return WeAreWrong(**facts)
-    if status in (500, 503) and body and trace_id:
+    if status in (500, 503) and isinstance(body.get("error"), str) and trace_id:  # Wise's own forms of a fault
         return ServerFault(**facts)
     if 300 <= status < 500 and status != 408:  # noqa: PLR2004 - 408: a proxy gave up waiting for somebody
         return WeAreWrong(**facts)

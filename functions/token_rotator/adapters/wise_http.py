@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from contextlib import suppress
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import certifi
@@ -152,6 +153,7 @@ class WiseHttp:
         context = ssl.create_default_context(cafile=ca_file or certifi.where())
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._session = requests.Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one user's are not another's
         self._session.trust_env = False  # neither a proxy nor a netrc of the machine may touch these calls
         self._session.mount("https://", _WatchedAdapter(context))
 
@@ -161,22 +163,22 @@ class WiseHttp:
 
     def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
         """See `Wise.refresh`."""
-        try:
-            credentials = self._secrets.get()
-        except WiseSecretUnusable as error:
-            return NotSent(reason=error.code)
+        credentials = self._secrets.last()
+        if credentials is None:
+            return NotSent(reason=WiseSecretUnusable.code)
         pair = f"{credentials.client_id}:{credentials.client_secret.reveal()}".encode()
         headers = {
             "Authorization": f"Basic {base64.b64encode(pair).decode()}",
             "X-External-Correlation-Id": attempt_id,
         }
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+        sent_at = self._clock()
         with _Watch(within.total_seconds()) as watch:
             try:
                 status, answered, content = self._call("POST", self._token_url, headers, form, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return _failed(error, watch)
-        outcome = classify(status, answered, content, self._clock())
+        outcome = classify(status, answered, content, sent_at)
         if isinstance(outcome, ClientRefused):
             self._secrets.forget()
         return outcome

@@ -72,8 +72,8 @@ class Sealed:
 class TokenSet:
     """What Wise issued in one answer of its token endpoint.
 
-    `refresh_token` is absent where the answer had none: the old one stays then. `issued_at` is our clock at the
-    answer; `expires_at` the earlier of what `expires_in` and `expires_at` say. All instants aware, UTC.
+    `refresh_token` is absent where the answer had none: the old one stays then. `issued_at` is our clock when the
+    request left; `expires_at` the earlier of what `expires_in` and `expires_at` say. All instants aware, UTC.
     """
 
     access_token: Secret

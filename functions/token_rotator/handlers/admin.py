@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import InvalidInput
@@ -17,7 +18,7 @@ from .http import Response, Route, Routes, problem, respond
 from .shown import show_grant
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from .http import Request
 
@@ -39,6 +40,9 @@ _FIELDS: Final = frozenset(
         "wise_user_id",
     }
 )
+_LONGEST: Final = timedelta(days=366)
+_AHEAD: Final = timedelta(minutes=1)
+"""How far the caller's clock may be ahead of ours."""
 _BUSY: Final = "somebody is refreshing the grant"
 
 
@@ -83,8 +87,8 @@ def _registration(body: dict[str, Any]) -> Secret | None:
     return Secret(json.dumps(value))
 
 
-def read_offer(body: dict[str, Any]) -> Offer:
-    """Read what a caller gives us to keep. Raises `InvalidInput` that names the field."""
+def read_offer(body: dict[str, Any], now: datetime) -> Offer:
+    """Read what a caller gives us to keep, at the instant `now`. Raises `InvalidInput` that names the field."""
     for name in body:
         if name not in _FIELDS:
             raise InvalidInput(name[:64], "is not a field of a grant")
@@ -97,6 +101,10 @@ def read_offer(body: dict[str, Any]) -> Offer:
         raise InvalidInput("expires_at", "is required with an access_token")
     if access_token is None and (issued_at is not None or expires_at is not None):
         raise InvalidInput("access_token", "is required with issued_at or expires_at")
+    if issued_at is not None and not now - _LONGEST <= issued_at <= now + _AHEAD:
+        raise InvalidInput("issued_at", "must be an instant of the last year, and not one to come")
+    if expires_at is not None and not now - _LONGEST <= expires_at <= now + _LONGEST:
+        raise InvalidInput("expires_at", "must be within a year from now")
     if issued_at is not None and expires_at is not None and issued_at >= expires_at:
         raise InvalidInput("expires_at", "must be after issued_at")
     scope = body.get("scope")
@@ -132,7 +140,9 @@ def adopt(request: Request) -> Response:
         if found is None:
             raise InvalidInput("If-Match", "must be one version of the grant")
         if_match = int(found.group(2))
-    answer = _administering.adopt_grant(request.key, read_offer(request.json()), if_match)
+    answer = _administering.adopt_grant(
+        request.key, read_offer(request.json(), _administering.adopt_grant.clock()), if_match
+    )
     if isinstance(answer, Kept):
         status = 201 if answer.created else 200
         headers = {"ETag": f'"{answer.grant.version}"'}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import RotatorError, WiseSecretUnusable
@@ -14,7 +15,7 @@ from token_rotator.telemetry import logger
 from token_rotator.wiring.refreshing import wire
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from token_rotator.service.refresh_grant import Result
 
@@ -32,6 +33,8 @@ _OUTCOMES: Final = {
     Word.SUSPECT: "failed",
 }
 _UNUSABLE_RETRY_S: Final = 60
+_SPARE: Final = timedelta(milliseconds=300)
+"""Time for the last lines, before Lambda would end the function."""
 
 
 def _answer(outcome: str, version: int | None = None, retry_after_s: int | None = None) -> dict[str, Any]:
@@ -42,15 +45,17 @@ def _seconds(wait: timedelta) -> int:
     return max(math.ceil(wait.total_seconds()), 1)
 
 
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Refresh the grant that `event` names: `{"tenant", "grant_id", "rejected": version or null}`."""
     key: GrantKey | None = None
+    remaining = timedelta(milliseconds=context.get_remaining_time_in_millis())
+    until = _refreshing.refresh_grant.clock() + remaining - _SPARE
     try:
         key = GrantKey.parse(str(event["tenant"]), str(event["grant_id"]))
         rejected = event.get("rejected")
         cause = Due() if rejected is None else Rejected(int(rejected))
         _refreshing.wise.check_credentials()
-        result: Result = _refreshing.refresh_grant(key, cause, alone=True)
+        result: Result = _refreshing.refresh_grant(key, cause, alone=True, until=until)
     except WiseSecretUnusable as error:
         logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
         _refreshing.journal.count("WiseSecretUnusable")

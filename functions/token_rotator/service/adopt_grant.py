@@ -91,8 +91,8 @@ class AdoptGrant:
     """Creates a grant, or replaces the one whose version the caller names.
 
     A replayed import must not bury a newer refresh token: what exists is only replaced under its current version, in
-    one conditional write, while nobody refreshes it. An access token that comes along stays in use; it is in doubt if
-    a refresh of the grant before was. Costs one GenerateDataKey for each sealed value.
+    one conditional write, while nobody refreshes it. An access token that comes along stays in use; Wise is
+    asked about it first if the grant before was in doubt or dead. Costs one GenerateDataKey for each sealed value.
     """
 
     grants: GrantRegistry
@@ -129,7 +129,14 @@ class AdoptGrant:
             if before.profile_id is not None and offer.profile_id not in (None, before.profile_id):
                 return Declined.DIFFERENT_PROFILE
             after = self._sealed(key, offer, self.clock(), before)
-            answer = self.grants.replace(before, after, When(attempt_id=before.attempt_id, version=if_match))
+            when = When(
+                attempt_id=before.attempt_id,
+                version=if_match,
+                phase=before.phase,
+                in_doubt=before.in_doubt,
+                alert=before.alert,
+            )
+            answer = self.grants.replace(before, after, when)
             if isinstance(answer, Done):
                 return Kept(after, created=False)
             if isinstance(answer, AlreadyHeld):
@@ -148,8 +155,10 @@ class AdoptGrant:
         if before is not None:
             version = max(version, before.version + 1)
             doubt = before.attempt_id or before.in_doubt
+            if before.phase is Phase.REAUTHORIZATION_REQUIRED and before.alert is not None:
+                doubt = before.alert.attempt_id  # what killed the old tokens may have killed this one
         refresh = now
-        if offer.access_token is not None and offer.expires_at is not None:
+        if offer.access_token is not None and offer.expires_at is not None and offer.expires_at > now:
             refresh = refresh_at(key, version, offer.issued_at or now, offer.expires_at)
         in_doubt = doubt if access_token is not None else None
         refresh = max(refresh, now)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from token_rotator.domain.outcome import Liveness, Outcome
     from token_rotator.domain.tokens import Sealed, SealedField, Secret
 
-Clock = "Callable[[], datetime]"
-
 
 class Ignored(Enum):
     """The value of a condition that is not asked."""
@@ -45,7 +43,7 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The write took effect; `grant` is what is stored now."""
+    """The write took effect; `grant` is the grant as its writer sees it now."""
 
     grant: Grant
 
@@ -102,7 +100,7 @@ class GrantStore(GrantReader, Protocol):
         """Take a free lease in one write, without a read before it.
 
         Takes effect if the grant is active, nobody holds a lease (a lease that ran out counts as held), and: it is
-        due (`refresh_at <= now`), or in doubt and `due_at <= now`, or `cause` rejects the version that is stored. A
+        due (`refresh_at <= now`), or in doubt and not `due_at > now`, or `cause` rejects the version that is stored. A
         rejection also sets `due_at` to now, so that the sweep notices if its worker dies.
         """
         ...
@@ -215,11 +213,11 @@ class Wise(Protocol):
     """The provider. Neither call raises: what went wrong is an outcome."""
 
     def check_credentials(self) -> None:
-        """Raise `WiseSecretUnusable` unless there are client credentials to use."""
+        """Have client credentials to use, for what is sent next. Raises `WiseSecretUnusable`."""
         ...
 
     def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
-        """Exchange a refresh token, once, with a deadline for the whole call; retries nothing, follows nothing."""
+        """Exchange a refresh token, once, within one deadline; calls, retries and follows nothing else."""
         ...
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:

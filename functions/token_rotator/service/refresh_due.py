@@ -103,6 +103,7 @@ class _Duty:
         self.in_flight: dict[Future[Result | None], GrantKey] = {}
         self.resting: dict[GrantKey, datetime] = {}
         self.suspects: deque[GrantKey] = deque()
+        self.suspects_turn = False
         self.backlog: deque[GrantKey] = deque()
 
     def run(self) -> None:
@@ -114,14 +115,15 @@ class _Duty:
                 break
             if now >= next_look:
                 self._look(now)
+                self.suspects_turn = True
                 next_look = now + LOOK_EVERY
             self._fill()
-            if not self.in_flight and self.suspects:
+            if self.suspects and self.suspects_turn and not self.in_flight:
                 self._advance_alone()
                 continue
             pause = max(min(next_look, self.until) - use.clock(), timedelta(0))
             if self.in_flight:
-                done, _ = wait(self.in_flight, pause.total_seconds() or None, return_when=FIRST_COMPLETED)
+                done, _ = wait(self.in_flight, pause.total_seconds(), return_when=FIRST_COMPLETED)
                 self._collect(done)
             else:
                 use.sleep(pause)
@@ -143,13 +145,15 @@ class _Duty:
                 self.backlog.append(key)
 
     def _fill(self) -> None:
-        if self.suspects:  # they wait until nobody else is in flight
+        if self.suspects and self.suspects_turn:  # the next of them waits until nobody else is in flight
             return
         while self.backlog and len(self.in_flight) < self.use.workers and self.use.clock() < self.until:
             key = self.backlog.popleft()
             self.in_flight[self.pool.submit(self._advance_safely, key, alone=False)] = key
 
     def _advance_alone(self) -> None:
+        """Advance one suspect while nobody else is in flight: one between two looks, so that others get on."""
+        self.suspects_turn = False
         key = self.suspects.popleft()
         self._note(key, self._advance_safely(key, alone=True))
 

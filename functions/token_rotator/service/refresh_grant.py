@@ -14,6 +14,7 @@ from token_rotator.domain.errors import (
     RotatorError,
     StoreUnavailable,
     Unsealable,
+    WiseSecretUnusable,
 )
 from token_rotator.domain.grant import Alert, AlertKind, Phase
 from token_rotator.domain.lease import Lease, ran_out
@@ -103,11 +104,15 @@ class RefreshGrant:
     sleep: Callable[[timedelta], None]
     new_id: Callable[[], str]
 
-    def __call__(self, key: GrantKey, cause: Cause, *, alone: bool) -> Result:
-        """Try once. `alone` says that nothing else would suffer if this grant killed the worker."""
+    def __call__(self, key: GrantKey, cause: Cause, *, alone: bool, until: datetime | None = None) -> Result:
+        """Try once. `alone` says that nothing else would suffer if this grant killed the worker.
+
+        `until` is when the worker ends, where that may come before the attempt's own time is over.
+        """
         started = self.clock()
         lease = Lease(self.new_id(), started + self.budgets.lease)
-        attempt = _Attempt(self, key, lease, ends=started + self.budgets.attempt)
+        ends = started + self.budgets.attempt
+        attempt = _Attempt(self, key, lease, ends=ends if until is None else min(ends, until))
         held = attempt.acquire(cause, started, alone=alone)
         if isinstance(held, Result):
             return held
@@ -183,7 +188,8 @@ class _Attempt:
             last_attempt_at=now,
             due_at=self.lease.until + self.use.budgets.margin + backoff(self.key, takeovers),
         )
-        answer = self.use.grants.write(stored, after, When(attempt_id=stored.attempt_id, version=stored.version))
+        when = When(attempt_id=stored.attempt_id, version=stored.version, phase=Phase.ACTIVE)
+        answer = self.use.grants.write(stored, after, when)
         if isinstance(answer, Done):
             self.took_over = True
             return after
@@ -205,8 +211,9 @@ class _Attempt:
             if settled is not None:
                 return settled
         try:
+            self.use.wise.check_credentials()
             envelope = self.use.sealer.prepare(self.key, grant.refresh_token)
-        except (KeyUnavailable, Unsealable) as error:
+        except (KeyUnavailable, Unsealable, WiseSecretUnusable) as error:
             return self._give_back(grant, error.code)
         return self._refresh(grant, envelope)
 
@@ -224,6 +231,13 @@ class _Attempt:
         if grant.refresh_at <= self.use.clock():
             return None
         return self._confirm(grant)
+
+    def _proves(self, grant: Grant) -> Liveness | None:
+        """Ask, where a death would prove that a request of ours was carried out: not where it may be old age."""
+        expires_at = grant.expires_at
+        if expires_at is not None and self.use.clock() >= expires_at - self.use.budgets.margin - self.use.budgets.http:
+            return None
+        return self._ask(grant)
 
     def _ask(self, grant: Grant) -> Liveness | None:
         """Ask whether the stored access token lives. `None` where there is none to ask about: refresh then."""
@@ -248,10 +262,13 @@ class _Attempt:
             left = self.ends - self.use.clock() - self.use.budgets.store
             if left < self.use.budgets.send_least:
                 return self._give_back(grant, "no-time")
-            outcome = self._send(envelope, within=min(self.use.budgets.http, left))
+            outcome, sent = self._send(envelope, within=min(self.use.budgets.http, left))
+            if isinstance(outcome, Refreshed):  # nothing stands between an answer and its commit
+                result = self._commit(grant, envelope, outcome.tokens)
+                self.use.journal.record(sent)
+                return result
+            self.use.journal.record(sent)
             match outcome:
-                case Refreshed():
-                    return self._commit(grant, envelope, outcome.tokens)
                 case GrantInvalid():
                     return self._judge(grant, outcome)
                 case NotSent():
@@ -261,7 +278,7 @@ class _Attempt:
                 case ClientRefused() | WeAreWrong():
                     return self._give_back(grant, name_of(outcome))
                 case ServerFault():
-                    liveness = self._ask(grant)
+                    liveness = self._proves(grant)
                     if liveness is Liveness.LIVES:
                         return self._give_back(grant, "server_fault")
                     self.doubt = self.lease.attempt_id
@@ -270,34 +287,27 @@ class _Attempt:
                 case Unknown():
                     self.doubt = self.lease.attempt_id
                     first = self.sends == 1 and self.sure
-                    if not first or self._ask(grant) is not Liveness.DEAD:
-                        return Result(
-                            Word.IN_DOUBT,
-                            grant.version,
-                            self.lease.until + self.use.budgets.margin,
-                            outcome.reason,
-                        )
+                    if not first or self._proves(grant) is not Liveness.DEAD:
+                        return self._leave(grant, outcome.reason)
                 case _:
                     assert_never(outcome)
             self.sure = False
 
-    def _send(self, envelope: Envelope, *, within: timedelta) -> Outcome:
+    def _send(self, envelope: Envelope, *, within: timedelta) -> tuple[Outcome, Sent]:
         began = self.use.clock()
         outcome = self.use.wise.refresh(envelope.refresh_token, attempt_id=self.lease.attempt_id, within=within)
         if not isinstance(outcome, NotSent):
             self.sends += 1
-        self.use.journal.record(
-            Sent(
-                key=self.key,
-                attempt_id=self.lease.attempt_id,
-                outcome=name_of(outcome),
-                status=outcome.status,
-                error=outcome.error,
-                trace_id=outcome.trace_id,
-                seconds=(self.use.clock() - began).total_seconds(),
-            )
+        sent = Sent(
+            key=self.key,
+            attempt_id=self.lease.attempt_id,
+            outcome=name_of(outcome),
+            status=outcome.status,
+            error=outcome.error,
+            trace_id=outcome.trace_id,
+            seconds=(self.use.clock() - began).total_seconds(),
         )
-        return outcome
+        return outcome, sent
 
     # --- giving the lease back
 
@@ -329,6 +339,18 @@ class _Attempt:
         self._release(grant, after)
         word = Word.FAILED if in_doubt is None else Word.IN_DOUBT
         return Result(word, grant.version, retry_at, code)
+
+    def _leave(self, grant: Grant, code: str) -> Result:
+        """Leave the lease to run out: nobody may send again before Wise can no longer carry out our request.
+
+        The doubt is on record, and so is that this worker lives: the next takeover is not one from the dead.
+        """
+        after = replace(grant, in_doubt=self.doubt, failures=grant.failures + 1, last_error=code, takeovers=0)
+        try:
+            self.use.grants.write(grant, after, When(attempt_id=self.lease.attempt_id, version=grant.version))
+        except (StoreUnavailable, CorruptGrant) as error:
+            self._trouble(error, "leaving a lease")
+        return Result(Word.IN_DOUBT, grant.version, self.lease.until + self.use.budgets.margin, code)
 
     def _release(self, grant: Grant, after: Grant) -> bool:
         """Write the grant without our lease. If the store gives no answer, the lease runs out by itself."""
@@ -467,7 +489,7 @@ class _Attempt:
 
     def _no_more_tries(self, error: RotatorError, doing: str) -> bool:
         self._trouble(error, doing)
-        if self.use.clock() + _STORE_PAUSE >= self.ends:
+        if self.use.clock() + _STORE_PAUSE + self.use.budgets.store > self.ends:
             return True
         self.use.sleep(_STORE_PAUSE)
         return False

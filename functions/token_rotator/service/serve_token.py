@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _POLLS: Final = tuple(timedelta(milliseconds=ms) for ms in (100, 200, 300, 500, 800, 1000))
 _SPREAD: Final = timedelta(milliseconds=500)
 """Readers who waited for one instant ask at different ones after it: most then find it done already."""
+_ASKED_AT_MOST: Final = 2
+"""How often one call asks for a refresh on one occasion."""
 _SOON: Final = timedelta(seconds=2)
 """What a reader is told to wait where nothing better is known."""
 
@@ -103,7 +106,7 @@ class _Question:
         self.rejected = rejected
         self.deadline = use.clock() + use.budgets.serve
         self.polls = 0
-        self.asked: set[str] = set()
+        self.asked: Counter[str] = Counter()
         self.confirmed = False
         self.retry_after = _SOON
 
@@ -120,7 +123,10 @@ class _Question:
             match reading.verdict:
                 case Verdict.SERVE:
                     if not self._reported(grant, now):
-                        return self._served(grant, reading, now)
+                        served = self._served(grant, reading)
+                        if served is not None:
+                            return served
+                        continue
                     refused = self._refresh(Rejected(grant.version), "report")
                 case Verdict.REFRESH:
                     refused = self._refresh(Due(), f"due {grant.version} {grant.attempt_id or grant.in_doubt}")
@@ -138,12 +144,13 @@ class _Question:
 
     def _refresh(self, cause: Due | Rejected, occasion: str) -> NotServed | None:
         """Have the grant refreshed, once for each occasion. `None`: read again."""
-        if occasion in self.asked or self.use.clock() + self.use.budgets.invoke > self.deadline:
+        if self.asked[occasion] >= _ASKED_AT_MOST or self.use.clock() + self.use.budgets.invoke > self.deadline:
             return NotServed(Why.UNAVAILABLE, self.retry_after)
-        self.asked.add(occasion)
         report = self.use.refresher.refresh(self.key, cause)
+        # One who met somebody else's lease may ask once more when that is over.
+        self.asked[occasion] += 1 if report.outcome == "held" else _ASKED_AT_MOST
         self.confirmed = self.confirmed or report.outcome == "confirmed"
-        self.retry_after = report.retry_after or _SOON
+        self.retry_after = _SOON if report.outcome == "held" else report.retry_after or _SOON
         if isinstance(cause, Rejected) and report.outcome in ("failed", "in_doubt", "unusable"):
             return NotServed(Why.UNAVAILABLE, self.retry_after)
         return None
@@ -169,11 +176,16 @@ class _Question:
         wait_for = until - self.use.clock() if until is not None else _SOON
         return NotServed(Why.UNAVAILABLE, max(wait_for, timedelta(seconds=1)))
 
-    def _served(self, grant: Grant, reading: Reading, now: datetime) -> Served | NotServed:
+    def _served(self, grant: Grant, reading: Reading) -> Served | NotServed | None:
+        """Open the token, then look at the clock: opening may take long. `None`: too long, read again."""
         if grant.access_token is None or grant.expires_at is None or reading.until is None:
             return self._later(None)
+        access_token = self.use.opener.open_access_token(self.key, grant.access_token)
+        now = self.use.clock()
+        if now >= reading.until:
+            return None
         return Served(
-            access_token=self.use.opener.open_access_token(self.key, grant.access_token),
+            access_token=access_token,
             version=grant.version,
             issued_at=grant.issued_at,
             expires_at=grant.expires_at,

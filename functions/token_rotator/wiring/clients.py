@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_kms import KMSClient
 
-_CONNECT_S: Final = 1
+_CONNECT_S: Final = 0.5
 _CONNECTIONS: Final = 32
 
 
