@@ -263,6 +263,10 @@ def test_a_registration_that_is_incomplete_is_named(deployment: Deployment, valu
         ({"expires_at": "2026-03-01T11:00:00Z"}, "expires_at"),
         ({"expires_at": "2026-03-01T10:59:59.999Z"}, "expires_at"),
         ({"expires_at": "2026-03-01T12:59:59+02:00"}, "expires_at"),
+        ({"issued_at": None, "expires_at": "0001-01-01T00:00:00Z"}, "expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
+        ({"issued_at": "2090-01-01T00:00:00Z", "expires_at": "2090-01-01T12:00:00Z"}, "issued_at"),
+        ({"issued_at": "0001-01-01T00:00:00Z"}, "issued_at"),
     ],
 )
 def test_fields_that_do_not_go_together_are_named(
