@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -292,13 +293,14 @@ class Story:
                 os.kill(pid, signal.SIGKILL)
             self.report.tell(f"  Wise has refreshed and withholds its answer; {len(killed)} processes got SIGKILL")
             self.wise.release(user, deliver=False)
-            token = waiting.result(90)
+            with contextlib.suppress(RuntimeError):  # no token in time: the ledger has none then
+                waiting.result(90)
         waited = time.monotonic() - began
         live = {token.sha256 for token in self.wise.truth().live_access_tokens(user)}
         handed = [served.sha256 for served in self.stage.ledger.served if served.grant_id == user]
         self.report.check(
             "a killed worker costs nobody a dead token",
-            hash_of(token["access_token"]) in live and not before & set(handed) and waited < 45,  # noqa: PLR2004
+            bool(handed) and set(handed) <= live and not before & set(handed) and waited < 45,  # noqa: PLR2004
             processes_killed=len(killed),
             refreshes_at_wise=len(self._refreshes(user)),
             handed_out_tokens_alive=len([name for name in handed if name in live]),
