@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -40,7 +42,7 @@ def _hints(played: Stage) -> str:
   # any AWS client
   {environment}
 
-  To stop it: kill {played.emulator.pid} and the process of `python -m local.wise`.
+  To stop it: kill {played.emulator.pid} {played.provider_pid}
 """
 
 
@@ -61,8 +63,11 @@ def main() -> int:
     version = os.popen(f"{EMULATOR / 'bin' / 'python'} --version").read().strip()  # noqa: S605 - our own interpreter
     report = Report()
     report.tell(f"functions run on {version}, this demo on Python {sys.version.split()[0]}")
-    directory = Path(tempfile.mkdtemp(prefix="token-rotator-demo-"))
-    with stage(directory, report, keep=chosen.keep) as played:
+    with contextlib.ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="token-rotator-demo-"))
+        if not chosen.keep:
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        played = stack.enter_context(stage(directory, report, keep=chosen.keep))
         Story(played, report).play()
         report.write(chosen.out / "demo.json")
         report.summary()

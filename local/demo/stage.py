@@ -43,6 +43,7 @@ class Stage:
     wise: Wise
     stack: Stack
     api: Api
+    provider_pid: int
     ledger: Ledger = field(default_factory=Ledger)
 
     def role_arn(self, partner: str) -> str:
@@ -100,7 +101,7 @@ def stage(directory: Path, report: Report, *, keep: bool) -> Iterator[Stage]:
         report.tell(f"Wise emulator at {ready['url']}, access tokens live {LIFE_S} s")
         emulator = start(auth=True) if keep else stack.enter_context(ministack(auth=True))
         report.tell(f"AWS emulator at {emulator.url}, IAM and signatures enforced")
-        yield _deployed(emulator, ready, directory, report)
+        yield _deployed(emulator, ready | {"pid": str(provider.pid)}, directory, report)
 
 
 def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, report: Report) -> Stage:
@@ -133,4 +134,5 @@ def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, repor
         if row.treatment is not parity.Treatment.UNPROVEN:
             report.tell(f"  the emulator differs: {row.resource_type}, {row.what}: {row.treatment}")
     api = Api(emulator, outputs["ApiId"])
-    return Stage(emulator, WiseControl(ready["control_url"]), Wise(ready["url"], Path(ready["ca_file"])), deployed, api)
+    wise = Wise(ready["url"], Path(ready["ca_file"]))
+    return Stage(emulator, WiseControl(ready["control_url"]), wise, deployed, api, int(ready["pid"]))
