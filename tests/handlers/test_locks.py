@@ -222,5 +222,7 @@ def test_a_stranger_costs_no_read(stocked: Deployment, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(stocked.serve.wired.grants._client, "get_item", fail)
     monkeypatch.setattr(stocked.serve.wired.grants._client, "query", fail)
+    for name in ("get_item", "transact_write_items"):
+        monkeypatch.setattr(stocked.admin.wired.adopt_grant.grants._client, name, fail)
     for route in NEEDS:
         assert ask(stocked, route, "globex", f"{ACME_ADMIN}:fixture").status == 403

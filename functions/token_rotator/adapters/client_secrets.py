@@ -49,7 +49,6 @@ class ClientSecrets:
         self._client = client
         self._name = name
         self._environment = environment
-        self._clock = clock
         self._kept: SharedValue[tuple[ClientCredentials, datetime]] = SharedValue(
             lambda before: (self._read(before), clock()), lambda kept: clock() - kept[1] < READ_AGAIN_AFTER
         )

@@ -411,8 +411,8 @@ class _Attempt:
                 continue
             break
         stored = answer.grant
-        ours = stored is not None and stored.alert is not None and stored.alert.incident_id == alert.incident_id
-        if isinstance(answer, Done) or (ours and stored is not None and stored.alert == alert):
+        # a refusal that shows our own alert is a success that the SDK's retry hid
+        if isinstance(answer, Done) or (stored is not None and stored.alert == alert):
             self.use.tell.publish(after)
             return Result(Word.REAUTHORIZATION_REQUIRED, grant.version, code=reason)
         if stored is not None and stored.attempt_id == self.lease.attempt_id:
