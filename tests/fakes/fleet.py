@@ -1,0 +1,80 @@
+"""The fleet's state in memory: `FleetStore`."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.fleet import Fleet, Lane
+from token_rotator.service.ports import Admitted, Paced
+
+
+def worth(lane: Lane, calls: int) -> timedelta:
+    """Say how much of a lane's time some calls take: whole milliseconds, rounded up."""
+    return timedelta(milliseconds=-(-calls * 60_000 // max(lane.per_minute - lane.burst, 1)))
+
+
+class InMemoryFleet:
+    """One deployment's item. `reads`, `writes` and `admissions` count; `failures` is as in `InMemoryGrants`."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.booked: dict[str, datetime] = {}
+        """Until when each lane's calls are used up, by its name."""
+        self.reads = 0
+        self.writes = 0
+        self.admissions = 0
+        self.failures: list[str] = []
+        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
+        self.before_write = lambda: None
+        self._lock = threading.RLock()
+
+    def _begin(self) -> str:
+        plan = self.failures.pop(0) if self.failures else "ok"
+        if plan == "before":
+            raise StoreUnavailable("injected")
+        return plan
+
+    def _end(self, plan: str) -> None:
+        if plan == "after":
+            raise StoreUnavailable("injected")
+
+    def read(self) -> Fleet:
+        with self._lock:
+            self.reads += 1
+            self._end(self._begin())
+            return self.fleet
+
+    def write(self, before: Fleet, after: Fleet) -> Fleet | None:
+        self.before_write()
+        with self._lock:
+            self.writes += 1
+            plan = self._begin()
+            ok = self.fleet.revision == before.revision
+            if ok:
+                self.fleet = replace(after, revision=before.revision + 1)
+            self._end(plan)
+            return self.fleet if ok else None
+
+    def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
+        if not 1 <= calls <= lane.burst:
+            msg = f"the lane {lane.name} admits 1 to {lane.burst} calls at once"
+            raise ValueError(msg)
+        with self._lock:
+            self.admissions += 1
+            plan = self._begin()
+            answer = self._admitted(lane, calls, now)
+            self._end(plan)
+            return answer
+
+    def _admitted(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
+        if self.fleet.open_until is not None:
+            return self.fleet
+        booked = max(self.booked.get(lane.name, now), now) + worth(lane, calls)
+        until = booked - worth(lane, lane.burst)
+        if until > now:
+            return Paced(until)
+        self.booked[lane.name] = booked
+        return Admitted()
