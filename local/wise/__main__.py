@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from local.wise.running import running_wise
 from local.wise.settings import (
+    ApplicationTokenFormat,
     BadValueError,
     ExpiredRefresh,
     RefreshTokenPolicy,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _CHOICES: dict[str, type[StrEnum]] = {
     "refresh_token_policy": RefreshTokenPolicy,
     "token_format": TokenFormat,
+    "application_token_format": ApplicationTokenFormat,
     "expired_refresh": ExpiredRefresh,
     "wrong_client_error": WrongClientError,
     "refused_grant_error": RefusedGrantError,

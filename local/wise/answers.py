@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 JSON_UTF8 = "application/json;charset=UTF-8"
 REFRESHED = "refreshed"
+ISSUED = "issued"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Answer:
 
     status: int
     outcome: str
-    """``refreshed``, ``ok`` or the ``error`` in the body: for the truth log."""
+    """``refreshed``, ``issued``, ``ok`` or the ``error`` in the body: for the truth log."""
     body: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,6 +42,11 @@ def encode(value: Json) -> str:
 def token_set(fields: Mapping[str, Json]) -> Answer:
     """200 with the tokens."""
     return Answer(status=200, outcome=REFRESHED, body=encode(dict(fields)))
+
+
+def application_token(fields: Mapping[str, Json]) -> Answer:
+    """200 with an application token."""
+    return Answer(status=200, outcome=ISSUED, body=encode(dict(fields)))
 
 
 def user(wise_user_id: int, name: str) -> Answer:
@@ -105,6 +111,11 @@ def expired_refresh_token(echo: str | None) -> Answer:
 def dead_access_token(token: str) -> Answer:
     """Documented: the description is the token itself."""
     return _error(401, "invalid_token", token, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+def no_user() -> Answer:
+    """``/v1/me`` with an application token, which is nobody's; undocumented, Spring's words."""
+    return _error(403, "access_denied", "Access is denied")
 
 
 def no_access_token() -> Answer:

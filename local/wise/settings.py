@@ -49,6 +49,18 @@ class TokenFormat(StrEnum):
     """8,000 characters in five parts."""
 
 
+class ApplicationTokenFormat(StrEnum):
+    """The looks of application tokens (``client_credentials``), which Wise changes from one form to the other.
+
+    Source: docs.wise.com/guides/developer/auth-and-security/client-credentials-token-migration.
+    """
+
+    UUID = "uuid"
+    JWE = "jwe"
+    MIX = "mix"
+    """Either, as production may answer while Wise migrates."""
+
+
 class ExpiredRefresh(StrEnum):
     """What an expired refresh token is answered with. Wise documents the error, not the status."""
 
@@ -84,7 +96,13 @@ class WiseSettings:
     client_secret: str = field(default="emulator-client-secret", repr=False)
     refresh_token_policy: RefreshTokenPolicy = RefreshTokenPolicy.SAME
     token_format: TokenFormat = TokenFormat.UUID
+    application_token_format: ApplicationTokenFormat = ApplicationTokenFormat.MIX
+    application_tokens_coexist: bool = True
+    """A new application token leaves the earlier ones alive. Wise does not say; false: it kills them."""
+    client_credentials_allowed: bool = True
+    """This client may use ``client_credentials``; if not, that is a ``refused_grant``."""
     access_token_lifetime_s: float = TWELVE_HOURS_S
+    """Of users' access tokens and of application tokens."""
     refresh_token_lifetime_s: float = TWENTY_YEARS_S
     created_at_digits: int = 5
     """Digits of the fraction of ``created_at``: 0, 3, 5, 6 or 9. Wise's pages show 5, 6 and 9."""
@@ -153,10 +171,12 @@ _STATUSES = (
 _CHOICES: dict[str, type[StrEnum]] = {
     "refresh_token_policy": RefreshTokenPolicy,
     "token_format": TokenFormat,
+    "application_token_format": ApplicationTokenFormat,
     "expired_refresh": ExpiredRefresh,
     "wrong_client_error": WrongClientError,
     "refused_grant_error": RefusedGrantError,
 }
+_FLAGS = ("echo_refresh_token", "application_tokens_coexist", "client_credentials_allowed")
 _SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s")
 CHANGEABLE = tuple(f.name for f in fields(WiseSettings) if f.name not in ("client_id", "client_secret"))
 """The settings that the control port can change while the emulator runs."""
@@ -174,7 +194,7 @@ def _read(name: str, value: Json) -> object:
         return choices(str(value))
     if name in _SECONDS:
         return number(name, value)
-    if name == "echo_refresh_token":
+    if name in _FLAGS:
         _require(isinstance(value, bool), name, "true or false")
         return value
     if name == "quarters":

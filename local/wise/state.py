@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from local.wise import answers
 from local.wise.settings import BadValueError, ExpiredRefresh, Json, RefreshTokenPolicy, WiseSettings
-from local.wise.tokens import fingerprint, iso_instant, new_token, new_uuid
+from local.wise.tokens import fingerprint, iso_instant, new_application_token, new_token, new_uuid
 from local.wise.truth import Death, Kind, RequestTruth, TokenTruth, Truth, UseTruth, Verdict, find_overlaps
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class WiseState:
         self._random = random or SystemRandom()
         self._seq = 0
         self._users: dict[str, _User] = {}
+        self._application_tokens: list[TokenTruth] = []
         self._by_value: dict[str, TokenTruth] = {}
         self._values: dict[str, str] = {}
         self._requests: list[RequestTruth] = []
@@ -197,7 +198,7 @@ class WiseState:
         """Put a new client secret in force and return it.
 
         The old ones stop at once, or ``overlap_s`` later. Wise documents neither an overlap nor what becomes
-        of the tokens; they are kept unless ``revoke_tokens``.
+        of the tokens; they are kept, those of the application included, unless ``revoke_tokens``.
         """
         with self._lock:
             now_ns = self._now_ns()
@@ -206,9 +207,8 @@ class WiseState:
             old = [(value, end_ns if end is None else min(end, end_ns)) for value, end in self._secrets]
             self._secrets = [(fresh, None), *old]
             if revoke_tokens:
-                for user in self._users.values():
-                    for token in user.access_tokens + user.refresh_tokens:
-                        self._kill(token, Death.CLIENT_SECRET)
+                for token in self._by_value.values():
+                    self._kill(token, Death.CLIENT_SECRET)
             return fresh
 
     # What a request does, step by step
@@ -236,7 +236,9 @@ class WiseState:
                 path=path,
                 grant_type=grant_type if grant_type is None or grant_type in _WISE_GRANT_TYPES else "other",
                 user=None if presented is None else presented.user,
-                presented_ordinal=None if presented is None or presented.kind is Kind.ACCESS else presented.ordinal,
+                presented_ordinal=presented.ordinal
+                if presented is not None and presented.kind is Kind.REFRESH
+                else None,
                 correlation_id=correlation_id,
                 trace_id=trace_id,
                 begin_seq=self._next_seq(),
@@ -287,7 +289,7 @@ class WiseState:
             if known is not None:
                 self._notice_expiry(known)
             verdict = _verdict(token, known)
-            owner = None if known is None else self._users[known.user]
+            owner = None if known is None or known.user is None else self._users[known.user]
             record = UseTruth(
                 id=len(self._uses) + 1,
                 path=path,
@@ -307,8 +309,10 @@ class WiseState:
             self._uses.append(record)
             if token is None:
                 return record, answers.no_access_token()
-            if owner is None or verdict is not Verdict.LIVES:
+            if verdict is not Verdict.LIVES:
                 return record, answers.dead_access_token(token)
+            if owner is None:
+                return record, answers.no_user()
             return record, answers.user(owner.wise_user_id, owner.name)
 
     def end_use(self, record: UseTruth, *, status: int | None, delivered: bool) -> None:
@@ -388,6 +392,8 @@ class WiseState:
                 if not presented:
                     return answers.missing_refresh_token(settings.missing_parameter_status)
                 return self._refresh(record, presented)
+            case "client_credentials" if settings.client_credentials_allowed:
+                return self._issue_application_token(record)
             case "client_credentials" | "registration_code" | "authorization_code":
                 return answers.refused_grant_type(settings.refused_grant_status, settings.refused_grant_error)
             case _:
@@ -403,7 +409,7 @@ class WiseState:
         settings = self._settings
         echo = presented if settings.echo_refresh_token else None
         refresh = self._by_value.get(presented)
-        if refresh is None or refresh.kind is not Kind.REFRESH:
+        if refresh is None or refresh.kind is not Kind.REFRESH or refresh.user is None:
             return answers.invalid_refresh_token(settings.unknown_refresh_status, echo)
         self._notice_expiry(refresh)
         user = self._users[refresh.user]
@@ -444,9 +450,28 @@ class WiseState:
                 del fields[name]
         return fields
 
+    def _issue_application_token(self, record: RequestTruth) -> Answer:
+        settings = self._settings
+        if not settings.application_tokens_coexist:
+            for token in self._application_tokens:
+                self._kill(token, Death.NEW_APPLICATION_TOKEN, record)
+        now_ns = self._now_ns()
+        value = new_application_token(settings.application_token_format, self._random)
+        fresh = self._mint(None, Kind.APPLICATION, now_ns, settings.access_token_lifetime_s, record, value=value)
+        record.access_ordinal = fresh.ordinal
+        return answers.application_token(
+            {
+                "access_token": value,
+                "token_type": "bearer",
+                "expires_in": _seconds_left(fresh.expires_at_ms, self._now_ns()),
+                "expires_at": iso_instant(fresh.expires_at_ms * _NS_PER_MS, 3),
+                "scope": SCOPE,
+            }
+        )
+
     def _mint(
         self,
-        user: _User,
+        user: _User | None,
         kind: Kind,
         issued_ns: int,
         lifetime_s: float,
@@ -456,10 +481,10 @@ class WiseState:
     ) -> TokenTruth:
         if value is None:
             value = new_token(self._settings.token_format, self._random)
-        theirs = user.tokens(kind)
+        theirs = self._application_tokens if user is None else user.tokens(kind)
         token = TokenTruth(
             kind=kind,
-            user=user.name,
+            user=None if user is None else user.name,
             ordinal=len(theirs) + 1,
             sha256=fingerprint(value),
             issued_at_ms=issued_ns // _NS_PER_MS,

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from local.wise.settings import TokenFormat
+from local.wise.settings import ApplicationTokenFormat, TokenFormat
 
 if TYPE_CHECKING:
     from random import Random
@@ -27,6 +27,13 @@ def new_token(token_format: TokenFormat, random: Random) -> str:
             return _five_parts(_JWE_LENGTH, random)
         case TokenFormat.LONG:
             return _five_parts(_LONG_LENGTH, random)
+
+
+def new_application_token(token_format: ApplicationTokenFormat, random: Random) -> str:
+    """An application token that ``random`` has not made before."""
+    if token_format is ApplicationTokenFormat.MIX:
+        token_format = random.choice((ApplicationTokenFormat.UUID, ApplicationTokenFormat.JWE))
+    return new_token(TokenFormat(token_format.value), random)
 
 
 def new_uuid(random: Random) -> str:

@@ -22,6 +22,8 @@ class Kind(StrEnum):
 
     ACCESS = "access"
     REFRESH = "refresh"
+    APPLICATION = "application"
+    """Of the application itself, by ``client_credentials``: no user's."""
 
 
 class Verdict(StrEnum):
@@ -47,6 +49,7 @@ class Death(StrEnum):
     (docs.wise.com/guides/product/account-setup/refreshing-access)."""
     EXPIRED_REFRESH_TOKEN = "expired_refresh_token"
     CLIENT_SECRET = "client_secret"
+    NEW_APPLICATION_TOKEN = "new_application_token"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,9 +57,10 @@ class TokenTruth:
     """One token: where it came from, whether it lives and what killed it."""
 
     kind: Kind
-    user: str
+    user: str | None
+    """None for an application token."""
     ordinal: int
-    """1 for the user's first token of this kind."""
+    """1 for the user's, or the application's, first token of this kind."""
     sha256: str
     issued_at_ms: int
     expires_at_ms: int
@@ -98,9 +102,9 @@ class RequestTruth:
     carried_out: bool = False
     """It replaced the access token."""
     outcome: str | None = None
-    """``refreshed``, the ``error`` of the verdict, or ``not_carried_out``."""
+    """``refreshed``, ``issued`` (an application token), the ``error`` of the verdict, or ``not_carried_out``."""
     access_ordinal: int | None = None
-    """The access token that it made."""
+    """The access token, or application token, that it made."""
     refresh_ordinal: int | None = None
     """The refresh token that is valid after it."""
     status: int | None = None

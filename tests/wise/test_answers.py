@@ -90,6 +90,7 @@ def test_created_at_has_as_many_digits_as_set(
 
 
 REFRESH = {"grant_type": "refresh_token", "refresh_token": "fixture-unknown-refresh-token"}
+APPLICATION = {"grant_type": "client_credentials"}
 FULL_AUTHENTICATION = "Full authentication is required to access this resource"
 
 
@@ -121,6 +122,8 @@ FULL_AUTHENTICATION = "Full authentication is required to access this resource"
         ({}, REFRESH, None, 401, "unauthorized", FULL_AUTHENTICATION),
         ({"no_client_status": 403}, REFRESH, None, 403, "unauthorized", FULL_AUTHENTICATION),
         # The wrong client.
+        ({}, APPLICATION, ("emulator-client-id", "wrong"), 401, "invalid_client", "Bad client credentials"),
+        ({}, APPLICATION, None, 401, "unauthorized", FULL_AUTHENTICATION),
         ({}, REFRESH, ("emulator-client-id", "wrong"), 401, "invalid_client", "Bad client credentials"),
         ({}, REFRESH, ("wrong", "emulator-client-secret"), 401, "invalid_client", "Bad client credentials"),
         (
@@ -141,11 +144,22 @@ FULL_AUTHENTICATION = "Full authentication is required to access this resource"
             "Given client ID does not match authenticated client",
         ),
         # Grant types of Wise's that this client may not use.
-        ({}, {"grant_type": "client_credentials"}, CLIENT, 401, "invalid_client", "Unauthorized grant type"),
+        (
+            {"client_credentials_allowed": False},
+            {"grant_type": "client_credentials"},
+            CLIENT,
+            401,
+            "invalid_client",
+            "Unauthorized grant type",
+        ),
         ({}, {"grant_type": "registration_code"}, CLIENT, 401, "invalid_client", "Unauthorized grant type"),
         ({}, {"grant_type": "authorization_code"}, CLIENT, 401, "invalid_client", "Unauthorized grant type"),
         (
-            {"refused_grant_error": "unauthorized_client", "refused_grant_status": 400},
+            {
+                "client_credentials_allowed": False,
+                "refused_grant_error": "unauthorized_client",
+                "refused_grant_status": 400,
+            },
             {"grant_type": "client_credentials"},
             CLIENT,
             400,

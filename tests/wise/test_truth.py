@@ -73,7 +73,7 @@ def test_refused_requests_are_told_too(wise: RunningWise, client: WiseClient, al
     client.refresh("fixture-unknown-refresh-token")
     client.form({})
     client.form({"grant_type": "fixture-grant-type"})
-    client.form({"grant_type": "client_credentials"})
+    client.form({"grant_type": "registration_code"})
     wise.control.wait_until_idle()
     told = [(r.user, r.grant_type, r.outcome, r.status, r.carried_out) for r in wise.control.requests()]
     assert told == [
@@ -82,7 +82,7 @@ def test_refused_requests_are_told_too(wise: RunningWise, client: WiseClient, al
         (None, "refresh_token", "invalid_grant", 400, False),
         (None, None, "invalid_request", 400, False),
         (None, "other", "unsupported_grant_type", 400, False),
-        (None, "client_credentials", "invalid_client", 401, False),
+        (None, "registration_code", "invalid_client", 401, False),
     ]
 
 
