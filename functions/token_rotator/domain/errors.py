@@ -89,3 +89,10 @@ class PublishUnknown(RotatorError):
 
     code = "publish-unknown"
     retryable = True
+
+
+class ParkingUnavailable(RotatorError):
+    """SQS gave no usable answer. A message may have been sent all the same: a second copy of it does no harm."""
+
+    code = "parking-unavailable"
+    retryable = True

@@ -67,14 +67,20 @@ class Phase(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """What people are told about."""
+    """What people are told about: the first two about one grant, the others about the whole deployment."""
 
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
+    HELD = "held"
+    """Wise refuses this grant in a way that says neither that it is dead nor that we are at fault."""
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    CLIENT_REFUSED = "client_refused"
+    WE_ARE_WRONG = "we_are_wrong"
+    RECOVERED = "recovered"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What on-call still has to be told, or was told, about a grant.
+    """What on-call still has to be told, or was told, about a grant or the whole deployment.
 
     `incident_id` is stable for one incident: receivers deduplicate by it. `claimed_until` keeps two publishers
     apart; `published_at` is set once SNS took the message.
@@ -122,3 +128,8 @@ class Grant:
     alert: Alert | None = None
     profile_id: str | None = None
     wise_user_id: str | None = None
+
+
+def incident_of(grant: Grant, kind: AlertKind) -> str:
+    """Name one incident of a grant: the same for whoever finds it, and new with each version."""
+    return hashlib.sha256(f"{grant.key}|{grant.version}|{kind}".encode()).hexdigest()[:32]

@@ -33,6 +33,8 @@ class Budgets:
     """One call of `GET /v1/me`, in all."""
     store: timedelta = timedelta(seconds=2)
     """One write to the table, the SDK's own retry included."""
+    park: timedelta = timedelta(milliseconds=800)
+    """One message to the parking queue, in all."""
     attempt: timedelta = timedelta(seconds=8)
     """One attempt, from acquiring to its last write."""
     settle: timedelta = timedelta(seconds=10)
@@ -55,8 +57,8 @@ class Budgets:
         order = (
             ("connect < http", self.connect < self.http),
             ("send_least <= http", self.send_least <= self.http),
-            ("http + store <= attempt", self.http + self.store <= self.attempt),
-            ("ask + send_least + store < attempt", self.ask + self.send_least + self.store < self.attempt),
+            ("http + store + park <= attempt", self.http + self.keep <= self.attempt),
+            ("ask + send_least + store + park < attempt", self.ask + self.send_least + self.keep < self.attempt),
             ("attempt < refresh_function", self.attempt < self.refresh_function),
             ("refresh_function < invoke", self.refresh_function < self.invoke),
             ("2 * invoke <= serve", 2 * self.invoke <= self.serve),
@@ -80,6 +82,11 @@ class Budgets:
     def guard(self) -> timedelta:
         """How long before a token may be replaced it is no longer handed out."""
         return self.margin
+
+    @property
+    def keep(self) -> timedelta:
+        """What an attempt needs after Wise's answer: one write, and where that fails one message to the queue."""
+        return self.store + self.park
 
     @property
     def lease(self) -> timedelta:

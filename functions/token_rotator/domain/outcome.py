@@ -73,7 +73,17 @@ class Unknown(Answer):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientAccepted(Answer):
+    """Wise accepts our client credentials; `changed`: others than those that were in use before the question."""
+
+    changed: bool
+
+
 Outcome = Refreshed | NotSent | Throttled | ClientRefused | WeAreWrong | GrantInvalid | ServerFault | Unknown
+
+ClientCheck = ClientAccepted | NotSent | Throttled | ClientRefused | WeAreWrong | ServerFault | Unknown
+"""What Wise says of our client credentials. No grant is touched by asking."""
 
 _NAMES: dict[type[Answer], str] = {
     Refreshed: "refreshed",
@@ -84,10 +94,11 @@ _NAMES: dict[type[Answer], str] = {
     GrantInvalid: "grant_invalid",
     ServerFault: "server_fault",
     Unknown: "unknown",
+    ClientAccepted: "client_accepted",
 }
 
 
-def name_of(outcome: Outcome) -> str:
+def name_of(outcome: Outcome | ClientCheck) -> str:
     """Give the outcome's word, as logs and metrics use it."""
     return _NAMES[type(outcome)]
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from token_rotator.domain.grant import GrantKey
 
 
@@ -45,18 +47,61 @@ class AnswerLate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerLost:
-    """No write succeeded within the attempt's time: the tokens of an answer die with this process."""
+class AnswerParked:
+    """A write failed, and the sealed answer lies in the parking queue."""
 
     key: GrantKey
     attempt_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlertTold:
-    """An alert was handed to the topic, or was not (`code` says why)."""
+class ParkedSettled:
+    """A parked answer was taken out: `result` is the word of `service.keep_answer`."""
 
     key: GrantKey
+    attempt_id: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerLost:
+    """Neither a write nor the queue took an answer within the attempt's time: its tokens die with this process."""
+
+    key: GrantKey
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOpened:
+    """Nobody calls Wise until `until`: `why` is the outcome that it was opened for, `trips` how often in a row."""
+
+    why: str
+    until: datetime
+    trips: int
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerClosed:
+    """Wise may be called again."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandBarred:
+    """A refresh on demand had to be put off until `until`."""
+
+    key: GrantKey
+    why: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertTold:
+    """An alert was handed to the topic, or was not (`code` says why). Without a key: about all grants together."""
+
+    key: GrantKey | None
     incident_id: str
     code: str | None
 
@@ -70,7 +115,19 @@ class Trouble:
     detail: str
 
 
-Event = Sent | AttemptEnded | AnswerLate | AnswerLost | AlertTold | Trouble
+Event = (
+    Sent
+    | AttemptEnded
+    | AnswerLate
+    | AnswerParked
+    | ParkedSettled
+    | AnswerLost
+    | BreakerOpened
+    | BreakerClosed
+    | DemandBarred
+    | AlertTold
+    | Trouble
+)
 
 
 class Journal(Protocol):

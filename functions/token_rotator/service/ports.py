@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from token_rotator.domain.answer import SealedAnswer
+    from token_rotator.domain.fleet import Fleet, Lane
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
-    from token_rotator.domain.outcome import Liveness, Outcome
+    from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
     from token_rotator.domain.tokens import Sealed, SealedField, Secret
 
 
@@ -116,6 +118,14 @@ class GrantStore(GrantReader, Protocol):
         """Move `due_at` of a grant that could not even be read, if it is due now. Unknown keys are no error."""
         ...
 
+    def stand_down(self, key: GrantKey, until: datetime, now: datetime, code: str) -> None:
+        """Move `refresh_at` of a due grant that nobody may refresh now, and note why in `last_error`.
+
+        Takes effect if the grant is active, nobody is at it, it is not in doubt and `refresh_at <= now`; readers then
+        get its token until `until`. Unknown keys and a condition that does not hold are no error.
+        """
+        ...
+
 
 class GrantRegistry(GrantReader, Protocol):
     """The beginning and end of grants. Errors as in `GrantStore`.
@@ -153,6 +163,65 @@ class GrantList(Protocol):
 
     def page(self, tenant: str, limit: int, after: str | None) -> Page:
         """Give at most `limit` grants after the id `after`. Errors as in `GrantStore`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The calls to Wise may be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """The lane's calls are used up until this instant."""
+
+    until: datetime
+
+
+class FleetStore(Protocol):
+    """What is kept about all grants together. Errors as in `GrantStore`."""
+
+    def read(self) -> Fleet:
+        """Read it, consistently; `Fleet()` where nothing was ever stored."""
+        ...
+
+    def write(self, before: Fleet, after: Fleet) -> Fleet | None:
+        """Store `after`, if nobody wrote since `before` was read. Gives what is stored now, `None` if somebody did."""
+        ...
+
+    def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
+        """Take `calls` (at most the lane's burst) of the calls that a lane may make, all or none.
+
+        A `Fleet` says that the breaker is open: nothing was taken.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A message of the parking queue. `answer` is absent where this version cannot read it."""
+
+    answer: SealedAnswer | None
+    receipt: str
+
+
+class Parking(Protocol):
+    """Where an answer goes that no write takes. Raises `ParkingUnavailable`: it may be there all the same."""
+
+    def park(self, answer: SealedAnswer) -> None:
+        """Put an answer into the queue. Twice does no harm."""
+        ...
+
+
+class ParkingQueue(Parking, Protocol):
+    """Taking parked answers out again. Raises `ParkingUnavailable`."""
+
+    def receive(self) -> Sequence[Parked]:
+        """Give up to ten, in no order. Whoever gets one has it for half a minute; none means none is visible."""
+        ...
+
+    def remove(self, parked: Parked) -> None:
+        """Forget one for good."""
         ...
 
 
@@ -210,7 +279,7 @@ class Sealer(Protocol):
 
 
 class Wise(Protocol):
-    """The provider. Neither call raises: what went wrong is an outcome."""
+    """The provider. No call to it raises: what went wrong is an outcome."""
 
     def check_credentials(self) -> None:
         """Have client credentials to use, for what is sent next. Raises `WiseSecretUnusable`."""
@@ -225,11 +294,23 @@ class Wise(Protocol):
         ...
 
 
+    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
+        """Find out which client credentials Wise accepts, by `client_credentials`: no grant is touched.
+
+        Reads the secret anew; asks with its current version, then with its previous one. What Wise accepts is used
+        from then on.
+        """
+        ...
+
+
 class AlertPublisher(Protocol):
     """Telling people."""
 
-    def publish(self, grant: Grant, alert: Alert) -> None:
-        """Hand an alert to the topic. Raises `PublishRefused` or `PublishUnknown`."""
+    def publish(self, key: GrantKey | None, alert: Alert) -> None:
+        """Hand an alert to the topic; without a key it is about the whole deployment.
+
+        Raises `PublishRefused` or `PublishUnknown`.
+        """
         ...
 
 
@@ -238,8 +319,8 @@ class RefreshReport:
     """What became of an on-demand refresh, without any token.
 
     `outcome` is `refreshed`, `fresh` (nothing was to be done), `confirmed` (Wise says the token lives), `held`
-    (somebody is at it), `failed`, `in_doubt`, `gone` (no such grant or not active) or `unusable` (no client
-    credentials). `retry_after` says when trying again is worth while.
+    (somebody is at it), `failed`, `in_doubt`, `barred` (Wise may not be called now), `gone` (no such grant or not
+    active) or `unusable` (no client credentials). `retry_after` says when trying again is worth while.
     """
 
     outcome: str

@@ -1,0 +1,31 @@
+"""An answer of Wise's on its way into the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .grant import GrantKey
+    from .tokens import Sealed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedAnswer:
+    """What Wise issued to one attempt, sealed: all that is needed to store it, now or later.
+
+    `base_version` is the grant's version when the attempt began. `refresh_token` is absent where the answer left it
+    as it was.
+    """
+
+    key: GrantKey
+    attempt_id: str
+    base_version: int
+    access_token: Sealed
+    refresh_token: Sealed | None
+    issued_at: datetime
+    expires_at: datetime
+    refresh_expires_at: datetime | None = None
+    scope: str | None = None

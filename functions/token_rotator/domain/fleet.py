@@ -1,0 +1,144 @@
+"""What holds for all grants together: whether Wise may be called at all, and how often.
+
+All instants are aware UTC. The breaker is open while `open_until` is set; once that instant has passed it is
+half-open: one prober asks Wise, and its answer closes the breaker or opens it for longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from .grant import Alert, AlertKind
+from .policy import ALERT_CLAIM
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+UNHEALTHY_AT_MOST: Final = 3
+"""So many answers in a row that say nothing about a grant open the breaker."""
+PAUSE_BASE: Final = timedelta(seconds=10)
+PAUSE_CAP: Final = timedelta(minutes=5)
+CALM: Final = timedelta(minutes=2)
+"""An opening this soon after a closing belongs to the same incident: its pauses go on growing."""
+PATIENCE: Final = timedelta(minutes=2)
+"""On-call hears of an incident that may pass by itself once it has lasted this long."""
+PROBE_CLAIM: Final = timedelta(seconds=15)
+"""How long one prober has the question for itself: longer than asking and writing take."""
+THROTTLED: Final = "throttled"
+_OUR_FAULT: Final = {"client_refused": AlertKind.CLIENT_REFUSED, "we_are_wrong": AlertKind.WE_ARE_WRONG}
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A share of the calls to Wise: `per_minute` at most in any minute, whoever makes them."""
+
+    name: str
+    per_minute: int
+
+    @property
+    def burst(self) -> int:
+        """How many calls may come at once."""
+        return min(max(self.per_minute // 10, 1), 15)
+
+    @property
+    def interval(self) -> timedelta:
+        """The time that one call costs: a burst and what follows it stay within `per_minute`."""
+        return timedelta(minutes=1) / max(self.per_minute - self.burst, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The breaker of one deployment.
+
+    `since` is when the present incident began, `trips` how often the breaker opened in it. `probe_by` and
+    `probe_until` are the claim of the one who asks. `client_credentials_refused`: Wise once refused
+    `client_credentials` to a client for which it went on refreshing, so that this answer proves nothing.
+    """
+
+    revision: int = 0
+    open_until: datetime | None = None
+    why: str | None = None
+    since: datetime | None = None
+    trips: int = 0
+    closed_at: datetime | None = None
+    probe_by: str | None = None
+    probe_until: datetime | None = None
+    client_credentials_refused: bool = False
+    alert: Alert | None = None
+
+    def opened(
+        self, why: str, now: datetime, *, by: str, salt: float, pause: timedelta | None = None, trace_id: str | None
+    ) -> Fleet:
+        """Open the breaker, or open it anew after a probe: for longer each time, or as long as Wise says.
+
+        `by` names the attempt or probe that found it out; `salt` in [0, 1) spreads the pause.
+        """
+        same = self.open_until is not None or (self.closed_at is not None and now - self.closed_at < CALM)
+        trips = self.trips + 1 if same else 1
+        since = self.since if same and self.since is not None else now
+        grown = min(PAUSE_BASE * (1 << min(trips - 1, 10)), PAUSE_CAP) * (0.75 + 0.5 * salt)
+        open_until = now + max(pause or grown, timedelta(seconds=1))
+        open_until -= timedelta(microseconds=open_until.microsecond % 1000)
+        opened = replace(
+            self,
+            open_until=open_until,
+            why=why,
+            since=since,
+            trips=trips,
+            probe_by=None,
+            probe_until=None,
+            alert=self.alert if same else None,
+        )
+        return opened.alerting(now, by=by, trace_id=trace_id)
+
+    def alerting(self, now: datetime, *, by: str, trace_id: str | None = None) -> Fleet:
+        """Add the alert that has become due: at once for a fault of ours, later for one that may pass by itself.
+
+        An incident is told once; one that turns out to be our fault is told again, as that.
+        """
+        if self.open_until is None or self.since is None or self.why is None:
+            return self
+        kind = _OUR_FAULT.get(self.why, AlertKind.PROVIDER_UNAVAILABLE)
+        if kind is AlertKind.PROVIDER_UNAVAILABLE and (now - self.since < PATIENCE or self._told_already()):
+            return self
+        if self.alert is not None and self.alert.kind is kind:
+            return self
+        return replace(self, alert=self._alert(kind, self.why, now, by, trace_id))
+
+    def closed(self, now: datetime, *, by: str) -> Fleet:
+        """Close the breaker. An incident that was alerted is told to be over, under the same `incident_id`."""
+        if self.open_until is None:
+            return self
+        alert = self.alert
+        if alert is not None and alert.kind is not AlertKind.RECOVERED:
+            over = self._alert(AlertKind.RECOVERED, alert.reason, now, by, None)
+            alert = replace(over, incident_id=alert.incident_id)
+        return replace(self, open_until=None, why=None, closed_at=now, probe_by=None, probe_until=None, alert=alert)
+
+    def half_open(self, now: datetime) -> bool:
+        """Tell whether somebody has to ask Wise now: the pause is over, and nobody is at it."""
+        if self.open_until is None or now < self.open_until:
+            return False
+        return self.probe_until is None or now > self.probe_until
+
+    def barred_until(self, now: datetime) -> datetime:
+        """Say when asking again whether Wise may be called is worth while."""
+        moments = [moment for moment in (self.open_until, self.probe_until) if moment is not None and moment > now]
+        return max(moments, default=now + timedelta(seconds=1))
+
+    def _told_already(self) -> bool:
+        return self.alert is not None and self.alert.kind is not AlertKind.RECOVERED
+
+    def _alert(self, kind: AlertKind, reason: str, now: datetime, by: str, trace_id: str | None) -> Alert:
+        return Alert(
+            incident_id=hashlib.sha256(f"fleet|{now.isoformat()}|{kind}".encode()).hexdigest()[:32],
+            kind=kind,
+            reason=reason,
+            raised_at=now,
+            attempt_id=by,
+            trace_id=trace_id,
+            claimed_until=now + ALERT_CLAIM,
+        )

@@ -1,0 +1,139 @@
+"""Storing what Wise issued, now or later: never dropped unseen, and never over something newer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from token_rotator.domain.grant import Alert, AlertKind, Grant, Phase
+from token_rotator.domain.policy import next_due, refresh_at
+
+from .journal import AnswerLate
+from .ports import Done, When
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from token_rotator.domain.answer import SealedAnswer
+    from token_rotator.domain.lease import Budgets
+
+    from .journal import Journal
+    from .ports import GrantStore
+
+
+class Place(Enum):
+    """Where an answer ended up."""
+
+    STORED = "stored"
+    LATE = "late"
+    """Stored, and in doubt: somebody may have sent another request since."""
+    KNOWN = "known"
+    """It was there already."""
+    OVERTAKEN = "overtaken"
+    """Dropped on purpose: something newer is stored."""
+    GONE = "gone"
+    """Dropped on purpose: so is the grant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an answer, and the grant as it is stored now."""
+
+    place: Place
+    grant: Grant | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAnswer:
+    """Makes an answer the stored one.
+
+    Under the lease and the version that its attempt began with it ends every doubt. Otherwise it was overtaken: if
+    nobody has stored a newer version it is stored, in doubt, and another's lease is left alone; if somebody has, it is
+    dropped, on record. Storing it twice does no harm.
+    """
+
+    grants: GrantStore
+    journal: Journal
+    budgets: Budgets
+    clock: Callable[[], datetime]
+
+    def __call__(self, answer: SealedAnswer, stored: Grant | None) -> Kept:
+        """Store it over what the caller believes to be stored. Raises `StoreUnavailable`, `CorruptGrant`."""
+        while True:
+            if stored is None:
+                return self._dropped(answer, Place.GONE, None)
+            if stored.access_token == answer.access_token:  # an SDK's retry or a second copy hid our own success
+                return Kept(Place.LATE if stored.in_doubt == answer.attempt_id else Place.KNOWN, stored)
+            ours, untouched = stored.attempt_id == answer.attempt_id, stored.version == answer.base_version
+            if not ours and not untouched:
+                return self._dropped(answer, Place.OVERTAKEN, stored)
+            after = self._in_time(answer, stored) if ours and untouched else self._late(answer, stored)
+            when = When(attempt_id=stored.attempt_id, version=stored.version)
+            if not (ours and untouched):
+                when = replace(when, phase=stored.phase)
+            written = self.grants.write(stored, after, when)
+            if isinstance(written, Done):
+                if after.in_doubt is None:
+                    return Kept(Place.STORED, after)
+                self.journal.record(AnswerLate(key=answer.key, attempt_id=answer.attempt_id, kept=True))
+                return Kept(Place.LATE, after)
+            stored = written.grant
+
+    def _dropped(self, answer: SealedAnswer, place: Place, stored: Grant | None) -> Kept:
+        self.journal.record(AnswerLate(key=answer.key, attempt_id=answer.attempt_id, kept=False))
+        return Kept(place, stored)
+
+    def _with_tokens(self, answer: SealedAnswer, stored: Grant) -> Grant:
+        version = stored.version + 1
+        return replace(
+            stored,
+            access_token=answer.access_token,
+            refresh_token=answer.refresh_token or stored.refresh_token,
+            version=version,
+            issued_at=answer.issued_at,
+            expires_at=answer.expires_at,
+            refresh_expires_at=answer.refresh_expires_at or stored.refresh_expires_at,
+            scope=answer.scope or stored.scope,
+            refresh_at=refresh_at(answer.key, version, answer.issued_at, answer.expires_at),
+            failures=0,
+            last_error=None,
+            alert=self._over(answer, stored),
+        )
+
+    def _over(self, answer: SealedAnswer, stored: Grant) -> Alert | None:
+        """Give the alert that stays: a held grant that is refreshed again is told to be well."""
+        alert = stored.alert
+        if alert is None or alert.kind is not AlertKind.HELD:
+            return alert
+        return Alert(
+            incident_id=alert.incident_id,
+            kind=AlertKind.RECOVERED,
+            reason=alert.reason,
+            raised_at=self.clock(),
+            attempt_id=answer.attempt_id,
+        )
+
+    def _in_time(self, answer: SealedAnswer, stored: Grant) -> Grant:
+        after = replace(
+            self._with_tokens(answer, stored),
+            attempt_id=None,
+            lease_until=None,
+            takeovers=0,
+            in_doubt=None,
+            hold_until=None,
+        )
+        return replace(after, due_at=next_due(after, self.clock()))
+
+    def _late(self, answer: SealedAnswer, stored: Grant) -> Grant:
+        """Make an overtaken answer the stored one, in doubt: nobody knows in which order Wise carried things out."""
+        now = self.clock()
+        after = replace(self._with_tokens(answer, stored), in_doubt=answer.attempt_id, due_at=now)
+        if stored.attempt_id == answer.attempt_id:
+            after = replace(after, attempt_id=None, lease_until=None, takeovers=0)
+        elif stored.attempt_id is not None:
+            after = replace(after, due_at=(stored.lease_until or now) + self.budgets.margin)
+        if stored.phase is Phase.REAUTHORIZATION_REQUIRED:
+            after = replace(after, phase=Phase.ACTIVE, alert=None)
+        return after
