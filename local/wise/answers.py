@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from local.wise.settings import Json, RefusedGrantError, WrongClientError
@@ -141,6 +142,13 @@ def not_found(path: str, at: str) -> Answer:
         "path": path,
     }
     return Answer(status=404, outcome="not_found", body=encode(body))
+
+
+def server_error(status: int) -> Answer:
+    """5xx of Wise's own, in the shape of its system errors (docs.wise.com/guides/developer/errors)."""
+    reason = HTTPStatus(status).phrase
+    body: Json = {"status": status, "error": reason, "message": "No message available", "path": "/oauth/token"}
+    return Answer(status=status, outcome="server_error", body=encode(body))
 
 
 def method_not_allowed(method: str, allowed: str) -> Answer:

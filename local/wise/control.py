@@ -17,7 +17,7 @@ from local.wise.truth import Death, Kind, OverlapTruth, RequestTruth, TokenTruth
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from local.wise.settings import Json
+    from local.wise.settings import Json, RefreshTokenPolicy
 
 
 class WiseControlError(Exception):
@@ -83,16 +83,19 @@ class WiseControl:
         access_token_lifetime_s: float | None = None,
         refresh_token_lifetime_s: float | None = None,
         age_s: float = 0.0,
+        refresh_token_policy: RefreshTokenPolicy | None = None,
     ) -> SeededUser:
         """Give a user a grant issued ``age_s`` ago; a user who has one is linked again.
 
-        Lifetimes hold for these two tokens only and default to the settings.
+        Lifetimes hold for these two tokens only and default to the settings. The policy holds for all refreshes of
+        this grant and defaults to the setting.
         """
         given: dict[str, Json] = {
             "access_token": access_token,
             "refresh_token": refresh_token,
             "access_token_lifetime_s": access_token_lifetime_s,
             "refresh_token_lifetime_s": refresh_token_lifetime_s,
+            "refresh_token_policy": refresh_token_policy,
         }
         arguments = {name: value for name, value in given.items() if value is not None}
         answer = self._call("POST", "/users", {"user": user, "age_s": age_s, **arguments})
@@ -140,6 +143,17 @@ class WiseControl:
         return _clock(self._call("PATCH", "/clock", {"advance_s": by_s}))
 
     # What goes wrong
+
+    def chaos(self) -> dict[str, Json]:
+        """What strikes at random, and how often."""
+        return self._call("GET", "/chaos")
+
+    def change_chaos(self, **changes: Json) -> dict[str, Json]:
+        """Change some of it, by the names of ``ChaosSettings``; ``share=0`` ends it for requests to come.
+
+        In the truth log the fault of a request that was struck is ``chaos:`` and the kind.
+        """
+        return self._call("PATCH", "/chaos", changes)
 
     def add_fault(self, fault: Fault) -> str:
         """Any fault; the methods below are the usual ones."""

@@ -12,6 +12,8 @@ POST     /users/{user}/revocation           ends a grant
 GET      /faults                            what is still to be applied
 POST     /faults                            a ``Fault``
 DELETE   /faults, /faults/{id}              clears all, or one
+GET      /chaos                             ``ChaosSettings``
+PATCH    /chaos                             some of them
 GET      /withheld                          how many answers are held back, by user
 POST     /withheld/release                  ``user``?, ``deliver``?
 GET      /truth?values=                     everything
@@ -37,12 +39,13 @@ from typing import TYPE_CHECKING, cast
 
 from local.wise.faults import Fault, Faults, Withheld
 from local.wise.server import LoopbackServer
-from local.wise.settings import BadValueError, Json, number
+from local.wise.settings import BadValueError, Json, RefreshTokenPolicy, number
 from local.wise.truth import OverlapTruth, RequestTruth, TokenTruth, UseTruth, find_overlaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from local.wise.chaos import Chaos
     from local.wise.state import WiseState
 
 _LONGEST_USER = 128
@@ -54,9 +57,10 @@ _SEED_TEXTS = ("access_token", "refresh_token")
 class Control:
     """The calls of the control port, without HTTP. They raise ``BadValueError`` and ``LookupError``."""
 
-    def __init__(self, state: WiseState, faults: Faults, withheld: Withheld) -> None:
+    def __init__(self, state: WiseState, faults: Faults, chaos: Chaos, withheld: Withheld) -> None:
         self._state = state
         self._faults = faults
+        self._chaos = chaos
         self._withheld = withheld
         self._routes: tuple[tuple[str, re.Pattern[str], Callable[..., Json]], ...] = (
             ("GET", re.compile("/health"), self._health),
@@ -71,6 +75,8 @@ class Control:
             ("POST", re.compile("/faults"), self._add_fault),
             ("DELETE", re.compile("/faults"), self._clear_faults),
             ("DELETE", re.compile("/faults/([^/]+)"), self._clear_faults),
+            ("GET", re.compile("/chaos"), self._chaos_settings),
+            ("PATCH", re.compile("/chaos"), self._change_chaos),
             ("GET", re.compile("/withheld"), self._counts_withheld),
             ("POST", re.compile("/withheld/release"), self._release),
             ("GET", re.compile("/truth"), self._truth),
@@ -127,13 +133,14 @@ class Control:
         }
 
     def _seed(self, arguments: Mapping[str, Json]) -> Json:
-        _only(arguments, "user", *_SEED_TEXTS, *_SEED_NUMBERS)
+        _only(arguments, "user", "refresh_token_policy", *_SEED_TEXTS, *_SEED_NUMBERS)
         user = _text(arguments, "user")
         if not user or len(user) > _LONGEST_USER:
             raise BadValueError(f"user: must be 1 to {_LONGEST_USER} characters")
         texts = {name: _text(arguments, name) for name in _SEED_TEXTS}
         numbers = {name: number(name, arguments[name]) for name in _SEED_NUMBERS if arguments.get(name) is not None}
-        grant = self._state.seed(user, **texts, **numbers)  # type: ignore[arg-type]
+        policy = _policy(arguments.get("refresh_token_policy"))
+        grant = self._state.seed(user, refresh_token_policy=policy, **texts, **numbers)  # type: ignore[arg-type]
         return asdict(grant)
 
     def _revoke(self, arguments: Mapping[str, Json], user: str) -> Json:
@@ -150,6 +157,13 @@ class Control:
     def _clear_faults(self, arguments: Mapping[str, Json], fault_id: str | None = None) -> Json:
         _only(arguments)
         return {"cleared": self._faults.clear(fault_id)}
+
+    def _chaos_settings(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return self._chaos.settings.as_json()
+
+    def _change_chaos(self, arguments: Mapping[str, Json]) -> Json:
+        return self._chaos.change(arguments).as_json()
 
     def _counts_withheld(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments)
@@ -286,6 +300,14 @@ def _text(arguments: Mapping[str, Json], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise BadValueError(f"{name}: must be a string")
     return value
+
+
+def _policy(value: Json) -> RefreshTokenPolicy | None:
+    if value is None:
+        return None
+    if value not in list(RefreshTokenPolicy):
+        raise BadValueError(f"refresh_token_policy: must be one of {', '.join(RefreshTokenPolicy)}")
+    return RefreshTokenPolicy(str(value))
 
 
 def _flag(arguments: Mapping[str, Json], name: str, *, default: bool) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local.wise.certificates import issue_identity
+from local.wise.chaos import Chaos
 from local.wise.control import WiseControl
 from local.wise.control_server import Control, ControlServer
 from local.wise.faults import Faults, Withheld
@@ -66,10 +67,10 @@ def running_wise(
         ca_file = directory / "ca.pem"
         ca_file.write_bytes(identity.ca_pem)
         state = WiseState(settings or WiseSettings(), wall_ns=wall_ns, random=random)
-        faults, withheld = Faults(), Withheld()
-        server = WiseServer(port, identity.context, state, faults, withheld)
+        faults, chaos, withheld = Faults(), Chaos(), Withheld()
+        server = WiseServer(port, identity.context, state=state, faults=faults, chaos=chaos, withheld=withheld)
         stack.callback(server.stop)
-        control_server = ControlServer(control_port, Control(state, faults, withheld))
+        control_server = ControlServer(control_port, Control(state, faults, chaos, withheld))
         stack.callback(control_server.stop)
         server.start()
         control_server.start()

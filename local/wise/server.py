@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from local.wise import answers
 from local.wise.answers import Answer
+from local.wise.chaos import Chaos
 from local.wise.faults import Delivery, Endpoint, Fault, Faults, Withheld
 from local.wise.state import TokenRequest, WiseState
 from local.wise.tokens import iso_instant
@@ -127,12 +128,20 @@ class WiseServer(LoopbackServer):
     """The emulated API of Wise."""
 
     def __init__(
-        self, port: int, context: ssl.SSLContext, state: WiseState, faults: Faults, withheld: Withheld
+        self,
+        port: int,
+        context: ssl.SSLContext,
+        *,
+        state: WiseState,
+        faults: Faults,
+        chaos: Chaos,
+        withheld: Withheld,
     ) -> None:
         super().__init__(port, _WiseHandler)
         self._context = context
         self.state = state
         self.faults = faults
+        self.chaos = chaos
         self.withheld = withheld
 
     def secured(self, request: socket.socket) -> socket.socket:
@@ -151,7 +160,7 @@ class _Arrival:
     fault: Fault
 
 
-_NO_FAULT = Fault(id="none")
+_NO_FAULT = Fault()
 
 
 class _WiseHandler(BaseHTTPRequestHandler):
@@ -216,11 +225,15 @@ class _WiseHandler(BaseHTTPRequestHandler):
             form_fields(self.headers.get("Content-Type"), body),
         )
         record = state.begin_request(
-            arrival.path, request, correlation_id=arrival.correlation_id, trace_id=arrival.trace_id
+            arrival.path,
+            request,
+            correlation_id=arrival.correlation_id,
+            trace_id=arrival.trace_id,
+            client_port=self.client_address[1],
         )
         fault = self._take_fault(Endpoint.TOKEN, record.user)
         arrival = replace(arrival, fault=fault)
-        if fault is not _NO_FAULT:
+        if fault.id:
             state.note_fault(record, fault.id)
         if fault.hang_up_first:
             self._hang_up(reset=fault.delivery is Delivery.RESET)
@@ -248,13 +261,13 @@ class _WiseHandler(BaseHTTPRequestHandler):
         record, answer = state.use(
             arrival.path, token, correlation_id=arrival.correlation_id, trace_id=arrival.trace_id
         )
-        if fault is not _NO_FAULT:
+        if fault.id:
             state.note_fault(record, fault.id)
         status, delivered = self._deliver(arrival, answer, record, lambda: None)
         state.end_use(record, status=status, delivered=delivered)
 
     def _take_fault(self, endpoint: Endpoint, user: str | None) -> Fault:
-        return self.server.faults.take(endpoint, user) or _NO_FAULT
+        return self.server.faults.take(endpoint, user) or self.server.chaos.draw(endpoint, user) or _NO_FAULT
 
     def _pause(self, seconds: float) -> None:
         if seconds > 0:

@@ -62,6 +62,8 @@ class SeededGrant:
 class _User:
     name: str
     wise_user_id: int
+    refresh_token_policy: RefreshTokenPolicy | None = None
+    """What a refresh does with this user's refresh token; none: what the setting says."""
     access_tokens: list[TokenTruth] = field(default_factory=list)
     refresh_tokens: list[TokenTruth] = field(default_factory=list)
 
@@ -135,12 +137,14 @@ class WiseState:
         access_token_lifetime_s: float | None = None,
         refresh_token_lifetime_s: float | None = None,
         age_s: float = 0.0,
+        refresh_token_policy: RefreshTokenPolicy | None = None,
     ) -> SeededGrant:
         """Give a user a grant, issued ``age_s`` ago, with tokens of the caller's choice or made up.
 
         A user who has one is linked again: the old refresh token dies at once, the last access token lives
         until it expires or is replaced (docs.wise.com/guides/product/account-setup/refreshing-access).
-        The lifetimes hold for these two tokens only. ``BadValueError`` for a token that exists already.
+        The lifetimes hold for these two tokens only; ``refresh_token_policy`` for all refreshes of this grant, in
+        place of the setting. ``BadValueError`` for a token that exists already.
         """
         with self._lock:
             settings = self._settings
@@ -150,6 +154,7 @@ class WiseState:
             if access_token is not None and access_token == refresh_token:
                 raise BadValueError("access_token, refresh_token: must differ")
             known = self._users.setdefault(user, _User(user, _FIRST_WISE_USER_ID + len(self._users)))
+            known.refresh_token_policy = refresh_token_policy
             for token in known.refresh_tokens:
                 self._kill(token, Death.NEW_GRANT)
             issued_ns = self._now_ns() - round(age_s * _NS_PER_S)
@@ -225,7 +230,13 @@ class WiseState:
             return None if known is None else known.user
 
     def begin_request(
-        self, path: str, request: TokenRequest, *, correlation_id: str | None, trace_id: str
+        self,
+        path: str,
+        request: TokenRequest,
+        *,
+        correlation_id: str | None,
+        trace_id: str,
+        client_port: int | None = None,
     ) -> RequestTruth:
         """Put a request to the token endpoint, read whole, on record. Keep the record for the next steps."""
         with self._lock:
@@ -241,6 +252,7 @@ class WiseState:
                 else None,
                 correlation_id=correlation_id,
                 trace_id=trace_id,
+                client_port=client_port,
                 begin_seq=self._next_seq(),
                 begin_ms=self._wall_ms(),
             )
@@ -422,16 +434,19 @@ class WiseState:
         for token in user.access_tokens:
             self._kill(token, Death.REFRESH, record)
         now_ns = self._now_ns()
-        if settings.refresh_token_policy is RefreshTokenPolicy.ROTATED:
+        policy = user.refresh_token_policy or settings.refresh_token_policy
+        if policy is RefreshTokenPolicy.ROTATED:
             self._kill(refresh, Death.REFRESH, record)
             refresh = self._mint(user, Kind.REFRESH, now_ns, settings.refresh_token_lifetime_s, record)
         access = self._mint(user, Kind.ACCESS, now_ns, settings.access_token_lifetime_s, record)
         record.carried_out = True
         record.access_ordinal = access.ordinal
         record.refresh_ordinal = refresh.ordinal
-        return answers.token_set(self._token_fields(access, refresh, now_ns))
+        return answers.token_set(self._token_fields(access, refresh, now_ns, policy))
 
-    def _token_fields(self, access: TokenTruth, refresh: TokenTruth, created_ns: int) -> dict[str, Json]:
+    def _token_fields(
+        self, access: TokenTruth, refresh: TokenTruth, created_ns: int, policy: RefreshTokenPolicy
+    ) -> dict[str, Json]:
         now_ns = self._now_ns()
         settings = self._settings
         fields: dict[str, Json] = {
@@ -445,7 +460,7 @@ class WiseState:
             "scope": SCOPE,
             "created_at": iso_instant(created_ns, settings.created_at_digits),
         }
-        if settings.refresh_token_policy is RefreshTokenPolicy.OMITTED:
+        if policy is RefreshTokenPolicy.OMITTED:
             for name in _REFRESH_FIELDS:
                 del fields[name]
         return fields

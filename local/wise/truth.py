@@ -91,6 +91,8 @@ class RequestTruth:
     """Which of the user's refresh tokens was presented."""
     correlation_id: str | None
     trace_id: str
+    client_port: int | None = None
+    """The client's end of the connection: tells its processes apart."""
     begin_seq: int
     begin_ms: int
     settled_seq: int | None = None

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from local.wise.control import SeededUser
+from local.wise.control import SeededUser, WiseControlError
 from local.wise.running import RunningWise, running_wise
-from local.wise.settings import WiseSettings
+from local.wise.settings import RefreshTokenPolicy, WiseSettings
 from local.wise.state import WiseState
 from local.wise.tokens import iso_instant
 from local.wise.truth import Death, Kind
@@ -67,6 +67,21 @@ def test_omitted_policy_leaves_the_refresh_token_out_and_valid(
             "scope",
             "created_at",
         ]
+
+
+def test_each_grant_may_have_a_policy_of_its_own(wise: RunningWise, client: WiseClient, alice: SeededUser) -> None:
+    users = {policy: wise.control.seed_user(policy.value, refresh_token_policy=policy) for policy in RefreshTokenPolicy}
+    for _ in range(2):
+        answers = {policy: client.refresh(user.refresh_token) for policy, user in users.items()}
+        if answers[RefreshTokenPolicy.ROTATED].status == 200:
+            assert (
+                answers[RefreshTokenPolicy.SAME].json["refresh_token"] == users[RefreshTokenPolicy.SAME].refresh_token
+            )
+            assert "refresh_token" not in answers[RefreshTokenPolicy.OMITTED].json
+    assert [answer.status for answer in answers.values()] == [200, 400, 200], "the second time a dead one was used"
+    assert client.refresh(alice.refresh_token).json["refresh_token"] == alice.refresh_token, "the setting's policy"
+    with pytest.raises(WiseControlError, match="400: refresh_token_policy: must be one of same, rotated, omitted"):
+        wise.control.seed_user("bob", refresh_token_policy="no-such-policy")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("token_format", "length", "parts"), [("uuid", 36, 1), ("jwe", 800, 5), ("long", 8_000, 5)])

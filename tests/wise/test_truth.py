@@ -67,6 +67,20 @@ def test_request_is_told_from_begin_to_end(wise: RunningWise, client: WiseClient
     assert before_ms <= told.begin_ms <= told.settled_ms <= told.end_ms <= after_ms
 
 
+def test_requests_tell_which_connection_they_came_over(
+    wise: RunningWise, client: WiseClient, alice: SeededUser
+) -> None:
+    with client.kept_alive():
+        client.refresh(alice.refresh_token)
+        client.refresh(alice.refresh_token)
+        assert client._kept is not None
+        own = client._kept.sock.getsockname()[1]
+    client.refresh(alice.refresh_token)
+    first, second, third = (told.client_port for told in wise.control.requests())
+    assert (first, second) == (own, own)
+    assert third not in (None, own)
+
+
 def test_refused_requests_are_told_too(wise: RunningWise, client: WiseClient, alice: SeededUser) -> None:
     client.refresh(alice.refresh_token, client=None)
     client.refresh(alice.refresh_token, client=("a", "b"))
