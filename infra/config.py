@@ -33,6 +33,9 @@ WISE_DOMAINS: Final = {
 PARTNERS_LIMIT: Final = 3000
 """Characters of the PARTNERS variable. Lambda takes 4 KB for all variables of a function, names included."""
 
+CALLS_LIMIT: Final = 100_000
+"""The most calls a minute that a lane may be given. Wise's documented default is 1,000 for a whole partner."""
+
 ROLE_POLICY_LIMIT: Final = 10_240
 """Characters of all inline policies of one IAM role, white space not counted."""
 
@@ -115,6 +118,8 @@ class DeployConfig:
     architecture: Literal["arm64", "x86_64", "host"] = "arm64"
     schedules: int = 1
     settle_s: int | None = None
+    sweep_calls_per_minute: int = 900
+    demand_calls_per_minute: int = 100
     log_level: str = "INFO"
     alert_emails: tuple[str, ...] = ()
     runbook_base_url: str | None = None
@@ -158,6 +163,8 @@ class DeployConfig:
             architecture=values.choice("architecture", ("arm64", "x86_64", "host"), "arm64"),
             schedules=schedules,
             settle_s=values.number("settle_s", least=1, most=120),
+            sweep_calls_per_minute=values.calls("sweep_calls_per_minute", cls.sweep_calls_per_minute),
+            demand_calls_per_minute=values.calls("demand_calls_per_minute", cls.demand_calls_per_minute),
             log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
             alert_emails=_alert_emails(values.items("alert_emails")),
             runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),
@@ -197,6 +204,9 @@ class _Values:
     def number(self, name: str, *, least: int, most: int) -> int | None:
         value = self._read(name, None)
         return None if value is None else _whole(name, value, least, most)
+
+    def calls(self, name: str, default: int) -> int:
+        return self.number(name, least=1, most=CALLS_LIMIT) or default
 
     def switch(self, name: str, *, default: bool) -> bool:
         value = self._read(name, default)

@@ -132,10 +132,10 @@ class Keys(Construct):
         self.refresh_tokens = CustomerKey(
             self, "RefreshTokens", description="Seals Wise refresh tokens and registration codes"
         )
-        self.data = CustomerKey(self, "Data", description="Encrypts the grants table and the failures queue")
+        self.data = CustomerKey(self, "Data", description="Encrypts the grants table and the queues")
         self.alerts = CustomerKey(self, "Alerts", description="Encrypts the alerts topic")
 
-        # Whoever creates, restores or inspects the table or the queue uses their key through them, never directly.
+        # Whoever creates, restores or inspects the table or a queue uses their key through them, never directly.
         # DynamoDB keeps its access by a grant that its creator makes.
         # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
         self.data.allow_account(

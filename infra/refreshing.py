@@ -1,4 +1,4 @@
-"""What refreshes the grants: the scheduled sweep, the refresh on demand, and where their failures go."""
+"""What refreshes the grants: the scheduled sweep, the refresh on demand, and the queues of what did not go through."""
 
 from __future__ import annotations
 
@@ -30,9 +30,17 @@ REFRESH_TIMEOUT_S: Final = 9
 RETRIES: Final = 0
 EVENT_AGE_S: Final = 60
 
+QUEUE_DAYS: Final = 14
+"""As long as SQS keeps anything."""
+PARKED_HIDDEN_S: Final = 30
+"""How long a parked answer that one sweep took stays hidden from the others, unless it is removed."""
+
 
 class Refreshing(Construct):
-    """The two functions that may talk to Wise, the sweep's schedules and the queue of failed invocations."""
+    """The two functions that may talk to Wise, the sweep's schedules and the two queues.
+
+    `Parked` holds answers of Wise's that no write took in time; `Failures` holds starts of the sweep that failed.
+    """
 
     def __init__(
         self,
@@ -47,6 +55,18 @@ class Refreshing(Construct):
         alerts: Alerts,
     ) -> None:
         super().__init__(scope, construct_id)
+        self.parked = self._queue("Parked", keys, hidden_s=PARKED_HIDDEN_S)
+        acknowledge(
+            resource_of(self.parked),
+            "SQS3",
+            "An answer is removed only once it was stored or provably overtaken: moved aside after some tries it would "
+            "be lost. The sweep tries again for as long as SQS keeps it, and an alarm watches what stays.",
+        )
+        self.failures = self._queue("Failures", keys)
+        acknowledge(
+            resource_of(self.failures), "SQS3", "It is the queue of failed invocations itself; an alarm watches it."
+        )
+
         environment = {
             "GRANTS_TABLE": store.table.table_name,
             "ACCESS_TOKENS_KEY_ARN": keys.access_tokens.arn,
@@ -55,6 +75,9 @@ class Refreshing(Construct):
             "WISE_API_VERSION": config.wise_api_version,
             "WISE_SECRET_NAME": config.wise_secret_name,
             "ALERTS_TOPIC_ARN": alerts.topic.topic_arn,
+            "PARKED_QUEUE_URL": self.parked.queue_url,
+            "SWEEP_CALLS_PER_MINUTE": str(config.sweep_calls_per_minute),
+            "DEMAND_CALLS_PER_MINUTE": str(config.demand_calls_per_minute),
         }
         optional = {
             "WISE_CA_FILE": config.wise_ca_file,
@@ -84,7 +107,7 @@ class Refreshing(Construct):
         )
         for function in (self.sweep, self.refresh):
             query = DUE_INDEX if function is self.sweep else None
-            store.allow(function.role, "UpdateItem", query=query)
+            store.allow(function.role, "GetItem", "UpdateItem", query=query)
             keys.access_tokens.allow(function.role, "kms:Decrypt", "kms:GenerateDataKey")
             keys.refresh_tokens.allow(function.role, "kms:Decrypt", "kms:GenerateDataKey")
             alerts.allow_publish(function.role)
@@ -93,19 +116,10 @@ class Refreshing(Construct):
                     actions=["secretsmanager:GetSecretValue"], resources=[self._secret_arn(config.wise_secret_name)]
                 )
             )
-
-        self.failures = sqs.Queue(
-            self,
-            "Failures",
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=keys.data.key,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
-        acknowledge(
-            resource_of(self.failures), "SQS3", "It is the queue of failed invocations itself; an alarm watches it."
-        )
-        self._allow_failures(self.sweep.role, keys)
+        # Both park answers; the sweep alone takes them out and settles them.
+        _allow(self.refresh.role, self.parked, keys, "SendMessage")
+        _allow(self.sweep.role, self.parked, keys, "SendMessage", "ReceiveMessage", "DeleteMessage")
+        _allow(self.sweep.role, self.failures, keys, "SendMessage")
         lambda_.CfnEventInvokeConfig(
             self,
             "SweepStarts",
@@ -142,7 +156,7 @@ class Refreshing(Construct):
         role.add_to_policy(
             iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.sweep.function.function_arn])
         )
-        self._allow_failures(role, keys)
+        _allow(role, self.failures, keys, "SendMessage")
         schedule = scheduler.CfnSchedule(
             self,
             construct_id,
@@ -162,9 +176,16 @@ class Refreshing(Construct):
         # Scheduler may start it as soon as it exists; the role's policy is a resource of its own.
         schedule.node.add_dependency(role.node.find_child("DefaultPolicy"))
 
-    def _allow_failures(self, role: iam.Role, keys: Keys) -> None:
-        role.add_to_policy(iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[self.failures.queue_arn]))
-        keys.data.allow(role, "kms:Decrypt", "kms:GenerateDataKey", through="sqs")
+    def _queue(self, construct_id: str, keys: Keys, *, hidden_s: int | None = None) -> sqs.Queue:
+        return sqs.Queue(
+            self,
+            construct_id,
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=keys.data.key,
+            enforce_ssl=True,
+            retention_period=cdk.Duration.days(QUEUE_DAYS),
+            visibility_timeout=None if hidden_s is None else cdk.Duration.seconds(hidden_s),
+        )
 
     def _secret_arn(self, name: str) -> str:
         """The ARN of a secret known by name: Secrets Manager ends it with a hyphen and six random characters."""
@@ -174,3 +195,11 @@ class Refreshing(Construct):
             resource_name=f"{name}-??????",
             arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
         )
+
+
+def _allow(role: iam.Role, queue: sqs.Queue, keys: Keys, *operations: str) -> None:
+    """Allow operations on a queue. Who sends to one under a customer key, or receives from it, needs the key too."""
+    role.add_to_policy(
+        iam.PolicyStatement(actions=[f"sqs:{operation}" for operation in operations], resources=[queue.queue_arn])
+    )
+    keys.data.allow(role, "kms:Decrypt", "kms:GenerateDataKey", through="sqs")

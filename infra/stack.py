@@ -64,6 +64,7 @@ class TokenRotatorStack(cdk.Stack):
             "GrantsTable": store.table.table_name,
             "AlertsTopicArn": alerts.topic.topic_arn,
             "FailuresQueueUrl": refreshing.failures.queue_url,
+            "ParkedQueueUrl": refreshing.parked.queue_url,
             "WiseSecretName": config.wise_secret_name,
             "SweepFunction": refreshing.sweep.function.function_name,
             "RefreshFunction": refreshing.refresh.function.function_name,

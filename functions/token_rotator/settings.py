@@ -26,6 +26,8 @@ _HOSTS_OF: Final = {
     "wise.com": "production",
     "transferwise.com": "production",
 }
+_QUEUE_URL: Final = re.compile(r"https?://[^\s/?#@]+/[^\s?#@]+", re.ASCII)
+_CALLS: Final = re.compile(r"[1-9]\d{0,4}|100000", re.ASCII)
 _DEFAULT_RUNBOOKS: Final = "docs/runbooks"
 
 
@@ -80,6 +82,22 @@ def _budgets(environ: Mapping[str, str]) -> Budgets:
     except SettingsError as error:
         msg = f"WISE_SETTLE_S: {error}"
         raise SettingsError(msg) from None
+
+
+def _parked_queue(environ: Mapping[str, str]) -> str:
+    value = _required(environ, "PARKED_QUEUE_URL")
+    if not _QUEUE_URL.fullmatch(value):
+        msg = "PARKED_QUEUE_URL must be the URL of a queue"
+        raise SettingsError(msg)
+    return value
+
+
+def _calls(environ: Mapping[str, str], name: str, default: int) -> int:
+    value = environ.get(name, "").strip()
+    if value and not _CALLS.fullmatch(value):
+        msg = f"{name} must be a whole number from 1 to 100000"
+        raise SettingsError(msg)
+    return int(value) if value else default
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +157,7 @@ def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshSettings:
-    """What `sweep` and `refresh` are told."""
+    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together."""
 
     environment: str
     table: str
@@ -150,6 +168,9 @@ class RefreshSettings:
     wise_ca_file: str | None
     wise_secret_name: str
     alerts_topic: str
+    parked_queue: str
+    sweep_calls_per_minute: int
+    demand_calls_per_minute: int
     runbooks: str
     budgets: Budgets
 
@@ -167,6 +188,9 @@ class RefreshSettings:
             wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
             alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
+            parked_queue=_parked_queue(environ),
+            sweep_calls_per_minute=_calls(environ, "SWEEP_CALLS_PER_MINUTE", 900),
+            demand_calls_per_minute=_calls(environ, "DEMAND_CALLS_PER_MINUTE", 100),
             runbooks=environ.get("RUNBOOK_BASE_URL", "").strip() or _DEFAULT_RUNBOOKS,
             budgets=_budgets(environ),
         )

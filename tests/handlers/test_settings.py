@@ -31,9 +31,17 @@ WISE = {
     "WISE_API_URL": "https://api.wise-sandbox.com",
     "WISE_SECRET_NAME": "token-rotator/sandbox/wise",
     "ALERTS_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:fixture",
+    "PARKED_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fixture-parked",
 }
 API = {"PARTNERS": json.dumps([PARTNER])}
-OPTIONAL = {"WISE_API_VERSION": "", "WISE_CA_FILE": "", "WISE_SETTLE_S": "", "RUNBOOK_BASE_URL": ""}
+OPTIONAL = {
+    "WISE_API_VERSION": "",
+    "WISE_CA_FILE": "",
+    "WISE_SETTLE_S": "",
+    "RUNBOOK_BASE_URL": "",
+    "SWEEP_CALLS_PER_MINUTE": "",
+    "DEMAND_CALLS_PER_MINUTE": " ",
+}
 FAMILIES: dict[str, tuple[Any, dict[str, str]]] = {
     "refreshing": (RefreshSettings, {**COMMON, **REFRESH_KEY, **WISE}),
     "serving": (ServeSettings, {**COMMON, **API, "REFRESH_FUNCTION": "fixture-refresh-function"}),
@@ -109,6 +117,18 @@ WRONG: list[tuple[str, str, str]] = [
     ("WISE_SETTLE_S", "0", "positive"),
     ("WISE_SETTLE_S", "-1", "positive"),
     ("WISE_SETTLE_S", SECRET, "seconds"),
+    ("PARKED_QUEUE_URL", "fixture-parked", "the URL of a queue"),
+    ("PARKED_QUEUE_URL", "arn:aws:sqs:eu-west-1:123456789012:fixture-parked", "the URL of a queue"),
+    ("PARKED_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com", "the URL of a queue"),
+    ("PARKED_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/", "the URL of a queue"),
+    ("PARKED_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/a b", "the URL of a queue"),
+    ("PARKED_QUEUE_URL", f"https://fixture:{SECRET}@sqs.eu-west-1.amazonaws.com/1/parked", "the URL of a queue"),
+    ("PARKED_QUEUE_URL", SECRET, "the URL of a queue"),
+    *(
+        (name, value, "a whole number from 1 to 100000")
+        for name in ("SWEEP_CALLS_PER_MINUTE", "DEMAND_CALLS_PER_MINUTE")
+        for value in ("many", "0", "-1", "+5", "900.0", "1e3", "1_000", "0900", "100001", "1000000", "९००", SECRET)
+    ),
     ("PARTNERS", SECRET, "not JSON"),
     ("PARTNERS", "{}", "must be a list"),
     ("PARTNERS", '"fixture"', "must be a list"),
@@ -122,6 +142,9 @@ def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, va
     read_by = {
         "WISE_API_URL": {"refreshing"},
         "WISE_API_VERSION": {"refreshing"},
+        "PARKED_QUEUE_URL": {"refreshing"},
+        "SWEEP_CALLS_PER_MINUTE": {"refreshing"},
+        "DEMAND_CALLS_PER_MINUTE": {"refreshing"},
         "PARTNERS": {"serving", "administering"},
     }
     for family in read_by.get(name, set(FAMILIES)):
@@ -164,6 +187,24 @@ def test_a_host_that_is_nobodys_fits_either_environment(host: str, environment: 
     settings, environ = FAMILIES["refreshing"]
     given = {**environ, "ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": f" https://{host}/ "}
     assert settings.of(given).wise_api_url == f"https://{host}"
+
+
+def test_the_calls_of_the_two_lanes_are_told_apart() -> None:
+    settings, environ = FAMILIES["refreshing"]
+    parsed = settings.of(environ)
+    assert (parsed.sweep_calls_per_minute, parsed.demand_calls_per_minute) == (900, 100)
+    given = {"SWEEP_CALLS_PER_MINUTE": "100000", "DEMAND_CALLS_PER_MINUTE": " 1 "}
+    parsed = settings.of({**environ, **given})
+    assert (parsed.sweep_calls_per_minute, parsed.demand_calls_per_minute) == (100_000, 1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://sqs.eu-west-1.amazonaws.com/123456789012/fixture-parked", "http://127.0.0.1:4566/000000000000/parked"],
+)
+def test_the_parking_queue_is_taken_as_it_is_told(url: str) -> None:
+    settings, environ = FAMILIES["refreshing"]
+    assert settings.of({**environ, "PARKED_QUEUE_URL": f" {url} "}).parked_queue == url
 
 
 PARTNERS: list[tuple[dict[str, object], str]] = [

@@ -5,18 +5,19 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from infra.check import VARIANTS
-from infra.config import MAY, SHARDS, WISE_DOMAINS, ConfigError, DeployConfig
+from infra.config import CALLS_LIMIT, MAY, SHARDS, WISE_DOMAINS, ConfigError, DeployConfig
 from infra.function import METRICS_NAMESPACE
 from infra.grants_store import DUE_INDEX, TENANT_INDEX
 from tests.infra.template import Template, listed
 from token_rotator import settings
 from token_rotator.adapters import dynamo_grants
-from token_rotator.domain import grant, outcome
+from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.lease import Budgets
 
@@ -98,6 +99,45 @@ def test_functions_have_the_time_that_the_protocol_reckons_with(every: Template)
         assert method["Integration"]["TimeoutInMillis"] == budgets.gateway.total_seconds() * 1000
 
 
+def test_a_parked_answer_is_hidden_long_enough_to_be_settled_and_seen_again_before_a_verdict(every: Template) -> None:
+    budgets = Budgets()
+    hidden = timedelta(seconds=every.properties("AWS::SQS::Queue", "Parked")["VisibilityTimeout"])
+    assert 2 * budgets.store + budgets.park < hidden, "read the grant, write it, remove the message"
+    # The hold begins when somebody takes over, after the answer was parked. A sweep that dies with the message in its
+    # hands leaves time for another, and for a third.
+    assert 2 * hidden + budgets.margin < budgets.hold
+
+
+def test_a_lane_has_the_same_calls_by_default_in_the_context_and_in_the_functions(production: Template) -> None:
+    variables = dict(production.function("sweep")["Environment"]["Variables"])
+    del variables["SWEEP_CALLS_PER_MINUTE"], variables["DEMAND_CALLS_PER_MINUTE"]
+    told, given = settings.RefreshSettings.of(variables), DeployConfig.from_context({})
+    assert told.sweep_calls_per_minute == given.sweep_calls_per_minute
+    assert told.demand_calls_per_minute == given.demand_calls_per_minute
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("sweep_calls_per_minute", "SWEEP_CALLS_PER_MINUTE"),
+        ("demand_calls_per_minute", "DEMAND_CALLS_PER_MINUTE"),
+    ],
+)
+@pytest.mark.parametrize("calls", [0, 1, CALLS_LIMIT, CALLS_LIMIT + 1])
+def test_the_calls_that_can_be_deployed_are_those_that_a_function_takes(
+    production: Template, key: str, name: str, calls: int
+) -> None:
+    variables = {**production.function("sweep")["Environment"]["Variables"], name: str(calls)}
+    if 1 <= calls <= CALLS_LIMIT:
+        assert getattr(settings.RefreshSettings.of(variables), key) == calls
+        assert getattr(DeployConfig.from_context({key: calls}), key) == calls
+    else:
+        with pytest.raises(SettingsError, match=name):
+            settings.RefreshSettings.of(variables)
+        with pytest.raises(ConfigError, match=key):
+            DeployConfig.from_context({key: calls})
+
+
 def test_the_table_has_the_indexes_that_the_store_queries() -> None:
     assert (DUE_INDEX, TENANT_INDEX) == (dynamo_grants.DUE_INDEX, dynamo_grants.TENANT_INDEX)
 
@@ -128,20 +168,13 @@ def test_every_metric_that_an_alarm_watches_is_emitted(every: Template) -> None:
         for node in ast.walk(ast.parse(module.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    outcomes = {
-        node.value
-        for node in ast.walk(ast.parse(Path(outcome.__file__).read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
     watched = [a for a in every.of_type("AWS::CloudWatch::Alarm").values() if a["Namespace"] == METRICS_NAMESPACE]
     assert watched
     for alarm in watched:
         assert alarm["MetricName"] in emitted
         dimensions = {d["Name"]: d["Value"] for d in listed(alarm["Dimensions"])}
-        assert set(dimensions) - {"outcome"} == {"environment", "service"}
+        assert set(dimensions) == {"environment", "service"}
         assert dimensions["service"] in SETTINGS
-        if "outcome" in dimensions:
-            assert dimensions["outcome"] in outcomes
     for service in SETTINGS:
         variables = every.function(service)["Environment"]["Variables"]
         assert (variables["POWERTOOLS_SERVICE_NAME"], variables["POWERTOOLS_METRICS_NAMESPACE"]) == (

@@ -36,6 +36,8 @@ def test_an_empty_context_deploys_a_sandbox() -> None:
         architecture="arm64",
         schedules=1,
         settle_s=None,
+        sweep_calls_per_minute=900,
+        demand_calls_per_minute=100,
         log_level="INFO",
         alert_emails=(),
         runbook_base_url=None,
@@ -64,6 +66,8 @@ def test_a_whole_context_is_taken() -> None:
             "architecture": "host",
             "schedules": 16,
             "settle_s": 30,
+            "sweep_calls_per_minute": 100_000,
+            "demand_calls_per_minute": 1,
             "log_level": "DEBUG",
             "alert_emails": ["on-call@example.com"],
             "runbook_base_url": "https://runbooks.example.com/a/",
@@ -81,6 +85,8 @@ def test_a_whole_context_is_taken() -> None:
         architecture="host",
         schedules=16,
         settle_s=30,
+        sweep_calls_per_minute=100_000,
+        demand_calls_per_minute=1,
         log_level="DEBUG",
         alert_emails=("on-call@example.com",),
         runbook_base_url="https://runbooks.example.com/a/",
@@ -99,7 +105,13 @@ def test_a_whole_context_is_taken() -> None:
 
 
 def test_the_command_line_gives_everything_as_strings() -> None:
-    typed = {"schedules": 4, "settle_s": 12, "api_gateway_account": False, "reserved_concurrency": {"admin": 2}}
+    typed: dict[str, Any] = {
+        "schedules": 4,
+        "settle_s": 12,
+        "sweep_calls_per_minute": 90,
+        "api_gateway_account": False,
+        "reserved_concurrency": {"admin": 2},
+    }
     typed |= {"alert_emails": ["a@example.com"], **partner()}
     as_strings = {name: json.dumps(value) for name, value in typed.items()}
     assert DeployConfig.from_context(as_strings) == DeployConfig.from_context(typed)
@@ -173,6 +185,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"schedules": "two"}, "schedules", "JSON"),
     ({"settle_s": 0}, "settle_s", "1 to 120"),
     ({"settle_s": 121}, "settle_s", "1 to 120"),
+    ({"sweep_calls_per_minute": 0}, "sweep_calls_per_minute", "1 to 100000"),
+    ({"sweep_calls_per_minute": 100_001}, "sweep_calls_per_minute", "1 to 100000"),
+    ({"sweep_calls_per_minute": "many"}, "sweep_calls_per_minute", "JSON"),
+    ({"demand_calls_per_minute": -1}, "demand_calls_per_minute", "1 to 100000"),
+    ({"demand_calls_per_minute": 0.5}, "demand_calls_per_minute", "whole number"),
+    ({"demand_calls_per_minute": True}, "demand_calls_per_minute", "whole number"),
     ({"log_level": "info"}, "log_level", "one of DEBUG"),
     ({"alert_emails": "on-call@example.com"}, "alert_emails", "JSON"),
     ({"alert_emails": ["on-call"]}, "alert_emails[0]", "an e-mail address"),

@@ -78,24 +78,37 @@ def test_04_logs_are_under_no_customer_key_that_would_need_a_statement(every: Te
     assert all("KmsKeyId" not in group for group in every.of_type("AWS::Logs::LogGroup").values())
 
 
-def test_05_who_sends_to_the_queue_under_a_customer_key_may_use_the_key(every: Template) -> None:
-    queue, key = every.arn("AWS::SQS::Queue"), every.arn("AWS::KMS::Key", "KeysData")
-    assert every.properties("AWS::SQS::Queue")["KmsMasterKeyId"] == key
-    through = {"kms__ViaService": f"sqs.{REGION}.amazonaws.com", "kms__CallerAccount": ACCOUNT}
-    senders = [every.role_of("sweep")]
+def test_05_who_uses_a_queue_under_a_customer_key_may_use_the_key(every: Template) -> None:
+    key = every.arn("AWS::KMS::Key", "KeysData")
+    assert {queue["KmsMasterKeyId"] for queue in every.of_type("AWS::SQS::Queue").values()} == {key}
+    parked, failures = (every.arn("AWS::SQS::Queue", name) for name in ("Parked", "Failures"))
+    sweep, refresh = every.role_of("sweep").name, every.role_of("refresh").name
+    ticks = set()
     for schedule in every.of_type("AWS::Scheduler::Schedule").values():
-        assert schedule["Target"]["DeadLetterConfig"]["Arn"] == queue
-        senders.append(every.role(schedule["Target"]["RoleArn"].rpartition("/")[2]))
-    for role in every.roles():
-        sends = role.name in {sender.name for sender in senders}
-        assert every.may(role, "sqs:SendMessage", queue, aws__SecureTransport="true") is sends
-        assert every.may(role, "kms:GenerateDataKey", key, **through) is sends
-        assert every.may(role, "kms:Decrypt", key, **through) is sends
-        assert not every.may(role, "sqs:SendMessage", queue, aws__SecureTransport="false")
+        assert schedule["Target"]["DeadLetterConfig"]["Arn"] == failures
+        ticks.add(schedule["Target"]["RoleArn"].rpartition("/")[2])
+    users = {
+        (failures, "SendMessage"): {sweep, *ticks},
+        (failures, "ReceiveMessage"): set(),
+        (failures, "DeleteMessage"): set(),
+        (parked, "SendMessage"): {sweep, refresh},
+        (parked, "ReceiveMessage"): {sweep},
+        (parked, "DeleteMessage"): {sweep},
+    }
+    for (queue, action), expected in users.items():
+        for transport, allowed in (("true", expected), ("false", set())):
+            may = {
+                r.name for r in every.roles() if every.may(r, f"sqs:{action}", queue, aws__SecureTransport=transport)
+            }
+            assert may == allowed, (queue, action, transport)
+    through = {"kms__ViaService": f"sqs.{REGION}.amazonaws.com", "kms__CallerAccount": ACCOUNT}
+    for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+        may = {role.name for role in every.roles() if every.may(role, action, key, **through)}
+        assert may == {sweep, refresh, *ticks}
 
 
 def test_06_a_start_of_the_sweep_is_not_retried_by_either_layer(every: Template) -> None:
-    queue = every.arn("AWS::SQS::Queue")
+    queue = every.arn("AWS::SQS::Queue", "Failures")
     schedules = every.of_type("AWS::Scheduler::Schedule").values()
     assert schedules
     for schedule in schedules:

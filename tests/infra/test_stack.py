@@ -26,6 +26,9 @@ WISE = {
     "WISE_API_VERSION",
     "WISE_SECRET_NAME",
     "ALERTS_TOPIC_ARN",
+    "PARKED_QUEUE_URL",
+    "SWEEP_CALLS_PER_MINUTE",
+    "DEMAND_CALLS_PER_MINUTE",
 }
 WISE_OPTIONAL = {"WISE_CA_FILE", "RUNBOOK_BASE_URL"}
 VARIABLES = {
@@ -39,6 +42,10 @@ VARIABLES = {
 def variables(template: Template, service: str) -> dict[str, str]:
     found: dict[str, str] = template.function(service)["Environment"]["Variables"]
     return found
+
+
+def queue_url(template: Template, name: str) -> str:
+    return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{template.one('AWS::SQS::Queue', name)}"
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -61,6 +68,9 @@ def test_a_function_is_told_the_names_of_its_own_stacks_resources(production: Te
         "WISE_SECRET_NAME": "token-rotator/production/wise",
         "WISE_SETTLE_S": "15",
         "ALERTS_TOPIC_ARN": production.arn("AWS::SNS::Topic"),
+        "PARKED_QUEUE_URL": queue_url(production, "Parked"),
+        "SWEEP_CALLS_PER_MINUTE": "1800",
+        "DEMAND_CALLS_PER_MINUTE": "200",
         "RUNBOOK_BASE_URL": "https://runbooks.example.com/token-rotator",
         "REFRESH_FUNCTION": production.one("AWS::Lambda::Function", "RefreshFunction"),
         "POWERTOOLS_SERVICE_NAME": service,
@@ -78,6 +88,7 @@ def test_a_sandbox_talks_to_the_sandbox(sandbox: Template) -> None:
     assert found["WISE_API_URL"] == "https://api.wise-sandbox.com"
     assert found["WISE_API_VERSION"] == ""
     assert found["WISE_SECRET_NAME"] == "token-rotator/sandbox/wise"
+    assert (found["SWEEP_CALLS_PER_MINUTE"], found["DEMAND_CALLS_PER_MINUTE"]) == ("900", "100")
 
 
 def test_all_functions_are_one_bundle_on_one_runtime(every: Template) -> None:
@@ -130,6 +141,16 @@ def test_the_grants_table_is_what_the_store_expects(every: Template) -> None:
     }
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_a_parked_answer_is_kept_as_long_as_sqs_can_and_never_moved_aside(every: Template) -> None:
+    parked = every.properties("AWS::SQS::Queue", "Parked")
+    assert parked["MessageRetentionPeriod"] == 14 * 86_400
+    assert parked["VisibilityTimeout"] == 30
+    for name, queue in every.of_type("AWS::SQS::Queue").items():
+        assert "RedrivePolicy" not in queue, name
+        assert not queue.get("FifoQueue", False), name
+        assert not queue.get("DelaySeconds", 0), "a parked answer is seen at once"
 
 
 def test_the_keys_rotate(every: Template) -> None:
@@ -216,7 +237,8 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "AccessLogGroup": sandbox.one("AWS::Logs::LogGroup", "AccessLog"),
         "GrantsTable": sandbox.one("AWS::DynamoDB::Table"),
         "AlertsTopicArn": sandbox.arn("AWS::SNS::Topic"),
-        "FailuresQueueUrl": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{sandbox.one('AWS::SQS::Queue')}",
+        "FailuresQueueUrl": queue_url(sandbox, "Failures"),
+        "ParkedQueueUrl": queue_url(sandbox, "Parked"),
         "WiseSecretName": "token-rotator/sandbox/wise",
         "SweepFunction": sandbox.one("AWS::Lambda::Function", "SweepFunction"),
         "RefreshFunction": sandbox.one("AWS::Lambda::Function", "RefreshFunction"),

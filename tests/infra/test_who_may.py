@@ -16,7 +16,7 @@ ACTIONS = {
     "PutKeyPolicy ScheduleKeyDeletion DisableKey",
     "secretsmanager": "GetSecretValue BatchGetSecretValue PutSecretValue UpdateSecret DeleteSecret",
     "sns": "Publish Subscribe SetTopicAttributes",
-    "sqs": "SendMessage ReceiveMessage DeleteMessage PurgeQueue",
+    "sqs": "SendMessage ReceiveMessage DeleteMessage PurgeQueue ChangeMessageVisibility SetQueueAttributes DeleteQueue",
     "lambda": "InvokeFunction UpdateFunctionCode UpdateFunctionConfiguration AddPermission",
     "logs": "CreateLogStream PutLogEvents GetLogEvents DeleteLogGroup",
     "sts": "AssumeRole",
@@ -49,7 +49,8 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
         "secret": (f"{secret}-AbCdEf", {}),
         "longer secret": (f"{secret}-old-AbCdEf", {}),
         "topic": (template.arn("AWS::SNS::Topic"), {"aws__SecureTransport": "true"}),
-        "failures": (template.arn("AWS::SQS::Queue"), {"aws__SecureTransport": "true"}),
+        "failures": (template.arn("AWS::SQS::Queue", "Failures"), {"aws__SecureTransport": "true"}),
+        "parked": (template.arn("AWS::SQS::Queue", "Parked"), {"aws__SecureTransport": "true"}),
         "partner role": (template.arn("AWS::IAM::Role", "PartnerGlobex"), {}),
         "access log": (template.arn("AWS::Logs::LogGroup", "AccessLog") + ":stream", {}),
     }
@@ -83,7 +84,9 @@ def spelled(*powers: str) -> set[str]:
 
 
 REFRESHING = (
-    "UpdateItem on table",
+    "GetItem, UpdateItem on table",
+    "SendMessage on parked",
+    "Decrypt, GenerateDataKey on data by sqs",
     "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
     "Decrypt, GenerateDataKey on access-tokens",
     "Decrypt, GenerateDataKey on refresh-tokens",
@@ -95,8 +98,8 @@ POWERS = {
     "sweep": spelled(
         *REFRESHING,
         "Query on due",
+        "ReceiveMessage, DeleteMessage on parked",
         "SendMessage on failures",
-        "Decrypt, GenerateDataKey on data by sqs",
         "CreateLogStream, PutLogEvents on sweep log",
     ),
     "refresh": spelled(*REFRESHING, "CreateLogStream, PutLogEvents on refresh log"),
@@ -163,6 +166,14 @@ def resources_of_secret_and_key(template: Template) -> list[tuple[str, str]]:
         ("kms:Decrypt", template.arn("AWS::KMS::Key", "KeysRefreshTokens")),
         ("secretsmanager:GetSecretValue", secret),
     ]
+
+
+def test_the_refreshing_functions_read_the_wise_secrets_version_in_use_and_the_one_before(every: Template) -> None:
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{every.outputs['WiseSecretName']}-AbCdEf"
+    for service in ("sweep", "refresh"):
+        for stage in ("AWSCURRENT", "AWSPREVIOUS"):
+            asked = {"secretsmanager__VersionStage": stage}
+            assert every.may(every.role_of(service), "secretsmanager:GetSecretValue", secret, **asked), stage
 
 
 def test_an_administrator_may_administer_the_sealing_keys_but_not_use_them(every: Template) -> None:
