@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger
@@ -13,7 +14,20 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from .domain.errors import SettingsError
 from .domain.grant import GrantKey
-from .service.journal import AlertTold, AnswerLate, AnswerLost, AttemptEnded, Sent, Trouble
+from .domain.instants import show_instant
+from .service.journal import (
+    AlertTold,
+    AnswerLate,
+    AnswerLost,
+    AnswerParked,
+    AttemptEnded,
+    BreakerClosed,
+    BreakerOpened,
+    DemandBarred,
+    ParkedSettled,
+    Sent,
+    Trouble,
+)
 
 if TYPE_CHECKING:
     from .service.journal import Event
@@ -26,7 +40,12 @@ _MESSAGES: Final[dict[type[Any], str]] = {
     Sent: "refresh sent to wise",
     AttemptEnded: "attempt ended",
     AnswerLate: "answer came late",
-    AnswerLost: "answer lost, no store took it",
+    AnswerParked: "answer parked",
+    ParkedSettled: "parked answer settled",
+    AnswerLost: "answer lost, neither store nor queue took it",
+    BreakerOpened: "breaker opened",
+    BreakerClosed: "breaker closed",
+    DemandBarred: "refresh on demand put off",
     AlertTold: "alert handed over",
     Trouble: "trouble with a grant",
 }
@@ -48,7 +67,8 @@ def facts(event: object) -> dict[str, Any]:
     key = getattr(event, "key", None)
     if isinstance(key, GrantKey):
         found = {"tenant": key.tenant, "grant_id": key.grant_id, **found}
-    return {name: value for name, value in found.items() if value is not None}
+    shown = {name: show_instant(value) if isinstance(value, datetime) else value for name, value in found.items()}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 class PowertoolsJournal:
@@ -79,7 +99,8 @@ class PowertoolsJournal:
 
     def record(self, event: Event) -> None:
         """See `Journal.record`."""
-        serious = isinstance(event, AnswerLost | Trouble) or (isinstance(event, AlertTold) and event.code)
+        serious = isinstance(event, AnswerLost | AnswerParked | BreakerOpened | Trouble)
+        serious = serious or (isinstance(event, AlertTold) and event.code is not None)
         log = logger.warning if serious else logger.info
         log(_MESSAGES[type(event)], extra=facts(event))
         match event:
@@ -90,8 +111,18 @@ class PowertoolsJournal:
                     self.count("StoreRefused")
             case AnswerLate():
                 self.count("AnswerLate")
+            case AnswerParked():
+                self.count("AnswerParked")
+            case ParkedSettled():
+                self.count("ParkedSettled", outcome=event.result)
             case AnswerLost():
                 self.count("AnswerLost")
+            case BreakerOpened():
+                self.count("BreakerOpened", outcome=event.why)
+            case BreakerClosed():
+                self.count("BreakerClosed")
+            case DemandBarred():
+                self.count("DemandBarred")
             case AlertTold():
                 self.count("AlertPublished" if event.code is None else "AlertPublishFailed")
             case Trouble():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from token_rotator.domain.errors import PublishRefused, PublishUnknown
-from token_rotator.domain.grant import Alert, Grant
+from token_rotator.domain.grant import Alert, GrantKey
 
 
 class InMemoryAlerts:
@@ -13,7 +13,7 @@ class InMemoryAlerts:
         self.published: list[Alert] = []
         self.script: list[str] = []
 
-    def publish(self, grant: Grant, alert: Alert) -> None:
+    def publish(self, key: GrantKey | None, alert: Alert) -> None:
         plan = self.script.pop(0) if self.script else "ok"
         if plan == "refuse":
             raise PublishRefused("injected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,10 +11,12 @@ from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.fleet import Fleet, Lane
 from token_rotator.service.ports import Admitted, Paced
 
+MILLISECOND = timedelta(milliseconds=1)
+
 
 def worth(lane: Lane, calls: int) -> timedelta:
-    """Say how much of a lane's time some calls take: whole milliseconds, rounded up."""
-    return timedelta(milliseconds=-(-calls * 60_000 // max(lane.per_minute - lane.burst, 1)))
+    """Say how much of a lane's time some calls take: whole milliseconds for each, rounded up."""
+    return calls * math.ceil(lane.interval / MILLISECOND) * MILLISECOND
 
 
 class InMemoryFleet:

@@ -97,6 +97,13 @@ class InMemoryGrants:
             if stored is not None and stored.due_at is not None and stored.due_at <= now:
                 self._write(key, replace(stored, due_at=until), ok=True)
 
+    def stand_down(self, key: GrantKey, until: datetime, now: datetime, code: str) -> None:
+        with self._lock:
+            stored = self.items.get(key)
+            free = stored is not None and stored.attempt_id is None and stored.in_doubt is None
+            if stored is not None and free and stored.phase is Phase.ACTIVE and stored.refresh_at <= now:
+                self._write(key, replace(stored, refresh_at=until, last_error=code), ok=True)
+
     def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:
         with self._lock:
             stored = self.items.get(grant.key)

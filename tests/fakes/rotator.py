@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from token_rotator.domain.fleet import Lane
 from token_rotator.domain.grant import Grant, GrantKey
 from token_rotator.domain.lease import Budgets
 from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant, Kept, Offer
+from token_rotator.service.breaker import Breaker
+from token_rotator.service.drain_parking import DrainParking
+from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.ports import Cause, Due, RefreshReport
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant, Result
@@ -14,7 +18,9 @@ from token_rotator.service.serve_token import NotServed, Served, ServeToken
 from token_rotator.service.tell_people import TellPeople
 
 from .alerts import InMemoryAlerts
+from .fleet import InMemoryFleet
 from .grants import InMemoryGrants
+from .parking import InMemoryParking
 from .sealer import InMemorySealer
 from .wise import LIFE, FakeWise
 from .world import FakeClock, FakeIds, RecordingJournal
@@ -32,11 +38,21 @@ class World:
         self.alerts = InMemoryAlerts()
         self.journal = RecordingJournal()
         self.new_id = FakeIds()
+        self.fleet = InMemoryFleet()
+        self.parking = InMemoryParking(self.clock)
+        self.sweep_lane, self.demand_lane = Lane("sweep", 900), Lane("demand", 100)
+        self.chance = 0.0
         self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock)
+        self.keep = KeepAnswer(self.grants, self.journal, self.budgets, self.clock)
+        self.drain = DrainParking(self.parking, self.grants, self.keep, self.journal, self.clock)
+        self.breaker = self.new_breaker()
         self.refresh_grant = RefreshGrant(
             self.grants,
             self.wise,
             self.sealer,
+            self.keep,
+            self.parking,
+            self.breaker,
             self.tell,
             self.journal,
             self.budgets,
@@ -48,6 +64,9 @@ class World:
             self.refresh_grant,
             self.grants,
             self.grants,
+            self.drain,
+            self.breaker,
+            self.sweep_lane,
             self.tell,
             self.journal,
             self.budgets,
@@ -58,10 +77,22 @@ class World:
         self.serve_token = ServeToken(
             self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep, lambda: self.chance
         )
-        self.chance = 0.0
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
         self.reports: list[RefreshReport] = []
+
+    def new_breaker(self) -> Breaker:
+        """The breaker as one more process sees it."""
+        return Breaker(
+            fleet=self.fleet,
+            wise=self.wise,
+            publisher=self.alerts,
+            journal=self.journal,
+            budgets=self.budgets,
+            clock=self.clock,
+            new_id=self.new_id,
+            random=lambda: self.chance,
+        )
 
     def key(self, name: str = "anna") -> GrantKey:
         return GrantKey("acme", name)
@@ -108,7 +139,7 @@ class World:
         from token_rotator.service.refresh_grant import Word
 
         try:
-            result = self.refresh_grant(key, cause, alone=True)
+            result = self.refresh_grant(key, cause, alone=True, lane=self.demand_lane)
         except RotatorError:
             return RefreshReport("failed")
         words = {
@@ -118,6 +149,7 @@ class World:
             Word.HELD: "held",
             Word.FAILED: "failed",
             Word.IN_DOUBT: "in_doubt",
+            Word.BARRED: "barred",
         }
         retry_after = None if result.retry_at is None else result.retry_at - self.clock()
         report = RefreshReport(words.get(result.word, "gone"), result.version, retry_after)

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from token_rotator.domain.errors import WiseSecretUnusable
-from token_rotator.domain.outcome import GrantInvalid, Liveness, NotSent, Outcome, Refreshed, Unknown
+from token_rotator.domain.outcome import (
+    ClientAccepted,
+    ClientCheck,
+    ClientRefused,
+    GrantInvalid,
+    Liveness,
+    NotSent,
+    Outcome,
+    Refreshed,
+    Unknown,
+)
 from token_rotator.domain.tokens import Secret, TokenSet
 
 LIFE = timedelta(hours=12)
@@ -26,6 +36,9 @@ class FakeWise:
 
     A script entry is an outcome (nothing is carried out), "lose" (carried out, the answer is lost) or "drop" (nothing
     is carried out, nobody knows). `late` are requests that Wise may still carry out: `carry_out_late` does so.
+
+    Our client has the `secret` in use of `secrets`, the current one and the previous one; Wise accepts those of
+    `valid_secrets`. `checks` holds what Wise says of our client instead of the truth.
     """
 
     def __init__(self, clock: Callable[[], datetime], policy: str = "same") -> None:
@@ -42,6 +55,11 @@ class FakeWise:
         self.after_refresh: Callable[[], None] = lambda: None
         self.takes = timedelta(milliseconds=200)
         self.life = LIFE
+        self.secrets = ["secret-1"]
+        self.secret = "secret-1"
+        self.valid_secrets = {"secret-1"}
+        self.checks: list[ClientCheck] = []
+        self.settled: list[str] = []
 
     def add(self, name: str, life: timedelta = LIFE) -> tuple[Secret, Secret]:
         """Add a user; give access and refresh token."""
@@ -92,6 +110,8 @@ class FakeWise:
         self.refreshes.append(attempt_id)
         if hasattr(self.clock, "advance"):
             self.clock.advance(seconds=self.takes.total_seconds())
+        if self.secret not in self.valid_secrets:
+            return ClientRefused(status=401, error="invalid_client")
         if told == "drop":
             self.late.append(refresh_token.reveal())
             return Unknown(reason="deadline")
@@ -109,6 +129,17 @@ class FakeWise:
         if self.asks:
             return self.asks.pop(0)
         return Liveness.LIVES if self.lives(access_token.reveal()) else Liveness.DEAD
+
+    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
+        assert within > timedelta(0)
+        self.settled.append(attempt_id)
+        if self.checks:
+            return self.checks.pop(0)
+        for secret in self.secrets:
+            if secret in self.valid_secrets:
+                changed, self.secret = secret != self.secret, secret
+                return ClientAccepted(changed=changed, status=200)
+        return ClientRefused(status=401, error="invalid_client")
 
     def lives(self, access_token: str) -> bool:
         return any(

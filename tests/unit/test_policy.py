@@ -272,8 +272,8 @@ def test_the_next_due_instant_is_the_earliest_of_all_that_waits() -> None:
 BROKEN_BUDGETS = [
     ({"connect": 6}, "connect < http"),
     ({"send_least": 6}, "send_least <= http"),
-    ({"store": 4}, "http + store <= attempt"),
-    ({"ask": 4}, "ask + send_least + store < attempt"),
+    ({"store": 4}, "http + store + park <= attempt"),
+    ({"ask": 4}, "ask + send_least + store + park < attempt"),
     ({"attempt": 9}, "attempt < refresh_function"),
     ({"refresh_function": 10}, "refresh_function < invoke"),
     ({"invoke": 11}, "2 * invoke <= serve"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from tests.fakes.rotator import World
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import Phase
-from token_rotator.domain.outcome import NotSent
+from token_rotator.domain.outcome import ClientRefused, NotSent, ServerFault
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.journal import AlertTold, Trouble
 from token_rotator.service.ports import Refused
@@ -157,14 +158,21 @@ def test_a_thousand_broken_grants_do_not_delay_a_healthy_one(world: World) -> No
     world.adopted("healthy")
     world.clock.advance(hours=9)
     world.wise.takes = timedelta(0)
-    world.wise.script = []
     refresh = world.wise.refresh
+    faults = itertools.cycle([ServerFault(status=500), ClientRefused(status=401), NotSent(reason="not-connected")])
     world.wise.refresh = lambda token, **kw: (  # type: ignore[method-assign]
-        refresh(token, **kw) if "healthy" in token.reveal() else NotSent(reason="not-connected")
+        refresh(token, **kw) if "healthy" in token.reveal() else next(faults)
     )
-    sweep(world, 55)
-    assert world.stored("healthy").failures == 0
+    began = world.clock()
+    for _ in range(2):  # a thousand and one calls take more than a minute at the pace of 900
+        sweep(world, 55)
+        world.clock.advance(seconds=5)
+    healthy = world.stored("healthy")
+    assert healthy.failures == 0
+    assert healthy.issued_at is not None
+    assert timedelta(0) < healthy.issued_at - began < timedelta(seconds=80)
     assert len(world.wise.refreshes) == 1
+    assert not world.breaker.is_open
 
 
 def test_held_grants_are_not_written_to(world: World) -> None:

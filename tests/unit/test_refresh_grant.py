@@ -113,6 +113,7 @@ def test_only_active_grants_are_refreshed(world: World, phase: Phase) -> None:
 )
 def test_a_fault_that_is_not_the_grants_leaves_it_good(world: World, outcome: object, code: str) -> None:
     before = world.due_now()
+    world.wise.checks = [Unknown(reason="deadline")]
     world.wise.script = [outcome]  # type: ignore[list-item]
     result = world.attempt()
     after = world.stored()
@@ -271,7 +272,9 @@ def test_no_verdict_falls_while_an_answer_may_be_on_its_way(world: World) -> Non
     assert held.phase is Phase.ACTIVE
     assert held.hold_until == held.due_at
     world.clock.now = held.due_at
-    result = world.attempt()
+    assert world.attempt().word is Word.IN_DOUBT  # nobody here has seen the parking queue empty
+    world.clock.now = world.stored().due_at or world.clock.now
+    result = world.refresh_grant(world.key(), Due(), alone=True, drained_at=held.due_at)
     assert (result.word, result.code) == (Word.REAUTHORIZATION_REQUIRED, "outcome_unknown")
     assert world.alerts.published[0].reason == "outcome_unknown"
 
@@ -455,6 +458,7 @@ def test_a_commit_whose_answer_was_lost_is_a_success(world: World) -> None:
 def test_an_answer_that_no_store_takes_is_on_record_and_the_lease_runs_out(world: World) -> None:
     world.due_now()
     world.grants.failures = ["ok"] + ["before"] * 1000
+    world.parking.failures = ["before"] * 1000
     result = world.attempt()
     assert (result.word, result.code) == (Word.IN_DOUBT, "answer-lost")
     assert len(world.journal.of(AnswerLost)) == 1

@@ -27,7 +27,6 @@ PATIENCE: Final = timedelta(minutes=2)
 """On-call hears of an incident that may pass by itself once it has lasted this long."""
 PROBE_CLAIM: Final = timedelta(seconds=15)
 """How long one prober has the question for itself: longer than asking and writing take."""
-THROTTLED: Final = "throttled"
 _OUR_FAULT: Final = {"client_refused": AlertKind.CLIENT_REFUSED, "we_are_wrong": AlertKind.WE_ARE_WRONG}
 
 

@@ -61,6 +61,11 @@ def backoff(key: GrantKey, failures: int, retry_after: timedelta | None = None) 
     return max(pause, min(retry_after or timedelta(0), RETRY_AFTER_CAP))
 
 
+def fleet_backoff(failures: int) -> timedelta:
+    """Say how long to wait before an alert about the whole deployment is tried again, 1 or more failures in a row."""
+    return min(BACKOFF_BASE * (1 << min(failures - 1, 10)), BACKOFF_CAP)
+
+
 def too_young_to_doubt(grant: Grant, now: datetime) -> bool:
     """Tell whether the access token was issued so recently that a report about it is not worth a question."""
     if grant.issued_at is None or grant.expires_at is None:
@@ -149,6 +154,10 @@ class Reading:
     degraded: bool = False
 
 
+def _last_try_failed(grant: Grant) -> bool:
+    return grant.failures > 0 or grant.last_error is not None
+
+
 def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # noqa: C901, PLR0911 - a table's rows
     """Say what a reader is told about a stored grant: the rows of the table in docs/api.md, from the top.
 
@@ -175,7 +184,7 @@ def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # no
     if grant.access_token is not None and grant.expires_at is not None:
         stable_until = min(grant.refresh_at, grant.expires_at) - budgets.guard
         if now < stable_until:
-            return Reading(Verdict.SERVE, stable_until, degraded=grant.failures > 0)
+            return Reading(Verdict.SERVE, stable_until, degraded=_last_try_failed(grant))
     if now >= grant.refresh_at - budgets.guard:
         return Reading(Verdict.WAIT, grant.refresh_at)
     return Reading(Verdict.RETRY_LATER, grant.refresh_at)

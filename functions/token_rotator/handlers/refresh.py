@@ -30,6 +30,7 @@ _OUTCOMES: Final = {
     Word.REAUTHORIZATION_REQUIRED: "gone",
     Word.GONE: "gone",
     Word.OVERTAKEN: "fresh",
+    Word.BARRED: "barred",
     Word.SUSPECT: "failed",
 }
 _UNUSABLE_RETRY_S: Final = 60
@@ -55,7 +56,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         rejected = event.get("rejected")
         cause = Due() if rejected is None else Rejected(int(rejected))
         _refreshing.wise.check_credentials()
-        result: Result = _refreshing.refresh_grant(key, cause, alone=True, until=until)
+        result: Result = _refreshing.refresh_grant(key, cause, alone=True, until=until, lane=_refreshing.demand)
     except WiseSecretUnusable as error:
         logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
         _refreshing.journal.count("WiseSecretUnusable")

@@ -51,11 +51,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     journal.count("SweepSeconds", seconds, MetricUnit.Seconds)
     journal.count("OldestOverdueSeconds", overdue, MetricUnit.Seconds)
     journal.count("GrantsAdvanced", summary.advanced)
+    journal.count("BreakerOpen", int(_refreshing.breaker.is_open))
     told = {
         "advanced": summary.advanced,
         "refreshed": summary.refreshed,
         "troubled": summary.troubled,
         "looks": summary.looks,
+        "calls": summary.calls,
+        "breaker_open": _refreshing.breaker.is_open,
         "oldest_overdue_s": round(overdue, 3),
         "seconds": round(seconds, 3),
     }

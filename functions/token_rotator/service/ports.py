@@ -293,7 +293,6 @@ class Wise(Protocol):
         """Ask whether an access token lives, with a deadline for the whole call."""
         ...
 
-
     def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
         """Find out which client credentials Wise accepts, by `client_credentials`: no grant is touched.
 

@@ -6,25 +6,30 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.domain.errors import RotatorError, StoreUnavailable
 from token_rotator.domain.policy import Step, decide
 
+from .breaker import Barred
 from .journal import Trouble
 from .ports import Due, When
-from .refresh_grant import Word
+from .refresh_grant import Result, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from token_rotator.domain.fleet import Lane
     from token_rotator.domain.grant import Grant, GrantKey
     from token_rotator.domain.lease import Budgets
 
+    from .breaker import Breaker
+    from .drain_parking import DrainParking
     from .journal import Journal
     from .ports import DueIndex, GrantStore
-    from .refresh_grant import RefreshGrant, Result
+    from .refresh_grant import RefreshGrant
     from .tell_people import TellPeople
 
 LOOK_EVERY: Final = timedelta(seconds=1)
@@ -32,31 +37,40 @@ LOOK_LIMIT: Final = 64
 """How many due grants of one shard are looked at in one go."""
 TROUBLE_REST: Final = timedelta(minutes=1)
 """How long a grant that raised something unexpected is left alone."""
+TEND_EVERY: Final = timedelta(seconds=10)
+"""How often the parking queue and the breaker are looked at where nothing has happened to either."""
+TELL_ONLY_FROM: Final = timedelta(seconds=3)
+"""A pause of this length is used to tell people what lies in due grants; a shorter one is waited for."""
+_LEAST_PAUSE: Final = timedelta(milliseconds=20)
 
 
 @dataclass(slots=True)
 class SweepSummary:
-    """What one sweep did. `oldest_overdue` is the largest delay it met; `idle_because` why it did nothing at all."""
+    """What one sweep did. `oldest_overdue` is the largest delay it met, `calls` counts calls to Wise."""
 
     advanced: int = 0
     refreshed: int = 0
     troubled: int = 0
     looks: int = 0
+    calls: int = 0
     oldest_overdue: timedelta = field(default_factory=timedelta)
-    idle_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshDue:
     """Stays on duty for a while, looks at the index every second and advances what is due by one step each.
 
-    One grant that cannot be advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work
-    grows with what is due. `workers` grants are advanced at a time.
+    Parked answers come first. Then the most urgent grants, at the pace of the sweeps' lane; while the breaker is open
+    only people are told, and what is due stays due. One grant that cannot be advanced never keeps the others waiting:
+    its `due_at` moves, whatever went wrong. The work grows with what is due. `workers` grants are advanced at a time.
     """
 
     refresh: RefreshGrant
     grants: GrantStore
     index: DueIndex
+    drain: DrainParking
+    breaker: Breaker
+    lane: Lane
     tell: TellPeople
     journal: Journal
     budgets: Budgets
@@ -71,12 +85,19 @@ class RefreshDue:
             duty.run()
         return duty.summary
 
-    def advance(self, key: GrantKey, *, alone: bool = False) -> Result:
+    def advance(self, key: GrantKey, *, alone: bool = False, drained_at: datetime | None = None) -> Result:
         """Advance one grant by one step. Raises what `RefreshGrant` raises."""
-        result = self.refresh(key, Due(), alone=alone)
+        result = self.refresh(key, Due(), alone=alone, drained_at=drained_at)
         if result.grant is not None and result.word in (Word.FRESH, Word.GONE):
             self._follow(result.grant)
         return result
+
+    def tell_only(self, key: GrantKey, retry_at: datetime) -> Result:
+        """Do what a grant needs that needs no call to Wise. Raises what the store raises."""
+        grant = self.grants.get(key)
+        if grant is not None:
+            self._follow(grant)
+        return Result(Word.BARRED, retry_at=retry_at)
 
     def _follow(self, grant: Grant) -> None:
         """Do what needs no lease: tell people, or put `due_at` right."""
@@ -105,23 +126,39 @@ class _Duty:
         self.suspects: deque[GrantKey] = deque()
         self.suspects_turn = False
         self.backlog: deque[GrantKey] = deque()
+        self.allowance = 0
+        self.owed = 0
+        self.barred: Barred | None = None
+        self.draining: Future[datetime | None] | None = None
+        self.drained_at: datetime | None = None
 
     def run(self) -> None:
         use = self.use
+        self.drained_at = use.drain(self.until)
+        use.breaker.tend()
         next_look = use.clock()
+        next_tending = next_look + TEND_EVERY
         while True:
             now = use.clock()
             if now >= self.until:
                 break
+            if now >= next_tending:
+                self._tend()
+                next_tending = now + TEND_EVERY
             if now >= next_look:
                 self._look(now)
                 self.suspects_turn = True
                 next_look = now + LOOK_EVERY
+                if use.breaker.is_open:
+                    self._may_call()
             self._fill()
-            if self.suspects and self.suspects_turn and not self.in_flight:
+            if self.suspects and self.suspects_turn and not self.in_flight and self._may_call():
                 self._advance_alone()
                 continue
-            pause = max(min(next_look, self.until) - use.clock(), timedelta(0))
+            wake_at = min(next_look, self.until)
+            if self.barred is not None and self.backlog:
+                wake_at = min(wake_at, max(self.barred.until, now + _LEAST_PAUSE))
+            pause = max(wake_at - use.clock(), timedelta(0))
             if self.in_flight:
                 done, _ = wait(self.in_flight, pause.total_seconds(), return_when=FIRST_COMPLETED)
                 self._collect(done)
@@ -129,6 +166,19 @@ class _Duty:
                 use.sleep(pause)
         done, _ = wait(self.in_flight)
         self._collect(done)
+        self._note_drained(wait_for_it=True)
+
+    def _tend(self) -> None:
+        """Have the queue drained beside the work, for asking it takes a second; look at the breaker here."""
+        self._note_drained(wait_for_it=False)
+        if self.draining is None:
+            self.draining = self.pool.submit(self.use.drain, self.until)
+        self.use.breaker.tend()
+
+    def _note_drained(self, *, wait_for_it: bool) -> None:
+        if self.draining is not None and (wait_for_it or self.draining.done()):
+            self.drained_at = self.draining.result() or self.drained_at
+            self.draining = None
 
     def _look(self, now: datetime) -> None:
         self.summary.looks += 1
@@ -148,19 +198,56 @@ class _Duty:
         if self.suspects and self.suspects_turn:  # the next of them waits until nobody else is in flight
             return
         while self.backlog and len(self.in_flight) < self.use.workers and self.use.clock() < self.until:
-            key = self.backlog.popleft()
-            self.in_flight[self.pool.submit(self._advance_safely, key, alone=False)] = key
+            may_call = self._may_call()
+            if may_call:
+                self.allowance -= 1
+                key = self.backlog.popleft()
+                self._submit(key, partial(self.use.advance, key, drained_at=self.drained_at))
+            elif self.barred is not None and self.barred.until - self.use.clock() > TELL_ONLY_FROM:
+                key = self.backlog.popleft()
+                self._submit(key, partial(self.use.tell_only, key, self.barred.until))
+            else:
+                return
+
+    def _submit(self, key: GrantKey, step: Callable[[], Result]) -> None:
+        self.in_flight[self.pool.submit(self._safely, key, step)] = key
+
+    def _may_call(self) -> bool:
+        """Tell whether one more grant may be advanced now; ask for as many calls as are of use.
+
+        Whoever made more calls than were asked for is paid for first. `barred` is set while the breaker is open.
+        """
+        if self.allowance > 0:
+            return True
+        now = self.use.clock()
+        if self.barred is not None and now < self.barred.until:
+            return False
+        wanted = min(len(self.backlog) + len(self.suspects), self.use.workers) + self.owed
+        try:
+            admitted = self.use.breaker.enter(self.use.lane, max(min(wanted, self.use.lane.burst), 1))
+        except StoreUnavailable as error:
+            self.use.journal.record(Trouble(key=None, code=error.code, detail="asking for calls to Wise"))
+            return False
+        if isinstance(admitted, Barred):
+            self.barred = admitted
+            return False
+        self.barred = None
+        paid = min(admitted - 1, self.owed)
+        self.owed -= paid
+        self.allowance = admitted - paid
+        return True
 
     def _advance_alone(self) -> None:
         """Advance one suspect while nobody else is in flight: one between two looks, so that others get on."""
         self.suspects_turn = False
         key = self.suspects.popleft()
-        self._note(key, self._advance_safely(key, alone=True))
+        self.allowance -= 1
+        self._note(key, self._safely(key, partial(self.use.advance, key, alone=True, drained_at=self.drained_at)))
 
-    def _advance_safely(self, key: GrantKey, *, alone: bool) -> Result | None:
-        """Advance one grant; whatever it raises stays its own."""
+    def _safely(self, key: GrantKey, step: Callable[[], Result]) -> Result | None:
+        """Take one step with one grant; whatever it raises stays its own."""
         try:
-            return self.use.advance(key, alone=alone)
+            return step()
         except Exception as error:  # noqa: BLE001 - one bad grant never stops the others; the error is kept on record
             self._trouble(key, error)
         try:
@@ -184,10 +271,14 @@ class _Duty:
             self.summary.troubled += 1
             self.resting[key] = now + TROUBLE_REST
             return
+        self.summary.calls += result.calls
+        self.owed += max(result.calls - 1, 0)
+        if result.calls == 0 and result.word is not Word.BARRED:
+            self.allowance += 1
         if result.word is Word.SUSPECT:
             self.suspects.append(key)
             return
-        self.summary.advanced += 1
+        self.summary.advanced += result.word is not Word.BARRED
         self.summary.refreshed += result.word is Word.REFRESHED
         if result.retry_at is not None:
             self.resting[key] = result.retry_at

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final, assert_never
 
+from token_rotator.domain.answer import SealedAnswer
 from token_rotator.domain.errors import (
     CorruptGrant,
     KeyUnavailable,
+    ParkingUnavailable,
     RotatorError,
     StoreUnavailable,
     Unsealable,
     WiseSecretUnusable,
 )
-from token_rotator.domain.grant import Alert, AlertKind, Phase
+from token_rotator.domain.grant import Alert, AlertKind, Phase, incident_of
 from token_rotator.domain.lease import Lease, ran_out
 from token_rotator.domain.outcome import (
+    ClientAccepted,
     ClientRefused,
     GrantInvalid,
     Liveness,
@@ -30,22 +32,27 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
     name_of,
 )
-from token_rotator.domain.policy import ALERT_CLAIM, backoff, next_due, refresh_at
+from token_rotator.domain.policy import ALERT_CLAIM, backoff, next_due
 
-from .journal import AnswerLate, AnswerLost, AttemptEnded, Sent, Trouble
-from .ports import Done, Rejected, When
+from .breaker import Barred
+from .journal import AnswerLost, AnswerParked, AttemptEnded, DemandBarred, Sent, Trouble
+from .keep_answer import Place
+from .ports import Done, Due, Rejected, When
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from token_rotator.domain.fleet import Lane
     from token_rotator.domain.grant import Grant, GrantKey
     from token_rotator.domain.lease import Budgets
-    from token_rotator.domain.outcome import Outcome
+    from token_rotator.domain.outcome import ClientCheck, Outcome
     from token_rotator.domain.tokens import TokenSet
 
+    from .breaker import Breaker
     from .journal import Journal
-    from .ports import Cause, Envelope, GrantStore, RefreshSealer, Wise
+    from .keep_answer import KeepAnswer
+    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, Wise
     from .tell_people import TellPeople
 
 ALONE_FROM_TAKEOVER: Final = 3
@@ -53,6 +60,10 @@ ALONE_FROM_TAKEOVER: Final = 3
 _STORE_PAUSE: Final = timedelta(milliseconds=200)
 _SENDS: Final = 2
 """How many requests to the token endpoint one attempt may make."""
+HELD_FOR: Final = timedelta(minutes=15)
+"""How long a grant is left alone that Wise refuses although it accepts our client."""
+STAND_DOWN_FOR: Final = timedelta(seconds=15)
+"""How long, at least, a due grant is left alone when Wise may not be called: readers get its token meanwhile."""
 
 
 class Word(Enum):
@@ -67,6 +78,7 @@ class Word(Enum):
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     GONE = "gone"
     OVERTAKEN = "overtaken"
+    BARRED = "barred"
     SUSPECT = "suspect"
 
 
@@ -75,7 +87,8 @@ class Result:
     """What became of one try to refresh one grant.
 
     `retry_at`: when trying again is worth while. `grant`: what the refused acquire showed, where it was refused.
-    `code`: why it failed. SUSPECT: the grant wants to be advanced alone.
+    `code`: why it failed. `calls`: how many calls to Wise it made. SUSPECT: the grant wants to be advanced alone.
+    BARRED: Wise may not be called now.
     """
 
     word: Word
@@ -83,20 +96,25 @@ class Result:
     retry_at: datetime | None = None
     code: str | None = None
     grant: Grant | None = None
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshGrant:
     """Advances one grant by one attempt, under its lease, and never without.
 
-    Undisturbed it costs two writes, one Decrypt, at most one GenerateDataKey and one call to Wise. `sleep` is only
-    called between tries to store an answer. Raises `StoreUnavailable` or `CorruptGrant` when the lease could not be
-    asked for; whatever happens under the lease is a result.
+    Undisturbed it costs two writes, one Decrypt, at most one GenerateDataKey and one call to Wise; one write more
+    where a lane is asked for that call. `sleep` is only called between tries to store an answer. Raises
+    `StoreUnavailable` or `CorruptGrant` when the lease could not be asked for; whatever happens under the lease is a
+    result.
     """
 
     grants: GrantStore
     wise: Wise
     sealer: RefreshSealer
+    keep: KeepAnswer
+    parking: Parking
+    breaker: Breaker
     tell: TellPeople
     journal: Journal
     budgets: Budgets
@@ -104,19 +122,42 @@ class RefreshGrant:
     sleep: Callable[[timedelta], None]
     new_id: Callable[[], str]
 
-    def __call__(self, key: GrantKey, cause: Cause, *, alone: bool, until: datetime | None = None) -> Result:
+    def __call__(
+        self,
+        key: GrantKey,
+        cause: Cause,
+        *,
+        alone: bool,
+        until: datetime | None = None,
+        lane: Lane | None = None,
+        drained_at: datetime | None = None,
+    ) -> Result:
         """Try once. `alone` says that nothing else would suffer if this grant killed the worker.
 
-        `until` is when the worker ends, where that may come before the attempt's own time is over.
+        `until` is when the worker ends, where that may come before the attempt's own time is over. `lane` is asked
+        for the call to Wise; without one the caller has asked. `drained_at` is since when the parking queue has shown
+        nothing: only who has seen that judges a grant that was in doubt.
         """
+        if lane is not None and isinstance(cause, Due):
+            barred = self.breaker.known()
+            if barred is not None:
+                return self._stand_down(key, barred)
         started = self.clock()
         lease = Lease(self.new_id(), started + self.budgets.lease)
         ends = started + self.budgets.attempt
-        attempt = _Attempt(self, key, lease, ends=ends if until is None else min(ends, until))
+        attempt = _Attempt(
+            self,
+            key,
+            lease,
+            ends=ends if until is None else min(ends, until),
+            drained_at=drained_at,
+            may_linger=until is None,
+        )
         held = attempt.acquire(cause, started, alone=alone)
         if isinstance(held, Result):
             return held
-        result = attempt.advance(held, cause)
+        result = attempt.advance(held, cause, lane)
+        result = replace(result, calls=attempt.calls)
         self.journal.record(
             AttemptEnded(
                 key=key,
@@ -130,20 +171,43 @@ class RefreshGrant:
         )
         return result
 
+    def _stand_down(self, key: GrantKey, barred: Barred) -> Result:
+        """Let readers have the living token while Wise may not be called."""
+        now = self.clock()
+        self.grants.stand_down(key, self.stands_down_until(barred), now, barred.why)
+        self.journal.record(DemandBarred(key=key, why=barred.why, until=barred.until))
+        return Result(Word.BARRED, retry_at=barred.until, code=barred.why)
+
+    def stands_down_until(self, barred: Barred) -> datetime:
+        """Say when a grant that was barred may be refreshed: late enough for a reader to be promised something."""
+        return max(barred.until, self.clock() + STAND_DOWN_FOR) + self.budgets.guard
+
 
 class _Attempt:
     """One attempt: what it holds and what it has learned.
 
     `doubt` names the attempt whose request may have killed the stored token, `dead` that Wise said it is dead, and
-    `sure` that the stored token was alive when the (only) request left.
+    `sure` that the stored token was alive when the (only) request left. `may_linger`: the worker has time after it.
     """
 
-    def __init__(self, use: RefreshGrant, key: GrantKey, lease: Lease, *, ends: datetime) -> None:
+    def __init__(
+        self,
+        use: RefreshGrant,
+        key: GrantKey,
+        lease: Lease,
+        *,
+        ends: datetime,
+        drained_at: datetime | None,
+        may_linger: bool,
+    ) -> None:
         self.use = use
         self.key = key
         self.lease = lease
         self.ends = ends
+        self.drained_at = drained_at
+        self.may_linger = may_linger
         self.sends = 0
+        self.calls = 0
         self.took_over = False
         self.doubt: str | None = None
         self.dead = False
@@ -203,9 +267,13 @@ class _Attempt:
 
     # --- under the lease
 
-    def advance(self, grant: Grant, cause: Cause) -> Result:
+    def advance(self, grant: Grant, cause: Cause, lane: Lane | None) -> Result:
         self.doubt = grant.in_doubt
         self.sure = grant.in_doubt is None
+        if lane is not None:
+            barred = self._admitted(lane, cause)
+            if barred is not None:
+                return self._stand_down(grant, barred)
         if grant.in_doubt is not None or isinstance(cause, Rejected):
             settled = self._ask_first(grant)
             if settled is not None:
@@ -216,6 +284,15 @@ class _Attempt:
         except (KeyUnavailable, Unsealable, WiseSecretUnusable) as error:
             return self._give_back(grant, error.code)
         return self._refresh(grant, envelope)
+
+    def _admitted(self, lane: Lane, cause: Cause) -> Barred | None:
+        """Ask for the calls that are foreseen: a question too, where it comes first."""
+        calls = 2 if self.doubt is not None or isinstance(cause, Rejected) else 1
+        try:
+            return self.use.breaker.admit(lane, min(calls, lane.burst))
+        except StoreUnavailable as error:
+            self._trouble(error, "asking for a call to Wise")
+            return Barred(self.use.clock(), error.code)
 
     def _ask_first(self, grant: Grant) -> Result | None:
         """Ask Wise before anything is sent. `None`: go on and refresh."""
@@ -253,48 +330,90 @@ class _Attempt:
             return Liveness.NO_ANSWER
         except Unsealable:
             return None
+        self.calls += 1
         return self.use.wise.ask(token, attempt_id=self.lease.attempt_id, within=min(self.use.budgets.ask, left))
 
-    def _refresh(  # noqa: C901, PLR0911, PLR0912 - the outcome table, row by row
-        self, grant: Grant, envelope: Envelope
-    ) -> Result:
+    def _refresh(self, grant: Grant, envelope: Envelope) -> Result:
         while True:
-            left = self.ends - self.use.clock() - self.use.budgets.store
+            left = self.ends - self.use.clock() - self.use.budgets.keep
             if left < self.use.budgets.send_least:
                 return self._give_back(grant, "no-time")
             outcome, sent = self._send(envelope, within=min(self.use.budgets.http, left))
             if isinstance(outcome, Refreshed):  # nothing stands between an answer and its commit
                 result = self._commit(grant, envelope, outcome.tokens)
                 self.use.journal.record(sent)
+                self.use.breaker.healthy(self.lease.attempt_id)
                 return result
             self.use.journal.record(sent)
-            match outcome:
-                case GrantInvalid():
-                    return self._judge(grant, outcome)
-                case NotSent():
-                    return self._give_back(grant, outcome.reason)
-                case Throttled():
-                    return self._give_back(grant, "throttled", outcome.retry_after)
-                case ClientRefused() | WeAreWrong():
-                    return self._give_back(grant, name_of(outcome))
-                case ServerFault():
-                    liveness = self._proves(grant)
-                    if liveness is Liveness.LIVES:
-                        return self._give_back(grant, "server_fault")
-                    self.doubt = self.lease.attempt_id
-                    if liveness is not Liveness.DEAD or self.sends >= _SENDS:
-                        return self._give_back(grant, "server_fault")
-                case Unknown():
-                    self.doubt = self.lease.attempt_id
-                    first = self.sends == 1 and self.sure
-                    if not first or self._proves(grant) is not Liveness.DEAD:
-                        return self._leave(grant, outcome.reason)
-                case _:
-                    assert_never(outcome)
-            self.sure = False
+            ended = self._ended(grant, outcome)
+            if ended is not None:
+                return ended
+
+    def _ended(self, grant: Grant, outcome: Outcome) -> Result | None:
+        """Do what the outcome table says of an answer without tokens. `None`: send once more.
+
+        The breaker hears of it when the grant's own writes are done: it may write and publish too.
+        """
+        breaker, mine = self.use.breaker, self.lease.attempt_id
+        match outcome:
+            case GrantInvalid():
+                result = self._judge(grant, outcome)
+                breaker.healthy(mine)
+                return result
+            case ClientRefused() | WeAreWrong():
+                return self._refused(grant, outcome)
+            case ServerFault() | Unknown():
+                result = self._unsettled(grant, outcome)
+            case NotSent():
+                result = self._give_back(grant, outcome.reason)
+            case Throttled():
+                result = self._give_back(grant, "throttled", outcome.retry_after)
+            case _:
+                assert_never(outcome)  # type: ignore[arg-type]  # a refreshed one was committed
+        if result is not None:
+            breaker.unhealthy(outcome, mine, ask=self.may_linger)
+        return result
+
+    def _unsettled(self, grant: Grant, outcome: ServerFault | Unknown) -> Result | None:
+        """Nobody knows whether it was carried out: only the death of a token that surely lived proves it."""
+        if isinstance(outcome, ServerFault):
+            liveness = self._proves(grant)
+            if liveness is Liveness.LIVES:
+                return self._give_back(grant, "server_fault")
+            self.doubt = self.lease.attempt_id
+            if liveness is not Liveness.DEAD or self.sends >= _SENDS:
+                return self._give_back(grant, "server_fault")
+        else:
+            self.doubt = self.lease.attempt_id
+            first = self.sends == 1 and self.sure
+            if not first or self._proves(grant) is not Liveness.DEAD:
+                return self._leave(grant, outcome.reason)
+        self.sure = False
+        return None
+
+    def _refused(self, grant: Grant, outcome: ClientRefused | WeAreWrong) -> Result | None:
+        """Nothing was carried out. Wise says whose fault it is: our client's, or this grant's alone."""
+        check = self._check_client()
+        again = isinstance(check, ClientAccepted) and check.changed and self.sends < _SENDS
+        if again:
+            return None
+        held = isinstance(check, ClientAccepted) and not check.changed
+        result = self._hold(grant, outcome) if held else self._give_back(grant, name_of(outcome))
+        self.use.breaker.client_in_question(outcome, check, self.lease.attempt_id)
+        return result
+
+    def _check_client(self) -> ClientCheck | None:
+        """Ask Wise about our client. `None`: no time."""
+        left = self.ends - self.use.clock() - self.use.budgets.store
+        if left < self.use.budgets.connect:
+            return None
+        self.calls += 1
+        within = min(self.use.budgets.http, left)
+        return self.use.wise.settle_client(attempt_id=self.lease.attempt_id, within=within)
 
     def _send(self, envelope: Envelope, *, within: timedelta) -> tuple[Outcome, Sent]:
         began = self.use.clock()
+        self.calls += 1
         outcome = self.use.wise.refresh(envelope.refresh_token, attempt_id=self.lease.attempt_id, within=within)
         if not isinstance(outcome, NotSent):
             self.sends += 1
@@ -324,6 +443,11 @@ class _Attempt:
 
     def _give_back(self, grant: Grant, code: str, retry_after: timedelta | None = None) -> Result:
         """Give the lease back without new tokens. A doubt stays; a promise is never brought forward."""
+        after, retry_at = self._unrefreshed(grant, code, retry_after)
+        self._release(grant, after)
+        return self._failed(after, retry_at, code)
+
+    def _unrefreshed(self, grant: Grant, code: str, retry_after: timedelta | None) -> tuple[Grant, datetime]:
         now = self.use.clock()
         failures = grant.failures + 1
         retry_at = now + backoff(self.key, failures, retry_after)
@@ -331,14 +455,52 @@ class _Attempt:
         after = replace(self._free(grant), failures=failures, last_error=code, in_doubt=in_doubt)
         if in_doubt is None:
             after = replace(after, hold_until=None, refresh_at=max(grant.refresh_at, retry_at))
-            after = replace(after, due_at=next_due(after, now))
+            return replace(after, due_at=next_due(after, now)), retry_at
+        if code == "grant_invalid" and grant.hold_until is not None:
+            retry_at = max(retry_at, grant.hold_until)
+        return replace(after, due_at=retry_at), retry_at
+
+    def _failed(self, after: Grant, retry_at: datetime, code: str) -> Result:
+        word = Word.FAILED if after.in_doubt is None else Word.IN_DOUBT
+        return Result(word, after.version, retry_at, code)
+
+    def _hold(self, grant: Grant, outcome: ClientRefused | WeAreWrong) -> Result:
+        """Leave a grant alone that Wise refuses although it accepts our client, and tell on-call once."""
+        code = name_of(outcome)
+        after, retry_at = self._unrefreshed(grant, code, HELD_FOR)
+        told = grant.alert is not None and grant.alert.kind is AlertKind.HELD
+        if not told:
+            alert = self._alert(grant, AlertKind.HELD, code, outcome)
+            after = replace(after, alert=alert, due_at=min(after.due_at or retry_at, alert.claimed_until or retry_at))
+        if self._release(grant, after) and not told:
+            self.use.tell.publish(after)
+        return self._failed(after, retry_at, code)
+
+    def _stand_down(self, grant: Grant, barred: Barred) -> Result:
+        """Give the lease back since Wise may not be called: nothing went wrong with the grant."""
+        now, after = self.use.clock(), self._free(grant)
+        if grant.in_doubt is not None:
+            after = replace(after, due_at=max(barred.until, now))
         else:
-            held_back = grant.hold_until if code == "grant_invalid" else None
-            retry_at = max(retry_at, held_back or retry_at)
-            after = replace(after, due_at=retry_at)
+            if grant.refresh_at <= now:
+                after = replace(after, refresh_at=self.use.stands_down_until(barred), last_error=barred.why)
+            after = replace(after, due_at=next_due(after, now))
         self._release(grant, after)
-        word = Word.FAILED if in_doubt is None else Word.IN_DOUBT
-        return Result(word, grant.version, retry_at, code)
+        self.use.journal.record(DemandBarred(key=self.key, why=barred.why, until=barred.until))
+        return Result(Word.BARRED, grant.version, barred.until, barred.why)
+
+    def _alert(self, grant: Grant, kind: AlertKind, reason: str, outcome: Outcome) -> Alert:
+        """An alert that this worker has claimed, to be written with the change that it tells of."""
+        now = self.use.clock()
+        return Alert(
+            incident_id=incident_of(grant, kind),
+            kind=kind,
+            reason=reason,
+            raised_at=now,
+            attempt_id=self.lease.attempt_id,
+            trace_id=outcome.trace_id,
+            claimed_until=now + ALERT_CLAIM,
+        )
 
     def _leave(self, grant: Grant, code: str) -> Result:
         """Leave the lease to run out: nobody may send again before Wise can no longer carry out our request.
@@ -377,20 +539,10 @@ class _Attempt:
 
     def _judge(self, grant: Grant, outcome: GrantInvalid) -> Result:
         """Wise says that the refresh token is dead. It counts only for the token that is still stored."""
-        now = self.use.clock()
-        inherited = grant.in_doubt is not None and self.doubt is not None
-        if inherited and grant.hold_until is not None and now < grant.hold_until:
+        if self._may_be_parked(grant):
             return self._give_back(grant, "grant_invalid")
         reason = "invalid_grant" if self.doubt is None else "outcome_unknown"
-        alert = Alert(
-            incident_id=_incident(grant, AlertKind.REAUTHORIZATION_REQUIRED),
-            kind=AlertKind.REAUTHORIZATION_REQUIRED,
-            reason=reason,
-            raised_at=now,
-            attempt_id=self.lease.attempt_id,
-            trace_id=outcome.trace_id,
-            claimed_until=now + ALERT_CLAIM,
-        )
+        alert = self._alert(grant, AlertKind.REAUTHORIZATION_REQUIRED, reason, outcome)
         after = replace(
             self._free(grant),
             phase=Phase.REAUTHORIZATION_REQUIRED,
@@ -419,73 +571,56 @@ class _Attempt:
             self._release(stored, replace(self._free(stored), due_at=self.use.clock()))
         return Result(Word.OVERTAKEN if stored is not None else Word.GONE, grant.version)
 
+    def _may_be_parked(self, grant: Grant) -> bool:
+        """Tell whether an answer of the attempt that left the doubt may still find its way into the store."""
+        if grant.in_doubt is None or self.doubt is None or grant.hold_until is None:
+            return False
+        return self.drained_at is None or self.drained_at < grant.hold_until
+
     def _commit(self, grant: Grant, envelope: Envelope, tokens: TokenSet) -> Result:
-        """Store an answer. It is tried until the attempt's time is over, and never dropped unseen."""
-        access_token = envelope.seal_access_token(tokens.access_token)
+        """Store an answer. It is tried until the attempt's time is over; the queue takes what no write takes."""
         changed = tokens.refresh_token is not None and tokens.refresh_token != envelope.refresh_token
-        sealed = envelope.seal_refresh_token(tokens.refresh_token) if changed and tokens.refresh_token else None
-
-        def with_tokens(stored: Grant) -> Grant:
-            version = stored.version + 1
-            return replace(
-                stored,
-                access_token=access_token,
-                refresh_token=sealed or stored.refresh_token,
-                version=version,
-                issued_at=tokens.issued_at,
-                expires_at=tokens.expires_at,
-                refresh_expires_at=tokens.refresh_expires_at or stored.refresh_expires_at,
-                scope=tokens.scope or stored.scope,
-                refresh_at=refresh_at(self.key, version, tokens.issued_at, tokens.expires_at),
-                failures=0,
-                last_error=None,
-            )
-
-        before = grant
-        after = replace(self._free(with_tokens(grant)), in_doubt=None, hold_until=None)
-        after = replace(after, due_at=next_due(after, self.use.clock()))
-        when = When(attempt_id=self.lease.attempt_id, version=grant.version)
+        answer = SealedAnswer(
+            key=self.key,
+            attempt_id=self.lease.attempt_id,
+            base_version=grant.version,
+            access_token=envelope.seal_access_token(tokens.access_token),
+            refresh_token=(
+                envelope.seal_refresh_token(tokens.refresh_token) if changed and tokens.refresh_token else None
+            ),
+            issued_at=tokens.issued_at,
+            expires_at=tokens.expires_at,
+            refresh_expires_at=tokens.refresh_expires_at,
+            scope=tokens.scope,
+        )
+        parked = False
         while True:
             try:
-                answer = self.use.grants.write(before, after, when)
+                kept = self.use.keep(answer, grant)
             except (StoreUnavailable, CorruptGrant) as error:
-                if self._no_more_tries(error, "storing an answer"):
+                parked = parked or self._park(answer)
+                if not self._no_more_tries(error, "storing an answer"):
+                    continue
+                if not parked:
                     self.use.journal.record(AnswerLost(key=self.key, attempt_id=self.lease.attempt_id))
-                    return Result(
-                        Word.IN_DOUBT,
-                        grant.version,
-                        self.lease.until + self.use.budgets.margin,
-                        "answer-lost",
-                    )
-                continue
-            if isinstance(answer, Done):
-                return self._stored(grant, after)
-            stored = answer.grant
-            if stored is not None and stored.access_token == access_token:  # the SDK's retry hid our own success
-                return self._stored(grant, stored)
-            if stored is None or (stored.attempt_id != self.lease.attempt_id and stored.version != grant.version):
-                self.use.journal.record(AnswerLate(key=self.key, attempt_id=self.lease.attempt_id, kept=False))
-                return Result(Word.OVERTAKEN, stored.version if stored else None)
-            before, after = stored, self._late(stored, with_tokens(stored))
-            when = When(attempt_id=stored.attempt_id, version=stored.version, phase=stored.phase)
+                code = "answer-parked" if parked else "answer-lost"
+                return Result(Word.IN_DOUBT, grant.version, self.lease.until + self.use.budgets.margin, code)
+            break
+        stored = kept.grant
+        if stored is None or kept.place is Place.OVERTAKEN:
+            return Result(Word.OVERTAKEN, stored.version if stored else None)
+        if kept.place is Place.LATE:
+            return Result(Word.IN_DOUBT, stored.version, stored.due_at, "answer-late", grant)
+        return Result(Word.REFRESHED, stored.version)
 
-    def _late(self, stored: Grant, after: Grant) -> Grant:
-        """Make an overtaken answer the stored one, in doubt: nobody knows in which order Wise carried things out."""
-        now = self.use.clock()
-        after = replace(after, in_doubt=self.lease.attempt_id, due_at=now)
-        if stored.attempt_id == self.lease.attempt_id:
-            after = self._free(after)
-        elif stored.attempt_id is not None:
-            after = replace(after, due_at=(stored.lease_until or now) + self.use.budgets.margin)
-        if stored.phase is Phase.REAUTHORIZATION_REQUIRED:
-            after = replace(after, phase=Phase.ACTIVE, alert=None)
-        return after
-
-    def _stored(self, grant: Grant, after: Grant) -> Result:
-        if after.in_doubt is None:
-            return Result(Word.REFRESHED, after.version)
-        self.use.journal.record(AnswerLate(key=self.key, attempt_id=self.lease.attempt_id, kept=True))
-        return Result(Word.IN_DOUBT, after.version, after.due_at, "answer-late", grant)
+    def _park(self, answer: SealedAnswer) -> bool:
+        try:
+            self.use.parking.park(answer)
+        except ParkingUnavailable as error:
+            self._trouble(error, "parking an answer")
+            return False
+        self.use.journal.record(AnswerParked(key=self.key, attempt_id=self.lease.attempt_id))
+        return True
 
     def _no_more_tries(self, error: RotatorError, doing: str) -> bool:
         self._trouble(error, doing)
@@ -496,8 +631,3 @@ class _Attempt:
 
     def _trouble(self, error: RotatorError, doing: str) -> None:
         self.use.journal.record(Trouble(key=self.key, code=error.code, detail=doing))
-
-
-def _incident(grant: Grant, kind: AlertKind) -> str:
-    """Name one incident: the same for whoever finds it, and new with each version."""
-    return hashlib.sha256(f"{grant.key}|{grant.version}|{kind}".encode()).hexdigest()[:32]

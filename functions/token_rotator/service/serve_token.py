@@ -151,7 +151,7 @@ class _Question:
         self.asked[occasion] += 1 if report.outcome == "held" else _ASKED_AT_MOST
         self.confirmed = self.confirmed or report.outcome == "confirmed"
         self.retry_after = _SOON if report.outcome == "held" else report.retry_after or _SOON
-        if isinstance(cause, Rejected) and report.outcome in ("failed", "in_doubt", "unusable"):
+        if isinstance(cause, Rejected) and report.outcome in ("failed", "in_doubt", "barred", "unusable"):
             return NotServed(Why.UNAVAILABLE, self.retry_after)
         return None
 

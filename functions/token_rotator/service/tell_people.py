@@ -53,7 +53,7 @@ class TellPeople:
             return
         code: str | None = None
         try:
-            self.publisher.publish(grant, alert)
+            self.publisher.publish(grant.key, alert)
             told = replace(alert, published_at=self.clock(), claimed_until=None)
         except (PublishRefused, PublishUnknown) as error:
             code = error.code

@@ -15,6 +15,7 @@ from token_rotator.telemetry import quiet_libraries
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_kms import KMSClient
+    from types_boto3_sqs import SQSClient
 
 _CONNECT_S: Final = 0.5
 _CONNECTIONS: Final = 32
@@ -25,12 +26,13 @@ def client(
     *,
     read_s: float,
     tries: int,
+    connect_s: float = _CONNECT_S,
     mode: Literal["standard", "legacy"] = "standard",
 ) -> Any:  # noqa: ANN401 - the same
-    """Make a client: `tries` in all, `read_s` for each. Region and credentials come from the function's environment."""
+    """Make a client: `tries` in all, `connect_s` and `read_s` for each. Region and credentials come from the function's environment."""
     quiet_libraries()
     config = Config(
-        connect_timeout=_CONNECT_S,
+        connect_timeout=connect_s,
         read_timeout=read_s,
         retries={"mode": mode, "total_max_attempts": tries},
         max_pool_connections=_CONNECTIONS,
@@ -50,6 +52,13 @@ def dynamodb() -> DynamoDBClient:
 def kms() -> KMSClient:
     """Two tries: a data key is had before anything is sent."""
     made: KMSClient = client("kms", read_s=1, tries=2)
+    return made
+
+
+def sqs(within: timedelta) -> SQSClient:
+    """One try, in all `within`: an attempt parks an answer in what is left of its time."""
+    connect_s = within.total_seconds() / 4
+    made: SQSClient = client("sqs", connect_s=connect_s, read_s=within.total_seconds() - connect_s, tries=1)
     return made
 
 

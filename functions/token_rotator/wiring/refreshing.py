@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.adapters.client_secrets import ClientSecrets
+from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.sns_alerts import SnsAlerts
+from token_rotator.adapters.sqs_parking import SqsParking
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import SettingsError
+from token_rotator.domain.fleet import Lane
 from token_rotator.domain.tokens import SealedField
+from token_rotator.service.breaker import Breaker
+from token_rotator.service.drain_parking import DrainParking
+from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant
 from token_rotator.service.tell_people import TellPeople
 from token_rotator.settings import RefreshSettings
 from token_rotator.telemetry import PowertoolsJournal
 
-from .clients import client, dynamodb, kms, new_id, sleep, utc_now
+from .clients import client, dynamodb, kms, new_id, sleep, sqs, utc_now
 
 if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
     from types_boto3_sns import SNSClient
 
 SWEEP_WORKERS: Final = 16
+_RECEIVING: Final = timedelta(seconds=4)
+"""One question to the parking queue, which waits a second for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,8 @@ class Refreshing:
     settings: RefreshSettings
     journal: PowertoolsJournal
     wise: WiseHttp
+    breaker: Breaker
+    demand: Lane
     refresh_grant: RefreshGrant
     refresh_due: RefreshDue
 
@@ -67,6 +79,35 @@ def wire() -> Refreshing:
         raise SettingsError(msg) from None
     publisher = SnsAlerts(sns, settings.alerts_topic, settings.environment, settings.runbooks)
     tell = TellPeople(store, publisher, journal, utc_now)
-    refresh_grant = RefreshGrant(store, wise, sealer, tell, journal, budgets, utc_now, sleep, new_id)
-    refresh_due = RefreshDue(refresh_grant, store, store, tell, journal, budgets, utc_now, sleep, workers=SWEEP_WORKERS)
-    return Refreshing(settings, journal, wise, refresh_grant, refresh_due)
+    breaker = Breaker(
+        fleet=DynamoFleet(dynamodb(), settings.table),
+        wise=wise,
+        publisher=publisher,
+        journal=journal,
+        budgets=budgets,
+        clock=utc_now,
+        new_id=new_id,
+        random=random.random,
+    )
+    parking = SqsParking(sqs(budgets.park), settings.parked_queue)
+    queue = SqsParking(sqs(_RECEIVING), settings.parked_queue)
+    keep = KeepAnswer(store, journal, budgets, utc_now)
+    refresh_grant = RefreshGrant(
+        store, wise, sealer, keep, parking, breaker, tell, journal, budgets, utc_now, sleep, new_id
+    )
+    refresh_due = RefreshDue(
+        refresh_grant,
+        store,
+        store,
+        DrainParking(queue, store, keep, journal, utc_now),
+        breaker,
+        Lane("sweep", settings.sweep_calls_per_minute),
+        tell,
+        journal,
+        budgets,
+        utc_now,
+        sleep,
+        workers=SWEEP_WORKERS,
+    )
+    demand = Lane("demand", settings.demand_calls_per_minute)
+    return Refreshing(settings, journal, wise, breaker, demand, refresh_grant, refresh_due)

@@ -1,0 +1,295 @@
+"""Whether Wise may be called now: what is ours or Wise's fault stops the fleet, not the grants."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from token_rotator.domain.errors import PublishRefused, PublishUnknown, StoreUnavailable
+from token_rotator.domain.fleet import PROBE_CLAIM, UNHEALTHY_AT_MOST, Fleet
+from token_rotator.domain.outcome import (
+    ClientAccepted,
+    ClientRefused,
+    Throttled,
+    Unknown,
+    WeAreWrong,
+    name_of,
+)
+from token_rotator.domain.policy import ALERT_CLAIM, fleet_backoff
+
+from .journal import AlertTold, BreakerClosed, BreakerOpened, Trouble
+from .ports import Admitted, Paced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from token_rotator.domain.fleet import Lane
+    from token_rotator.domain.grant import Alert
+    from token_rotator.domain.lease import Budgets
+    from token_rotator.domain.outcome import ClientCheck, Outcome
+
+    from .journal import Journal
+    from .ports import AlertPublisher, FleetStore, Wise
+
+PACED: Final = "paced"
+_TRIES: Final = 3
+"""How often a write is tried that others were quicker than."""
+_SHORTLY: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """Wise may not be called before `until`. `why` is `paced`, or the outcome for which the breaker is open."""
+
+    until: datetime
+    why: str
+
+
+class Breaker:
+    """Admits calls to Wise, at the pace of a lane and while the breaker is closed; learns from their outcomes.
+
+    Healthy answers are those about a grant: refreshed, or its refresh token is dead. Three others in a row in one
+    process open the breaker unless Wise then accepts our client; one about its rate limit does at once. What may be
+    our own fault is settled by asking Wise about our client. Safe in threads. `admit` and `enter` raise what the store
+    raises; the rest records it.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: FleetStore,
+        wise: Wise,
+        publisher: AlertPublisher,
+        journal: Journal,
+        budgets: Budgets,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        random: Callable[[], float],
+    ) -> None:
+        """`random` gives numbers in [0, 1): several deployments do not probe in step."""
+        self.fleet = fleet
+        self.wise = wise
+        self.publisher = publisher
+        self.journal = journal
+        self.budgets = budgets
+        self.clock = clock
+        self.new_id = new_id
+        self.random = random
+        self._lock = threading.Lock()
+        self._unhealthy = 0
+        self._seen = Fleet()
+        self._on_trial: str | None = None
+
+    # --- may Wise be called?
+
+    def known(self) -> Barred | None:
+        """Say whether it is known without asking that the breaker is open."""
+        now, seen = self.clock(), self._seen
+        if seen.open_until is None or now >= seen.open_until:
+            return None
+        return Barred(seen.open_until, seen.why or "")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker was open when this process last looked."""
+        return self._seen.open_until is not None
+
+    def admit(self, lane: Lane, calls: int) -> Barred | None:
+        """Take `calls` of a lane's calls; never more than its burst. Costs one write."""
+        now = self.clock()
+        answer = self.fleet.admit(lane, calls, now)
+        if isinstance(answer, Admitted):
+            self._seen = Fleet()
+            return None
+        if isinstance(answer, Paced):
+            return Barred(answer.until, PACED)
+        self._seen = answer
+        return Barred(answer.barred_until(now), answer.why or "")
+
+    def enter(self, lane: Lane, calls: int) -> int | Barred:
+        """As `admit`, for who also asks Wise when the breaker is half-open. Gives how many calls may be made.
+
+        Where Wise refuses `client_credentials` to our client, one call is admitted on trial: its outcome decides.
+        """
+        barred = self.admit(lane, calls)
+        if barred is None:
+            return calls
+        if not self.is_open or not self._seen.half_open(self.clock()):
+            return barred
+        return self._probe(self._seen, lane, calls)
+
+    def _probe(self, fleet: Fleet, lane: Lane, calls: int) -> int | Barred:
+        probe, now = self.new_id(), self.clock()
+        claimed = self.fleet.write(fleet, replace(fleet, probe_by=probe, probe_until=now + PROBE_CLAIM))
+        if claimed is None:
+            return Barred(now + _SHORTLY, fleet.why or "")
+        self._seen = claimed
+        check = self.wise.settle_client(attempt_id=probe, within=self.budgets.http)
+        if isinstance(check, ClientAccepted):
+            self._close(claimed, probe)
+            return calls if self.admit(lane, calls) is None else Barred(self.clock() + _SHORTLY, PACED)
+        if isinstance(check, ClientRefused | WeAreWrong):
+            self._on_trial = probe
+            return 1
+        self._open(claimed, name_of(check), probe, check)
+        return Barred(self._seen.barred_until(self.clock()), name_of(check))
+
+    # --- what became of the calls
+
+    def healthy(self, attempt_id: str) -> None:
+        """Wise answered about a grant."""
+        with self._lock:
+            self._unhealthy = 0
+            trial, self._on_trial = self._on_trial, None
+        if trial is not None:
+            self._safely(lambda: self._end_trial(trial, attempt_id))
+
+    def unhealthy(self, outcome: Outcome | ClientCheck, attempt_id: str, *, ask: bool = False) -> None:
+        """The answer, or its absence, said nothing about the grant.
+
+        `ask`: there is time to ask Wise about our client before the breaker is opened for a streak. If it is
+        accepted, and no request is left unanswered, then the grants are at fault, and they back off by themselves.
+        """
+        with self._lock:
+            self._unhealthy += 1
+            too_many = self._unhealthy >= UNHEALTHY_AT_MOST
+            trial, self._on_trial = self._on_trial, None
+            if too_many:
+                self._unhealthy = 0
+        if trial is not None or isinstance(outcome, Throttled) or (too_many and not ask):
+            self._safely(lambda: self._open(self.fleet.read(), name_of(outcome), attempt_id, outcome, trial=trial))
+        elif too_many:
+            self._streak(outcome, attempt_id)
+
+    def _streak(self, outcome: Outcome | ClientCheck, attempt_id: str) -> None:
+        found: Outcome | ClientCheck = outcome
+        if not isinstance(outcome, Unknown):
+            check = self.wise.settle_client(attempt_id=attempt_id, within=self.budgets.http)
+            if isinstance(check, ClientAccepted):
+                return
+            found = check if isinstance(check, ClientRefused | WeAreWrong | Throttled) else outcome
+        self._safely(lambda: self._open(self.fleet.read(), name_of(found), attempt_id, found))
+
+    def client_in_question(
+        self, outcome: ClientRefused | WeAreWrong, check: ClientCheck | None, attempt_id: str
+    ) -> None:
+        """Wise refused our client or our request, and then said `check` of the client; `None`: it was not asked.
+
+        If it accepts our client the grant alone is at fault, and nobody else has to wait for it.
+        """
+        with self._lock:
+            on_trial = self._on_trial is not None
+        match check:
+            case _ if on_trial:
+                self.unhealthy(outcome, attempt_id)
+            case ClientRefused() | WeAreWrong():
+                self._safely(lambda: self._refused(outcome, attempt_id))
+            case ClientAccepted():
+                pass
+            case None:
+                self.unhealthy(outcome, attempt_id)
+            case _:
+                self.unhealthy(check, attempt_id)
+
+    def _refused(self, outcome: ClientRefused | WeAreWrong, attempt_id: str) -> None:
+        fleet = self.fleet.read()
+        if fleet.client_credentials_refused:  # that answer proves nothing then: this is one in a row, as any other
+            self.unhealthy(outcome, attempt_id)
+        else:
+            self._open(fleet, name_of(outcome), attempt_id, outcome)
+
+    def tend(self) -> None:
+        """Look at the breaker, and tell people what is due to be told. Costs one read."""
+        self._safely(self._tend)
+
+    # --- changing it
+
+    def _safely(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreUnavailable as error:
+            self.journal.record(Trouble(key=None, code=error.code, detail="minding the breaker"))
+
+    def _open(
+        self, fleet: Fleet, why: str, by: str, outcome: Outcome | ClientCheck, *, trial: str | None = None
+    ) -> None:
+        """Open it, or open it anew after a probe. One that somebody else has opened meanwhile stays as it is."""
+        pause = outcome.retry_after if isinstance(outcome, Throttled) else None
+        for _ in range(_TRIES):
+            now = self.clock()
+            ours = fleet.probe_by is not None and fleet.probe_by in (by, trial)
+            self._seen = fleet
+            if fleet.open_until is not None and not ours and not fleet.half_open(now):
+                return
+            after = fleet.opened(why, now, by=by, salt=self.random(), pause=pause, trace_id=outcome.trace_id)
+            written = self.fleet.write(fleet, after)
+            if written is not None:
+                self._seen = written
+                until = written.open_until or now
+                self.journal.record(BreakerOpened(why=why, until=until, trips=written.trips, attempt_id=by))
+                if written.alert != fleet.alert:
+                    self._publish(written)
+                return
+            fleet = self.fleet.read()
+
+    def _close(self, fleet: Fleet, by: str, *, refused: bool = False) -> None:
+        after = replace(fleet.closed(self.clock(), by=by), client_credentials_refused=refused)
+        written = self.fleet.write(fleet, after)
+        if written is None:
+            return
+        self._seen = written
+        self.journal.record(BreakerClosed(attempt_id=by))
+        if written.alert != fleet.alert:
+            self._publish(written)
+
+    def _end_trial(self, probe: str, attempt_id: str) -> None:
+        fleet = self.fleet.read()
+        if fleet.probe_by == probe:
+            self._close(fleet, attempt_id, refused=True)
+
+    # --- telling people
+
+    def _tend(self) -> None:
+        fleet, now = self.fleet.read(), self.clock()
+        self._seen = fleet
+        alerting = fleet.alerting(now, by=fleet.probe_by or self.new_id())
+        alert = alerting.alert
+        if alert is None or alert.published_at is not None:
+            return
+        if alerting.alert == fleet.alert:
+            if (alert.claimed_until or now) > now:
+                return
+            alerting = replace(fleet, alert=replace(alert, claimed_until=now + ALERT_CLAIM))
+        claimed = self.fleet.write(fleet, alerting)
+        if claimed is not None:
+            self._seen = claimed
+            self._publish(claimed)
+
+    def _publish(self, fleet: Fleet) -> None:
+        """Publish the alert that this process has claimed, and write down what became of it."""
+        alert = fleet.alert
+        if alert is None:
+            return
+        code: str | None = None
+        try:
+            self.publisher.publish(None, alert)
+            told = replace(alert, published_at=self.clock(), claimed_until=None)
+        except (PublishRefused, PublishUnknown) as error:
+            code = error.code
+            failures = alert.failures + 1
+            told = replace(alert, failures=failures, claimed_until=self.clock() + fleet_backoff(failures))
+        self.journal.record(AlertTold(key=None, incident_id=alert.incident_id, code=code))
+        self._mark(fleet, alert, told)
+
+    def _mark(self, fleet: Fleet, alert: Alert, told: Alert) -> None:
+        for _ in range(_TRIES):
+            if fleet.alert != alert:
+                return
+            written = self.fleet.write(fleet, replace(fleet, alert=told))
+            if written is not None:
+                self._seen = written
+                return
+            fleet = self.fleet.read()

@@ -1,0 +1,71 @@
+"""Taking parked answers out of the queue and into the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from token_rotator.domain.errors import CorruptGrant, ParkingUnavailable, StoreUnavailable
+
+from .journal import ParkedSettled, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from token_rotator.domain.answer import SealedAnswer
+    from token_rotator.domain.grant import GrantKey
+
+    from .journal import Journal
+    from .keep_answer import KeepAnswer
+    from .ports import GrantReader, Parked, ParkingQueue
+
+
+@dataclass(frozen=True, slots=True)
+class DrainParking:
+    """Stores every parked answer by the same rules as the attempt that parked it.
+
+    A message is removed once its answer is stored or provably overtaken. One that cannot be read, or whose grant
+    cannot, stays: it may be the newest, and an alarm watches the age of what lies there.
+    """
+
+    parking: ParkingQueue
+    grants: GrantReader
+    keep: KeepAnswer
+    journal: Journal
+    clock: Callable[[], datetime]
+
+    def __call__(self, until: datetime) -> datetime | None:
+        """Drain it, and give the instant since which the queue has shown nothing; `None`: it may still hold some."""
+        try:
+            while True:
+                asked_at = self.clock()
+                if asked_at >= until:
+                    return None
+                messages = self.parking.receive()
+                if not messages:
+                    return asked_at
+                for parked in messages:
+                    self._settle(parked)
+        except (ParkingUnavailable, StoreUnavailable) as error:
+            self._trouble(None, error.code)
+            return None
+
+    def _settle(self, parked: Parked) -> None:
+        answer = parked.answer
+        if answer is None:
+            self._trouble(None, "parked-unreadable")
+            return
+        try:
+            self._store(answer)
+        except CorruptGrant as error:
+            self._trouble(answer.key, error.code)
+            return
+        self.parking.remove(parked)
+
+    def _store(self, answer: SealedAnswer) -> None:
+        kept = self.keep(answer, self.grants.get(answer.key))
+        self.journal.record(ParkedSettled(key=answer.key, attempt_id=answer.attempt_id, result=kept.place.value))
+
+    def _trouble(self, key: GrantKey | None, code: str) -> None:
+        self.journal.record(Trouble(key=key, code=code, detail="draining parked answers"))
