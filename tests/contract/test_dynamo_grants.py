@@ -169,6 +169,7 @@ CALLS: dict[str, Callable[[DynamoGrants], object]] = {
     "acquire after a report": lambda store: store.acquire(KEY, LEASE, Rejected(1), NOW),
     "write": lambda store: store.write(a_grant(), a_grant(scope="other"), When(version=1)),
     "postpone": lambda store: store.postpone(KEY, NOW + HOUR, NOW),
+    "stand down": lambda store: store.stand_down(KEY, NOW + HOUR, NOW, "barred"),
     "create": lambda store: store.create(a_grant(profile_id="profile-1")),
     "replace": lambda store: store.replace(a_grant(), a_grant(scope="other"), When(version=1)),
     "delete": lambda store: store.delete(a_grant(profile_id="profile-1"), When(version=1)),
@@ -181,6 +182,7 @@ OPERATIONS = {
     "acquire after a report": "update_item",
     "write": "update_item",
     "postpone": "update_item",
+    "stand down": "update_item",
     "create": "transact_write_items",
     "replace": "transact_write_items",
     "delete": "transact_write_items",
@@ -309,3 +311,8 @@ def test_a_transaction_cancelled_for_another_reason_is_unavailable(
 def test_postponing_what_is_not_due_is_no_error(client: DynamoDBClient) -> None:
     with refusing(client, "update_item", "ConditionalCheckFailedException"):
         DynamoGrants(client, "grants").postpone(GrantKey("acme", "nobody"), NOW + HOUR, NOW)
+
+
+def test_standing_down_what_is_not_due_is_no_error(client: DynamoDBClient) -> None:
+    with refusing(client, "update_item", "ConditionalCheckFailedException"):
+        DynamoGrants(client, "grants").stand_down(GrantKey("acme", "nobody"), NOW + HOUR, NOW, "barred")

@@ -529,6 +529,41 @@ def test_postponing_what_is_missing_or_never_due_does_nothing(store: Store) -> N
     assert store.due(range(SHARDS), NOW + 2 * HOUR, 10) == []
 
 
+# --- standing down
+
+
+def test_a_due_grant_stands_down_until_an_instant(store: Store) -> None:
+    grant = keep(store, a_grant(refresh_at=NOW - HOUR, failures=2))
+    store.stand_down(KEY, NOW + HOUR, NOW, "barred")
+    assert store.get(KEY) == replace(grant, refresh_at=NOW + HOUR, last_error="barred")
+    assert store.due(range(SHARDS), NOW, 10) == [(NOW, KEY)]
+    store.stand_down(KEY, NOW + 2 * HOUR, NOW + HOUR, "again")
+    assert store.get(KEY) == replace(grant, refresh_at=NOW + 2 * HOUR, last_error="again")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pytest.param(LATER, id="due a millisecond later"),
+        pytest.param(HELD, id="somebody is at it"),
+        pytest.param({"attempt_id": "attempt-other", "lease_until": NOW - HOUR}, id="a lease that ran out"),
+        pytest.param({"in_doubt": "attempt-earlier"}, id="in doubt"),
+        pytest.param({"phase": Phase.SUSPENDED}, id="suspended"),
+        pytest.param({"phase": Phase.REAUTHORIZATION_REQUIRED}, id="waiting for the user"),
+    ],
+)
+def test_no_other_grant_stands_down(store: Store, stored: dict[str, Any]) -> None:
+    grant = keep(store, a_grant(**stored))
+    store.stand_down(KEY, NOW + HOUR, NOW, "barred")
+    assert store.get(KEY) == grant
+
+
+def test_nothing_stands_down_that_does_not_exist(store: Store) -> None:
+    store.stand_down(KEY, NOW + HOUR, NOW, "barred")
+    assert store.get(KEY) is None
+    assert store.due(range(SHARDS), NOW + 2 * HOUR, 10) == []
+
+
 # --- the list
 
 
