@@ -1,0 +1,185 @@
+"""What holds for all grants together, in DynamoDB: the item `#fleet` of the grants' table.
+
+| attribute | type | holds |
+|---|---|---|
+| `pk`, `schema` | S, N | `#fleet`, and the version of its form; there is no `schema` before the first write |
+| `revision` | N | how often the breaker's state was written |
+| `write_id` | S | random, of the last such write |
+| the fields of `Fleet` | | instants as epoch milliseconds |
+| `<lane>_tat` | N | until when the lane's calls are used up, in epoch milliseconds; no part of the revision |
+
+A lane is paced by the generic cell rate algorithm (ITU-T I.371, annex A): each call takes its share of a minute, and
+the shares that are taken may reach into the future by one burst.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from botocore.exceptions import ClientError
+
+from token_rotator.domain.errors import CorruptGrant
+from token_rotator.domain.fleet import Fleet
+from token_rotator.domain.grant import SCHEMA
+from token_rotator.service.ports import Admitted, Paced
+
+from .dynamo_items import (
+    ALERT,
+    FLAG,
+    INSTANT,
+    NUMBER,
+    TEXT,
+    UNREADABLE,
+    Codec,
+    Item,
+    Update,
+    failures,
+    from_ms,
+    is_refused,
+    to_ms,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from types_boto3_dynamodb import DynamoDBClient
+
+    from token_rotator.domain.fleet import Lane
+
+FLEET: Final = "#fleet"
+_MINUTE_MS: Final = 60_000
+_CODECS: Final[dict[str, Codec]] = {
+    "revision": NUMBER,
+    "open_until": INSTANT,
+    "why": TEXT,
+    "since": INSTANT,
+    "trips": NUMBER,
+    "closed_at": INSTANT,
+    "probe_by": TEXT,
+    "probe_until": INSTANT,
+    "client_credentials_refused": FLAG,
+    "alert": ALERT,
+}
+"""How each field of the fleet is stored, under its own name."""
+
+
+def _decode(item: Item) -> Fleet:
+    """Make the fleet of its item. Raises `CorruptGrant` for whatever this version did not write."""
+    try:
+        if "revision" not in item:
+            return Fleet()
+        if NUMBER.decode(item["schema"]) != SCHEMA:
+            msg = "the fleet's item has another schema"
+            raise CorruptGrant(msg)
+        return Fleet(**{name: codec.decode(item[name]) for name, codec in _CODECS.items() if name in item})
+    except UNREADABLE as error:
+        msg = f"the fleet's item cannot be read: {type(error).__name__}"
+        raise CorruptGrant(msg) from None
+
+
+def _worth(lane: Lane, calls: int) -> int:
+    """Say how many milliseconds of a lane some calls take: rounded up, so that no minute ever holds one too many."""
+    return calls * -(-_MINUTE_MS // max(lane.per_minute - lane.burst, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """The item that did not meet a condition; nothing if there is none."""
+
+    item: Item
+
+
+class DynamoFleet:
+    """`FleetStore` over the table of grants. Safe in threads; the client is as for `DynamoGrants`."""
+
+    def __init__(self, client: DynamoDBClient, table: str, new_id: Callable[[], str]) -> None:
+        self._client = client
+        self._new_id = new_id
+        self._item: Any = {"TableName": table, "Key": {"pk": TEXT.encode(FLEET)}}
+        self._seen: dict[str, int] = {}
+        """Until when each lane's calls were used up when last seen: a guess, and cheap to get wrong."""
+
+    @failures
+    def read(self) -> Fleet:
+        """See `FleetStore.read`."""
+        return _decode(cast("Item", self._client.get_item(**self._item, ConsistentRead=True).get("Item", {})))
+
+    @failures
+    def write(self, before: Fleet, after: Fleet) -> Fleet | None:
+        """See `FleetStore.write`. A refusal may be the trace of this very write, if the SDK sent it twice."""
+        write_id = TEXT.encode(self._new_id())
+        update = Update()
+        update.require_equal("revision", NUMBER.encode(before.revision) if before.revision else None)
+        update.change("revision", NUMBER.encode(before.revision + 1))
+        update.change("schema", NUMBER.encode(SCHEMA))
+        update.change("write_id", write_id)
+        for field in fields(Fleet):
+            if field.name != "revision":
+                value = getattr(after, field.name)
+                update.change(field.name, None if value is None else _CODECS[field.name].encode(value))
+        answer = self._update(update, "ALL_NEW")
+        if isinstance(answer, _Refusal):
+            return _decode(answer.item) if answer.item.get("write_id") == write_id else None
+        return _decode(answer)
+
+    @failures
+    def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
+        """See `FleetStore.admit`. A lane is idle or busy; a wrong guess shows which, and costs one write."""
+        if not 1 <= calls <= lane.burst:
+            msg = f"the lane {lane.name} admits 1 to {lane.burst} calls at once"
+            raise ValueError(msg)
+        at, worth, tat = to_ms(now), _worth(lane, calls), f"{lane.name}_tat"
+        latest = at + _worth(lane, lane.burst) - worth
+        used_until = self._seen.get(tat)
+        while True:  # a lane's instant never moves back, so at worst it is found busy, idle, busy, full
+            idle = used_until is None or used_until <= at
+            answer = self._update(_taken(tat, at, worth, None if idle else latest), "UPDATED_NEW")
+            item = answer.item if isinstance(answer, _Refusal) else answer
+            used_until = _used_until(item, tat)
+            if used_until is not None:
+                self._seen[tat] = used_until
+            if not isinstance(answer, _Refusal):
+                return Admitted()
+            if "open_until" in item:
+                return _decode(item)
+            if used_until is not None and used_until > latest:
+                return Paced(from_ms(at + used_until - latest))
+
+    def _update(self, update: Update, returned: Literal["ALL_NEW", "UPDATED_NEW"]) -> _Refusal | Item:
+        try:
+            answer = self._client.update_item(
+                **self._item,
+                **update.parameters(),
+                ReturnValues=returned,
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as error:
+            if is_refused(error):
+                return _Refusal(cast("Item", error.response).get("Item", {}))
+            raise
+        stored: Item = cast("Item", answer).get("Attributes", {})
+        return stored
+
+
+def _taken(tat: str, at: int, worth: int, latest: int | None) -> Update:
+    """Make the write that takes calls of a lane that is idle at `at`, or else busy until `latest` at most."""
+    update = Update()
+    update.require_equal("open_until", None)
+    name, now = update.name(tat), update.value("now", NUMBER.encode(at))
+    if latest is None:
+        update.require(f"attribute_not_exists({name}) OR {name} <= {now}")
+        update.change(tat, NUMBER.encode(at + worth))
+    else:
+        update.require(f"{name} > {now} AND {name} <= {update.value('latest', NUMBER.encode(latest))}")
+        update.add(tat, NUMBER.encode(worth))
+    return update
+
+
+def _used_until(item: Item, tat: str) -> int | None:
+    try:
+        return int(NUMBER.decode(item[tat])) if tat in item else None
+    except UNREADABLE as error:
+        msg = f"the fleet's item cannot be read: {type(error).__name__}"
+        raise CorruptGrant(msg) from None
