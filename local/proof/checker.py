@@ -1,0 +1,510 @@
+"""Decides over a history whether the rotator kept its promises. It knows nothing of how they are kept.
+
+No lease, no doubt, no breaker: only what Wise did and said, what was kept, served and announced, and what others did.
+The rules are invariants 1 to 5 and 7 of docs/protocol.md, the promise of `stable_until` among them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from local.proof.history import (
+    ACTIVE,
+    GONE,
+    REAUTHORIZATION_REQUIRED,
+    Adopted,
+    Announced,
+    Asked,
+    Deleted,
+    Died,
+    History,
+    Keeper,
+    Kind,
+    Minted,
+    Moment,
+    NotServed,
+    Outage,
+    Parked,
+    ProcessDied,
+    Record,
+    RefreshAnswered,
+    RefreshBegan,
+    RefreshSettled,
+    Served,
+    Stored,
+    Told,
+)
+
+
+class Rule(StrEnum):
+    """What was promised."""
+
+    ONE_AT_A_TIME = "1 never two refreshes of one grant in flight at Wise"
+    NOT_DEAD = "2 never serve what may be dead"
+    PROMISE = "3 never replace a token before its stable_until"
+    KEPT = "4 never lose an answer, and end well"
+    JUDGED = "5 never judge a grant by a fault that is not its own"
+    OWN = "7 never serve the token of another grant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The durations without which the promises cannot be told from their exceptions."""
+
+    patience: timedelta = timedelta(seconds=15)
+    """How long after it arrived Wise carries a refresh out, or never: one that is older outlived its lease."""
+    attempt: timedelta = timedelta(seconds=8)
+    """For so long after an answer its process may still hold it."""
+    tries_for: timedelta = timedelta(seconds=2)
+    """For so long after an answer the rotator has to go on trying to keep it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A promise that was broken: whose, when, and the facts."""
+
+    rule: Rule
+    grant: str
+    when: Moment | None
+    facts: str
+
+    def __str__(self) -> str:
+        return f"[{self.rule}] {self.grant} at {self.when or 'the end'}: {self.facts}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """An answer of Wise's that no client could have kept."""
+
+    grant: str
+    attempt: str
+    when: Moment
+    why: str
+
+
+def check(history: History, terms: Terms | None = None) -> list[Violation]:
+    """Give every broken promise, grant by grant."""
+    terms = terms or Terms()
+    found: list[Violation] = []
+    for case in _cases(history, terms):
+        for rule in (_one_at_a_time, _not_dead, _promise, _kept, _judged):
+            found += rule(case)
+        if history.healed:
+            found += _ends_well(case)
+    return found
+
+
+def losses(history: History, terms: Terms | None = None) -> list[Loss]:
+    """List the answers that were lost although nothing was done wrong."""
+    found = []
+    for case in _cases(history, terms or Terms()):
+        for request in case.ours():
+            if not request.carried_out or request.began.attempt is None or case.kept(request):
+                continue
+            why = case.unkeepable(request)
+            if why is not None:
+                found.append(Loss(case.grant, request.began.attempt, request.began.when, why))
+    return found
+
+
+# --- one grant's records, sorted
+
+
+@dataclass(slots=True)
+class _Request:
+    """One refresh at Wise, from its arrival to what its sender got to know."""
+
+    began: RefreshBegan
+    settled: RefreshSettled | None = None
+    answered: RefreshAnswered | None = None
+
+    @property
+    def carried_out(self) -> bool:
+        return self.settled is not None and self.settled.carried_out
+
+    @property
+    def told(self) -> Told:
+        return self.answered.told if self.answered is not None else Told.NOTHING
+
+
+@dataclass(slots=True)
+class _Case:
+    """All that is on record about one grant. Lists are in order."""
+
+    grant: str
+    terms: Terms
+    history: History
+    owners: dict[str, str]
+    """Whose a token is, for all grants."""
+    everywhere: list[Record]
+    """What happened to all grants at once."""
+    minted: dict[str, Minted] = field(default_factory=dict)
+    died: dict[str, Died] = field(default_factory=dict)
+    requests: dict[str, _Request] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
+    readers: list[Served | NotServed] = field(default_factory=list)
+    announced: list[Announced] = field(default_factory=list)
+    acts: list[Adopted | Deleted] = field(default_factory=list)
+
+    def take(self, record: Record) -> None:  # noqa: C901 - one line a kind of record
+        match record:
+            case Minted():
+                self.minted[record.token] = record
+            case Died():
+                self.died[record.token] = record
+            case RefreshBegan():
+                self.requests[record.request] = _Request(record)
+            case RefreshSettled():
+                self.requests[record.request].settled = record
+            case RefreshAnswered():
+                self.requests[record.request].answered = record
+            case Asked():
+                self.asked.append(record)
+            case Stored():
+                self.stored.append(record)
+            case Parked():
+                self.parked.append(record)
+            case Served() | NotServed():
+                self.readers.append(record)
+            case Announced():
+                self.announced.append(record)
+            case Adopted() | Deleted():
+                self.acts.append(record)
+            case _:
+                pass  # told for whoever reads the history
+
+    def ours(self) -> Iterator[_Request]:
+        """The refreshes that the rotator sent."""
+        return (request for request in self.requests.values() if request.began.attempt is not None)
+
+    def lives(self, token: str, when: Moment) -> bool | None:
+        """Tell whether a token lives at Wise; None if Wise never issued it."""
+        minted, died = self.minted.get(token), self.died.get(token)
+        if minted is None:
+            return None
+        return when.at < minted.expires_at and (died is None or died.when > when)
+
+    def killer(self, death: Died) -> _Request | None:
+        """The refresh of ours that replaced a token."""
+        request = None if death.request is None else self.requests.get(death.request)
+        return request if request is not None and request.began.attempt is not None else None
+
+    def outlived(self, request: _Request) -> bool:
+        """Tell whether Wise was at it for longer than anybody reckons with."""
+        end = request.settled.when.at if request.settled is not None else self.history.end
+        return end is not None and end - request.began.when.at > self.terms.patience
+
+    def overtaken(self, request: _Request, before: Moment | None = None) -> bool:
+        """Tell whether Wise carried out another refresh after this one."""
+        if request.settled is None:
+            return False
+        return any(
+            other.settled.when > request.settled.when and (before is None or other.settled.when < before)
+            for other in self.requests.values()
+            if other.settled is not None and other.settled.carried_out
+        )
+
+    def touched(self, after: Moment, until: datetime) -> bool:
+        """Tell whether somebody replaced or deleted the grant between two moments, or may have."""
+        return any(act.when > after and act.asked.at <= until for act in self.acts)
+
+    def kept(self, request: _Request) -> bool:
+        """Tell whether the table or the queue ever took what this request brought."""
+        access = request.settled.access if request.settled is not None else None
+        return any(s.access == access for s in self.stored) or any(p.access == access for p in self.parked)
+
+    def unkeepable(self, request: _Request) -> str | None:
+        """Say why nobody could have kept the answer to a request, if that is so."""
+        if request.told is not Told.TOKENS or request.answered is None:
+            return "no answer"
+        answered = request.answered.when
+        for record in self.everywhere:
+            if (
+                isinstance(record, ProcessDied)
+                and (record.attempts is None or request.began.attempt in record.attempts)
+                and request.began.when < record.when
+                and record.when.at <= answered.at + self.terms.attempt
+            ):
+                return "process died"
+        if all(self._down(keeper, answered.at) for keeper in Keeper):
+            return "nothing took writes"
+        return None
+
+    def _down(self, keeper: Keeper, since: datetime) -> bool:
+        until = since + self.terms.tries_for
+        return any(
+            record.keeper is keeper and record.when.at <= since and (record.ended is None or record.ended.at >= until)
+            for record in self.everywhere
+            if isinstance(record, Outage)
+        )
+
+    def broken(self, rule: Rule, when: Moment | None, facts: str) -> Violation:
+        return Violation(rule, self.grant, when, facts)
+
+
+def _cases(history: History, terms: Terms) -> Iterable[_Case]:
+    owners = {record.token: record.grant or "" for record in history if isinstance(record, Minted)}
+    everywhere: list[Record] = [record for record in history if isinstance(record, ProcessDied | Outage)]
+    by_grant: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in history:
+        if record.grant is not None:
+            by_grant[record.grant].append(record)
+    for grant, records in by_grant.items():
+        case = _Case(grant, terms, history, owners, everywhere)
+        for record in records:
+            case.take(record)
+        yield case
+
+
+# --- the rules
+
+
+def _one_at_a_time(case: _Case) -> Iterator[Violation]:
+    """A request is in flight from its arrival until it can change nothing any more."""
+    ours = list(case.ours())
+    for number, second in enumerate(ours):
+        arrived = second.began.when
+        for first in ours[:number]:
+            settled = first.settled
+            if settled is not None and settled.when < arrived:
+                continue
+            if arrived.at - first.began.when.at <= case.terms.patience:
+                yield case.broken(
+                    Rule.ONE_AT_A_TIME,
+                    arrived,
+                    f"the refresh of attempt {second.began.attempt} arrived while that of {first.began.attempt}, "
+                    f"from {first.began.when}, could still be carried out",
+                )
+
+
+def _not_dead(case: _Case) -> Iterator[Violation]:
+    for served in case.readers:
+        if not isinstance(served, Served):
+            continue
+        owner = case.owners.get(served.token)
+        if owner not in (None, case.grant):
+            yield case.broken(Rule.OWN, served.when, f"a reader got {served.token}, which is {owner}'s")
+            continue
+        wrong = _why_not(case, served)
+        if wrong is not None:
+            yield case.broken(
+                Rule.NOT_DEAD, served.when, f"{served.token} (version {served.version}) was served, {wrong}"
+            )
+
+
+def _why_not(case: _Case, served: Served) -> str | None:
+    """Say why a token should not have been served, as of the rotator's last look."""
+    token, looked = served.token, served.looked
+    minted, death = case.minted.get(token), case.died.get(token)
+    if minted is None:
+        brought = any(isinstance(act, Adopted) and act.access == token for act in case.acts)
+        return None if brought else "which Wise never issued"
+    if looked.at >= minted.expires_at:
+        return f"which expired at {minted.expires_at:%H:%M:%S}"
+    if death is not None and death.when < looked:
+        return _known_dead(case, token, death, looked)
+    for request in case.ours():
+        if minted.when < request.began.when < looked and not _resolved(case, token, request, looked):
+            return f"while nobody knew what had become of the refresh of {request.began.attempt}"
+    return None
+
+
+def _known_dead(case: _Case, token: str, death: Died, looked: Moment) -> str | None:
+    """Say why the rotator had reason to think a dead token dead; None if it could not know."""
+    brought = [act.when for act in case.acts if isinstance(act, Adopted) and act.access == token and act.when < looked]
+    again = max(brought, default=None)
+    for asked in case.asked:
+        told = asked.token == token and asked.told and not asked.lives and asked.when < looked
+        if told and (again is None or asked.when > again):
+            return f"which Wise had called dead at {asked.when}"
+    killer = case.killer(death)
+    if killer is None or case.outlived(killer):
+        return None
+    if again is not None and again > death.when and _settled_before(case, killer, again):
+        return None  # somebody brought a dead token to a rotator that had nothing open
+    return f"which the refresh of {killer.began.attempt} had replaced at {death.when}"
+
+
+def _settled_before(case: _Case, request: _Request, when: Moment) -> bool:
+    """Tell whether what a refresh brought was stored, or the grant was forgotten, before somebody brought tokens."""
+    access = request.settled.access if request.settled is not None else None
+    stored = any(s.access == access and s.when < when for s in case.stored)
+    forgotten = any(isinstance(act, Deleted) and request.began.when < act.when < when for act in case.acts)
+    return stored or forgotten or not case.history.every_write
+
+
+def _resolved(case: _Case, token: str, request: _Request, looked: Moment) -> bool:
+    """Tell whether the rotator could know that a request had left the token alive, and would."""
+    settled = request.settled if request.settled is not None and request.settled.when < looked else None
+    if settled is not None and settled.carried_out:
+        return True  # it replaced another token
+    if settled is None and looked.at - request.began.when.at > case.terms.patience:
+        return True
+    if request.told in (Told.REFUSED, Told.INVALID) and request.answered is not None and request.answered.when < looked:
+        return True
+    if any(isinstance(act, Deleted) and request.began.when < act.when < looked for act in case.acts):
+        return True
+    return settled is not None and any(
+        asked.token == token and asked.told and asked.lives and settled.when < asked.when < looked
+        for asked in case.asked
+    )
+
+
+def _promise(case: _Case) -> Iterator[Violation]:
+    reported: set[str] = set()
+    for served in case.readers:
+        if not isinstance(served, Served) or served.token in reported:
+            continue
+        minted, death = case.minted.get(served.token), case.died.get(served.token)
+        until = served.stable_until
+        if minted is not None and until > minted.expires_at:
+            reported.add(served.token)
+            yield case.broken(Rule.PROMISE, served.when, f"{served.token} was promised beyond its expiry")
+        elif death is not None and death.when > served.looked and death.when.at < until:
+            killer = case.killer(death)
+            if killer is None or case.outlived(killer) or case.touched(served.looked, death.when.at):
+                continue
+            reported.add(served.token)
+            yield case.broken(
+                Rule.PROMISE,
+                death.when,
+                f"{served.token}, served at {served.when} until {until:%H:%M:%S.%f}, "
+                f"was replaced by attempt {killer.began.attempt}",
+            )
+
+
+def _kept(case: _Case) -> Iterator[Violation]:
+    """What reached us has to be kept, unless it was no longer the newest, or nobody could have kept it."""
+    if not case.history.every_write:
+        return
+    for request in case.ours():
+        settled, answered = request.settled, request.answered
+        if settled is None or answered is None or not settled.carried_out or request.told is not Told.TOKENS:
+            continue
+        if any(stored.access == settled.access for stored in case.stored):
+            continue
+        if case.touched(request.began.when, answered.when.at + case.terms.attempt):
+            continue
+        if case.overtaken(request, answered.when):
+            continue
+        if any(parked.access == settled.access for parked in case.parked):
+            if case.history.healed and not case.overtaken(request):
+                yield case.broken(
+                    Rule.KEPT, answered.when, f"the answer to {request.began.attempt} was parked and never stored"
+                )
+        elif case.unkeepable(request) is None:
+            yield case.broken(
+                Rule.KEPT, answered.when, f"the answer to {request.began.attempt} reached us and was dropped"
+            )
+
+
+def _judged(case: _Case) -> Iterator[Violation]:
+    before = ACTIVE
+    for stored in case.stored:
+        if stored.phase == REAUTHORIZATION_REQUIRED != before:
+            wrong = _wrongly_judged(case, stored)
+            if wrong is not None:
+                yield case.broken(Rule.JUDGED, stored.when, wrong)
+        before = stored.phase
+
+
+def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
+    """Follow the refresh token that was entrusted to us, and say why the grant it belongs to is not dead."""
+    when = verdict.when
+    token, lost, foreign = None, None, False
+    events: list[Adopted | _Request] = [act for act in case.acts if isinstance(act, Adopted) and act.when < when]
+    events += [request for request in case.requests.values() if request.carried_out and _time(request) < when]
+    for event in sorted(events, key=_time):
+        if isinstance(event, Adopted):
+            if not event.certain:
+                return None
+            token, lost, foreign = event.refresh, None, False
+        elif event.settled is not None and event.began.presented == token and event.settled.refresh != token:
+            token = event.settled.refresh
+            foreign = foreign or event.began.attempt is None
+            if not _kept_before(case, event, when):
+                lost = case.unkeepable(event) or "dropped"
+    if token is None or foreign or not case.lives(token, when):
+        return None
+    if lost is None or lost == "dropped":
+        return f"it was judged dead though its refresh token {token} lives" + (" and had reached us" if lost else "")
+    reason = verdict.reason or next((a.reason for a in case.announced if a.when > when), None)
+    if reason is not None and reason != "outcome_unknown":
+        return f"an answer was lost ({lost}), and it was judged dead for {reason}"
+    return None
+
+
+def _time(event: Adopted | _Request) -> Moment:
+    return event.when if isinstance(event, Adopted) else (event.settled or event.began).when
+
+
+def _kept_before(case: _Case, request: _Request, when: Moment) -> bool:
+    if request.settled is None:
+        return False
+    access, refresh = request.settled.access, request.settled.refresh
+    return any(stored.refresh == refresh and stored.when < when for stored in case.stored) or any(
+        parked.access == access and parked.when < when for parked in case.parked
+    )
+
+
+def _ends_well(case: _Case) -> Iterator[Violation]:
+    """At the end each grant is active with a living token, or waits for its user and on-call knows."""
+    if not case.stored:
+        return
+    last = case.stored[-1]
+    if last.phase == GONE:
+        if not any(isinstance(act, Deleted) for act in case.acts):
+            yield case.broken(Rule.KEPT, last.when, "the grant is gone, and nobody deleted it")
+    elif last.phase == REAUTHORIZATION_REQUIRED:
+        since = next(s.when for s in _streak(case.stored) if s.phase == REAUTHORIZATION_REQUIRED)
+        if not any(a.kind == REAUTHORIZATION_REQUIRED and a.when > since for a in case.announced):
+            yield case.broken(Rule.KEPT, since, "it waits for its user, and nobody was told")
+    elif last.phase == ACTIVE:
+        yield from _ends_active(case, last)
+
+
+def _streak(stored: list[Stored]) -> list[Stored]:
+    """The last records that have one phase."""
+    start = len(stored) - 1
+    while start > 0 and stored[start - 1].phase == stored[-1].phase:
+        start -= 1
+    return stored[start:]
+
+
+def _ends_active(case: _Case, last: Stored) -> Iterator[Violation]:
+    access = last.access
+    if access is None:
+        served = (r.token for r in case.readers if isinstance(r, Served) and r.version == last.version)
+        access = next(served, None)
+    if access is None:
+        yield case.broken(Rule.KEPT, None, f"it is active without an access token (version {last.version})")
+    end = Moment(max(record.when.order for record in case.history) + 1, case.history.end or last.when.at)
+    for kind, token in ((Kind.ACCESS, access), (Kind.REFRESH, last.refresh)):
+        if token is None or case.lives(token, end) is not False:
+            continue
+        if not _nobody_could_know(case, token, access, end):
+            died = case.died.get(token)
+            since = f"since {died.when}" if died is not None else "expired"
+            yield case.broken(Rule.KEPT, None, f"it is active with a dead {kind} token {token} ({since})")
+    if case.readers and isinstance(case.readers[-1], NotServed):
+        reader = case.readers[-1]
+        yield case.broken(Rule.KEPT, reader.when, f"it is active, and its last reader got nothing: {reader.why}")
+
+
+def _nobody_could_know(case: _Case, token: str, access: str | None, end: Moment) -> bool:
+    """Tell whether Wise ended a token by itself, and no answer of its could have told us before it is due."""
+    death = case.died.get(token)
+    if death is None or death.request is not None:
+        return False
+    minted = case.minted.get(access or token)
+    if minted is None or end.at >= minted.expires_at:
+        return False
+    asked = any(a.told and not a.lives and a.token == access and a.when > death.when for a in case.asked)
+    refused = any(r.told is Told.INVALID and r.began.when > death.when for r in case.ours())
+    return not asked and not refused

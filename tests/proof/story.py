@@ -1,0 +1,183 @@
+"""Histories written by hand, one line an event: a small language for the checker's own tests."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from local.proof.checker import Rule, check
+from local.proof.history import (
+    Adopted,
+    Announced,
+    Asked,
+    Deleted,
+    Died,
+    History,
+    Keeper,
+    Kind,
+    Minted,
+    Moment,
+    NotServed,
+    Outage,
+    Parked,
+    ProcessDied,
+    Recorder,
+    RefreshAnswered,
+    RefreshBegan,
+    RefreshSettled,
+    Served,
+    Stored,
+    Told,
+)
+from tests.fakes.world import FakeClock
+
+LIFE = timedelta(hours=12)
+
+
+class Story:
+    """One grant, `anna`, adopted with `a1` and `r1`, which Wise made for her."""
+
+    def __init__(self, life: timedelta = LIFE) -> None:
+        self.clock = FakeClock()
+        self.recorder = Recorder(self.clock)
+        self.life = life
+        self.refresh_token = "r1"
+        self.living = "a1"
+        self.version = 1
+        self.mint("a1", Kind.ACCESS)
+        self.mint("r1", Kind.REFRESH)
+        self.adopt("a1", "r1", replaced=False)
+        self.store("a1", "r1")
+
+    def now(self) -> Moment:
+        return self.recorder.moment()
+
+    def later(self, seconds: float) -> Story:
+        self.clock.advance(seconds=seconds)
+        return self
+
+    def mint(self, token: str, kind: Kind, request: str | None = None, grant: str = "anna") -> None:
+        when = self.now()
+        expires_at = when.at + self.life
+        self.recorder.add(
+            Minted(when=when, grant=grant, token=token, kind=kind, expires_at=expires_at, request=request)
+        )
+
+    def die(self, token: str, request: str | None = None) -> None:
+        self.recorder.add(Died(when=self.now(), grant="anna", token=token, request=request))
+
+    # --- Wise
+
+    def begin(self, attempt: str | None, presented: str | None = None) -> None:
+        presented = presented or self.refresh_token
+        self.recorder.add(
+            RefreshBegan(when=self.now(), grant="anna", request=f"of {attempt}", attempt=attempt, presented=presented)
+        )
+
+    def carry_out(self, attempt: str | None, access: str, refresh: str | None = None) -> None:
+        """Wise replaces the access token, and the refresh token where it is another one."""
+        request = f"of {attempt}"
+        self.die(self.living, request)
+        self.mint(access, Kind.ACCESS, request)
+        self.living = access
+        if refresh is not None:
+            self.die(self.refresh_token, request)
+            self.mint(refresh, Kind.REFRESH, request)
+            self.refresh_token = refresh
+        self.recorder.add(
+            RefreshSettled(
+                when=self.now(),
+                grant="anna",
+                request=request,
+                carried_out=True,
+                access=access,
+                refresh=self.refresh_token,
+            )
+        )
+
+    def drop(self, attempt: str) -> None:
+        self.recorder.add(RefreshSettled(when=self.now(), grant="anna", request=f"of {attempt}", carried_out=False))
+
+    def answer(self, attempt: str, told: Told = Told.TOKENS) -> None:
+        self.recorder.add(RefreshAnswered(when=self.now(), grant="anna", request=f"of {attempt}", told=told))
+
+    def refresh(self, attempt: str, access: str, refresh: str | None = None) -> Story:
+        """One refresh that nobody disturbs, up to its answer."""
+        self.begin(attempt)
+        self.carry_out(attempt, access, refresh)
+        self.answer(attempt)
+        return self
+
+    def ask(self, token: str, *, told: bool = True) -> None:
+        lives = token == self.living
+        self.recorder.add(Asked(when=self.now(), grant="anna", token=token, lives=lives, told=told))
+
+    # --- the rotator
+
+    def store(self, access: str | None, refresh: str | None = None, phase: str = "active", **more: str) -> None:
+        self.version += 1
+        self.recorder.add(
+            Stored(
+                when=self.now(),
+                grant="anna",
+                phase=phase,
+                version=self.version,
+                access=access,
+                refresh=refresh or self.refresh_token,
+                **more,
+            )
+        )
+
+    def judge(self, reason: str = "invalid_grant") -> None:
+        self.store(self.living, phase="reauthorization_required", reason=reason)
+
+    def park(self, access: str) -> None:
+        self.recorder.add(Parked(when=self.now(), grant="anna", access=access))
+
+    def serve(self, token: str, for_s: float = 3600, looked: Moment | None = None) -> None:
+        looked = looked or self.now()
+        self.recorder.add(
+            Served(
+                when=self.now(),
+                grant="anna",
+                looked=looked,
+                token=token,
+                version=self.version,
+                stable_until=self.clock() + timedelta(seconds=for_s),
+            )
+        )
+
+    def turn_away(self) -> None:
+        self.recorder.add(NotServed(when=self.now(), grant="anna", looked=self.now(), why="temporarily-unavailable"))
+
+    def announce(self, kind: str = "reauthorization_required", reason: str | None = None) -> None:
+        self.recorder.add(
+            Announced(when=self.now(), grant="anna", kind=kind, incident_id="fixture-incident", reason=reason)
+        )
+
+    # --- others
+
+    def adopt(self, access: str, refresh: str, *, replaced: bool = True, asked: Moment | None = None) -> None:
+        asked = asked or self.now()
+        self.recorder.add(
+            Adopted(when=self.now(), grant="anna", asked=asked, access=access, refresh=refresh, replaced=replaced)
+        )
+
+    def delete(self) -> None:
+        self.recorder.add(Deleted(when=self.now(), grant="anna", asked=self.now()))
+
+    def kill(self, *attempts: str) -> None:
+        self.recorder.add(ProcessDied(when=self.now(), grant=None, attempts=frozenset(attempts)))
+
+    def outage(self, keeper: Keeper, seconds: float) -> None:
+        """A keeper that takes nothing from this moment on, for a while."""
+        when = self.now()
+        ended = Moment(when.order, when.at + timedelta(seconds=seconds))
+        self.recorder.add(Outage(when=when, grant=None, keeper=keeper, ended=ended))
+
+    # --- the verdict
+
+    def history(self, *, healed: bool = True, every_write: bool = True) -> History:
+        return self.recorder.history(healed=healed, every_write=every_write)
+
+    def broken(self, **more: bool) -> list[Rule]:
+        return [violation.rule for violation in check(self.history(**more))]
