@@ -3,7 +3,8 @@
 | field | holds |
 |---|---|
 | `incident_id` | stable for one incident: deduplicate by it |
-| `kind`, `reason`, `environment`, `tenant`, `grant_id`, `raised_at` | what happened, to whom, when (UTC) |
+| `kind`, `reason`, `environment`, `raised_at` | what happened, where, when (UTC) |
+| `tenant`, `grant_id` | to whom; both null where it is about the whole deployment |
 | `summary`, `runbook` | one sentence, and where to read on |
 | `correlation_id`, `wise_trace_id` | what Wise's support asks for |
 
@@ -24,14 +25,32 @@ from token_rotator.domain.instants import show_instant
 if TYPE_CHECKING:
     from types_boto3_sns import SNSClient
 
-    from token_rotator.domain.grant import Alert, Grant
+    from token_rotator.domain.grant import Alert, GrantKey
 
 _CLIENT_FAULTS: Final = range(400, 500)
+_DEPLOYMENT: Final = "this deployment"
 _SUMMARIES: Final = {
     AlertKind.REAUTHORIZATION_REQUIRED: (
-        "Wise no longer accepts the refresh token of grant {grant_id} of tenant {tenant}: the user has to authorize "
-        "again. No access token is served for it until then."
+        "Wise no longer accepts the refresh token of {whose}: the user has to authorize again. No access token is "
+        "served for it until then."
     ),
+    AlertKind.HELD: (
+        "Wise refuses to refresh {whose}, without saying that its refresh token is dead, and goes on serving us "
+        "otherwise. It is tried again at long intervals; no access token is served for it once the present one ends."
+    ),
+    AlertKind.PROVIDER_UNAVAILABLE: (
+        "Wise has given no usable answer to {whose} for minutes: nothing is refreshed until it does. Access tokens are "
+        "served as long as they live."
+    ),
+    AlertKind.CLIENT_REFUSED: (
+        "Wise refuses the client credentials of {whose}: nothing is refreshed until it accepts them. Access tokens are "
+        "served as long as they live."
+    ),
+    AlertKind.WE_ARE_WRONG: (
+        "Wise refuses the requests of {whose} as such: nothing is refreshed until it takes them. Access tokens are "
+        "served as long as they live."
+    ),
+    AlertKind.RECOVERED: "What on-call was told about {whose} is over: Wise refreshes again.",
 }
 
 
@@ -44,18 +63,18 @@ class SnsAlerts:
         self._environment = environment
         self._runbooks = runbooks.rstrip("/")
 
-    def publish(self, grant: Grant, alert: Alert) -> None:
+    def publish(self, key: GrantKey | None, alert: Alert) -> None:
         """See `AlertPublisher.publish`."""
-        tenant, grant_id = grant.key.tenant, grant.key.grant_id
+        whose = f"grant {key.grant_id} of tenant {key.tenant}" if key else _DEPLOYMENT
         message = {
             "incident_id": alert.incident_id,
             "kind": alert.kind.value,
             "reason": alert.reason,
             "environment": self._environment,
-            "tenant": tenant,
-            "grant_id": grant_id,
+            "tenant": key.tenant if key else None,
+            "grant_id": key.grant_id if key else None,
             "raised_at": show_instant(alert.raised_at),
-            "summary": _SUMMARIES[alert.kind].format(tenant=tenant, grant_id=grant_id),
+            "summary": _SUMMARIES[alert.kind].format(whose=whose),
             "runbook": f"{self._runbooks}/{alert.kind.value.replace('_', '-')}.md",
             "correlation_id": alert.attempt_id,
             "wise_trace_id": alert.trace_id,
@@ -63,9 +82,10 @@ class SnsAlerts:
         attributes = {
             "kind": alert.kind.value,
             "environment": self._environment,
-            "tenant": tenant,
             "incident_id": alert.incident_id,
         }
+        if key:
+            attributes["tenant"] = key.tenant
         try:
             self._client.publish(
                 TopicArn=self._topic_arn,
