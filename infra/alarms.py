@@ -30,7 +30,7 @@ SWEEP_LONG_S: Final = SWEEP_TIMEOUT_S - 5
 MANY_REJECTIONS: Final = 100
 PARKED_S: Final = 300
 STUCK: Final = (3, 10)
-"""In how many of how many minutes. One that is settled at the first try is hidden for less than a second."""
+"""In how many of how many minutes. One that is settled at the first try is hidden for moments only."""
 
 _MISSING: Final = cloudwatch.TreatMissingData
 

@@ -93,6 +93,12 @@ DIFFERENCES: Final = (
         "A caller that no policy allows is answered in the emulator's own words, not in ours.",
     ),
     Difference(
+        "AWS::SQS::Queue",
+        "KmsMasterKeyId",
+        Treatment.UNPROVEN,
+        "Stored; who sends or receives without rights on the key is not refused.",
+    ),
+    Difference(
         "AWS::Scheduler::Schedule",
         "RetryPolicy, DeadLetterConfig",
         Treatment.UNPROVEN,

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,13 @@ from infra.check import VARIANTS
 from infra.config import CALLS_LIMIT, MAY, SHARDS, WISE_DOMAINS, ConfigError, DeployConfig
 from infra.function import METRICS_NAMESPACE
 from infra.grants_store import DUE_INDEX, TENANT_INDEX
-from tests.infra.template import Template, listed
+from tests.infra.template import REGION, Template, listed
 from token_rotator import settings
-from token_rotator.adapters import dynamo_grants
+from token_rotator.adapters import dynamo_grants, sqs_parking
 from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.lease import Budgets
+from token_rotator.wiring import clients
 
 PACKAGE = Path(settings.__file__).parent
 SETTINGS = {
@@ -106,6 +108,16 @@ def test_a_parked_answer_is_hidden_long_enough_to_be_settled_and_seen_again_befo
     # The hold begins when somebody takes over, after the answer was parked. A sweep that dies with the message in its
     # hands leaves time for another, and for a third.
     assert 2 * hidden + budgets.margin < budgets.hold
+    assert hidden.total_seconds() == sqs_parking.VISIBILITY_S
+
+
+def test_one_message_to_the_parking_queue_fits_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    budget = Budgets().park
+    config: Any = clients.sqs(budget).meta.config
+    assert config.connect_timeout + config.read_timeout <= budget.total_seconds()
+    assert min(config.connect_timeout, config.read_timeout) > 0
+    assert config.retries["total_max_attempts"] == 1, "a second try would take the attempt's time twice"
 
 
 def test_a_lane_has_the_same_calls_by_default_in_the_context_and_in_the_functions(production: Template) -> None:
