@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -35,16 +34,11 @@ OTHER = Lane("demand", 100)
 OPEN = Fleet(open_until=NOW + HOUR, why="throttled", since=NOW, trips=1)
 
 
-def ids() -> Callable[[], str]:
-    serial = itertools.count(1)
-    return lambda: f"write-{next(serial)}"
-
-
 @pytest.fixture(params=["memory", pytest.param("dynamodb", marks=pytest.mark.emulator)])
 def store(request: pytest.FixtureRequest) -> FleetStore:
     if request.param == "memory":
         return InMemoryFleet()
-    return DynamoFleet(request.getfixturevalue("dynamodb"), request.getfixturevalue("table"), ids())
+    return DynamoFleet(request.getfixturevalue("dynamodb"), request.getfixturevalue("table"))
 
 
 # --- the breaker's state
@@ -322,7 +316,7 @@ def test_two_over_the_table_answer_as_one_in_memory_does(
 ) -> None:
     """Whatever each has seen of the other's calls."""
     dynamodb.delete_item(TableName=table, Key={"pk": {"S": "#fleet"}})
-    pair = {name: DynamoFleet(dynamodb, table, ids()) for name in ("first", "second")}
+    pair = {name: DynamoFleet(dynamodb, table) for name in ("first", "second")}
     model, now = InMemoryFleet(), NOW
     for gap, wanted, name, lane, event in steps:
         now += gap * TICK
@@ -367,7 +361,7 @@ def wire(dynamodb: DynamoDBClient) -> Iterator[Wire]:
 
 @pytest.mark.emulator
 def test_one_write_admits_who_asks_alone(dynamodb: DynamoDBClient, table: str, wire: Wire) -> None:
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     moments = [NOW, NOW, NOW + TICK, NOW + HOUR, NOW + HOUR, NOW + HOUR + 5 * LANE.interval]
     for count, now in enumerate(moments, start=1):
         assert store.admit(LANE, 2, now) == Admitted()
@@ -378,7 +372,7 @@ def test_one_write_admits_who_asks_alone(dynamodb: DynamoDBClient, table: str, w
 def test_one_write_says_that_a_lane_is_used_up_or_the_breaker_open(
     dynamodb: DynamoDBClient, table: str, wire: Wire
 ) -> None:
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     store.admit(LANE, LANE.burst, NOW)
     assert isinstance(store.admit(LANE, 1, NOW), Paced)
     assert wire.calls == {"UpdateItem": 2}
@@ -389,7 +383,7 @@ def test_one_write_says_that_a_lane_is_used_up_or_the_breaker_open(
 
 @pytest.mark.emulator
 def test_who_guesses_wrong_writes_once_or_twice_more(dynamodb: DynamoDBClient, table: str, wire: Wire) -> None:
-    first, second = (DynamoFleet(dynamodb, table, ids()) for _ in range(2))
+    first, second = (DynamoFleet(dynamodb, table) for _ in range(2))
     assert first.admit(LANE, 2, NOW) == Admitted()
     wire.calls.clear()
     assert second.admit(LANE, 2, NOW) == Admitted()  # it took the lane for idle
@@ -405,7 +399,7 @@ def test_who_guesses_wrong_writes_once_or_twice_more(dynamodb: DynamoDBClient, t
 
 @pytest.mark.emulator
 def test_a_write_that_was_sent_twice_is_known_for_ones_own(dynamodb: DynamoDBClient, table: str, wire: Wire) -> None:
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     wire.twice = 3
     assert store.write(Fleet(), OPEN) == replace(OPEN, revision=1)
     assert store.write(Fleet(revision=1), full_fleet()) == replace(full_fleet(), revision=2)
@@ -417,7 +411,7 @@ def test_a_write_that_was_sent_twice_is_known_for_ones_own(dynamodb: DynamoDBCli
 def test_calls_whose_write_was_sent_twice_are_taken_twice_and_never_too_few(
     dynamodb: DynamoDBClient, table: str, wire: Wire
 ) -> None:
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     wire.twice = 1
     assert store.admit(LANE, 3, NOW) == Admitted()
     assert calls_at_once(store, LANE, NOW) == LANE.burst - 6
@@ -428,18 +422,18 @@ def test_calls_whose_write_was_sent_twice_are_taken_twice_and_never_too_few(
 
 @pytest.mark.emulator
 def test_an_item_is_what_the_design_says(dynamodb: DynamoDBClient, table: str) -> None:
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     store.admit(LANE, 1, NOW)
     (item,) = dynamodb.scan(TableName=table)["Items"]
     taken = {"N": str(int(NOW.timestamp() * 1000) + 68)}
     assert item == {"pk": {"S": "#fleet"}, "sweep_tat": taken}
     store.write(Fleet(), OPEN)
     (item,) = dynamodb.scan(TableName=table)["Items"]
+    assert item.pop("write_id")["S"]
     assert item == {
         "pk": {"S": "#fleet"},
         "schema": {"N": "1"},
         "revision": {"N": "1"},
-        "write_id": {"S": "write-1"},
         "open_until": {"N": str(int((NOW + HOUR).timestamp() * 1000))},
         "why": {"S": "throttled"},
         "since": {"N": str(int(NOW.timestamp() * 1000))},
@@ -453,7 +447,7 @@ def test_an_item_is_what_the_design_says(dynamodb: DynamoDBClient, table: str) -
 def test_it_lies_beside_the_grants_and_in_no_index(dynamodb: DynamoDBClient, table: str) -> None:
     grants = DynamoGrants(dynamodb, table)
     grants.create(a_grant())
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     store.write(Fleet(), full_fleet())
     store.admit(LANE, 1, NOW)
     assert [key for _, key in grants.due(range(16), NOW + 100 * HOUR, 10)] == [a_grant().key]
@@ -481,7 +475,7 @@ def test_it_lies_beside_the_grants_and_in_no_index(dynamodb: DynamoDBClient, tab
 def test_what_this_version_did_not_write_is_corrupt(
     dynamodb: DynamoDBClient, table: str, attributes: dict[str, Item | None]
 ) -> None:
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     store.write(Fleet(), full_fleet())
     item: Item = dynamodb.get_item(TableName=table, Key={"pk": {"S": "#fleet"}})["Item"]
     for name, value in attributes.items():
@@ -500,7 +494,7 @@ def test_what_this_version_did_not_write_is_corrupt(
 @pytest.mark.parametrize("tat", [{"S": "soon"}, {"NULL": True}], ids=str)
 def test_a_pace_that_this_version_did_not_write_is_corrupt(dynamodb: DynamoDBClient, table: str, tat: Item) -> None:
     dynamodb.put_item(TableName=table, Item={"pk": {"S": "#fleet"}, "sweep_tat": tat})
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     with pytest.raises(CorruptGrant):
         store.admit(LANE, 1, NOW)
     assert store.admit(OTHER, 1, NOW) == Admitted()
@@ -509,7 +503,7 @@ def test_a_pace_that_this_version_did_not_write_is_corrupt(dynamodb: DynamoDBCli
 
 @pytest.mark.emulator
 def test_what_a_later_version_adds_is_left_alone(dynamodb: DynamoDBClient, table: str) -> None:
-    store = DynamoFleet(dynamodb, table, ids())
+    store = DynamoFleet(dynamodb, table)
     store.write(Fleet(), OPEN)
     item: Item = dynamodb.get_item(TableName=table, Key={"pk": {"S": "#fleet"}})["Item"]
     dynamodb.put_item(TableName=table, Item=item | {"novelty": {"S": "of a later version"}})
@@ -562,7 +556,7 @@ def test_a_refusal_is_read_by_its_code(
     stubber = Stubber(client)
     stubber.add_client_error(OPERATIONS[call], code, "the message is not looked at", status)
     with stubber, pytest.raises(StoreUnavailable) as raised:
-        CALLS[call](DynamoFleet(client, "grants", ids()))
+        CALLS[call](DynamoFleet(client, "grants"))
     assert type(raised.value) is kind
     assert code in str(raised.value)
     assert "message" not in str(raised.value)
@@ -585,7 +579,7 @@ def test_no_answer_is_unavailable(client: DynamoDBClient, call: str, error: Exce
 
     client.meta.events.register("before-call.dynamodb", fail)
     with pytest.raises(StoreUnavailable, match=type(error).__name__) as raised:
-        CALLS[call](DynamoFleet(client, "grants", ids()))
+        CALLS[call](DynamoFleet(client, "grants"))
     assert type(raised.value) is StoreUnavailable
 
 

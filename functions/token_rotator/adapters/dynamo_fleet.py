@@ -14,6 +14,7 @@ the shares that are taken may reach into the future by one burst.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -41,7 +42,6 @@ from .dynamo_items import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from types_boto3_dynamodb import DynamoDBClient
@@ -94,9 +94,8 @@ class _Refusal:
 class DynamoFleet:
     """`FleetStore` over the table of grants. Safe in threads; the client is as for `DynamoGrants`."""
 
-    def __init__(self, client: DynamoDBClient, table: str, new_id: Callable[[], str]) -> None:
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
-        self._new_id = new_id
         self._item: Any = {"TableName": table, "Key": {"pk": TEXT.encode(FLEET)}}
         self._seen: dict[str, int] = {}
         """Until when each lane's calls were used up when last seen: a guess, and cheap to get wrong."""
@@ -109,7 +108,7 @@ class DynamoFleet:
     @failures
     def write(self, before: Fleet, after: Fleet) -> Fleet | None:
         """See `FleetStore.write`. A refusal may be the trace of this very write, if the SDK sent it twice."""
-        write_id = TEXT.encode(self._new_id())
+        write_id = TEXT.encode(uuid.uuid4())
         update = Update()
         update.require_equal("revision", NUMBER.encode(before.revision) if before.revision else None)
         update.change("revision", NUMBER.encode(before.revision + 1))
