@@ -92,7 +92,10 @@ REFUSALS: Final = (
     Refusal(_KINDS.INVALID_API_KEY, 403, "unauthenticated", "The API key is not valid"),
     Refusal(_KINDS.REQUEST_TOO_LARGE, 413, "request-too-large", "The request is too large"),
     Refusal(_KINDS.INTEGRATION_TIMEOUT, 504, "timeout", "No answer in time", 5),
-    Refusal(_KINDS.INTEGRATION_FAILURE, 504, "internal-error", "The request failed", 5),
+    # Lambda refused to start the function: no more of them may run at once. API Gateway's own status would be 500
+    # (docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html). One second, where the functions say two:
+    # who was refused together with those whom they answer does not come back together with them.
+    Refusal(_KINDS.INTEGRATION_FAILURE, 503, "temporarily-unavailable", "No answer can be given right now", 1),
     Refusal(_KINDS.API_CONFIGURATION_ERROR, 500, "internal-error", "The request failed"),
     Refusal(_KINDS.AUTHORIZER_CONFIGURATION_ERROR, 500, "internal-error", "The request failed"),
     Refusal(_KINDS.AUTHORIZER_FAILURE, 500, "internal-error", "The request failed"),

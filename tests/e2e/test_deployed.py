@@ -5,40 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
 from local.aws.ministack import Credentials
-from local.aws.signed import Answer, assume
+from local.aws.signed import assume
 from local.wise.control import wait_until
-
-if TYPE_CHECKING:
-    from tests.e2e.conftest import Deployed
+from tests.e2e.deployment import ACME, Deployed, adopt, is_problem
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("e2e")]
-
-ACME = "/v1/tenants/acme/grants"
-
-
-def adopt(deployed: Deployed, by: Credentials, user: str, *, with_access_token: bool = True) -> Answer:
-    seeded = deployed.wise.control.seed_user(user)
-    body = {"refresh_token": seeded.refresh_token}
-    if with_access_token:
-        body |= {
-            "access_token": seeded.access_token,
-            "issued_at": seeded.issued_at.isoformat(),
-            "expires_at": seeded.expires_at.isoformat(),
-        }
-    return deployed.call("PUT", f"{ACME}/{user}", by, json_body=body)
-
-
-def is_problem(answer: Answer, code: str) -> bool:
-    return (
-        answer.headers["content-type"] == "application/problem+json"
-        and answer.headers["cache-control"] == "no-store"
-        and answer.json()["type"] == f"urn:token-rotator:problem:{code}"
-    )
 
 
 def test_without_a_secret_it_is_quiet_and_says_so(deployed: Deployed) -> None:
