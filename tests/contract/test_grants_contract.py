@@ -539,6 +539,8 @@ def test_a_due_grant_stands_down_until_an_instant(store: Store) -> None:
     assert store.due(range(SHARDS), NOW, 10) == [(NOW, KEY)]
     store.stand_down(KEY, NOW + 2 * HOUR, NOW + HOUR, "again")
     assert store.get(KEY) == replace(grant, refresh_at=NOW + 2 * HOUR, last_error="again")
+    store.stand_down(KEY, NOW + 7 * HOUR, NOW + 6 * HOUR - TICK, "at its last millisecond")
+    assert store.get(KEY) == replace(grant, refresh_at=NOW + 7 * HOUR, last_error="at its last millisecond")
 
 
 @pytest.mark.parametrize(
@@ -548,6 +550,8 @@ def test_a_due_grant_stands_down_until_an_instant(store: Store) -> None:
         pytest.param(HELD, id="somebody is at it"),
         pytest.param({"attempt_id": "attempt-other", "lease_until": NOW - HOUR}, id="a lease that ran out"),
         pytest.param({"in_doubt": "attempt-earlier"}, id="in doubt"),
+        pytest.param({"expires_at": NOW}, id="its token ends at this very millisecond"),
+        pytest.param({"access_token": None, "issued_at": None, "expires_at": None}, id="without a token"),
         pytest.param({"phase": Phase.SUSPENDED}, id="suspended"),
         pytest.param({"phase": Phase.REAUTHORIZATION_REQUIRED}, id="waiting for the user"),
     ],

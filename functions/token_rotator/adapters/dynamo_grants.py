@@ -234,7 +234,8 @@ class DynamoGrants:
         update.require_equal("phase", TEXT.encode(Phase.ACTIVE))
         update.require_equal("attempt_id", None)
         update.require_equal("in_doubt", None)
-        update.require(f"{update.name('refresh_at')} <= {update.value('now', INSTANT.encode(now))}")
+        at = update.value("now", INSTANT.encode(now))
+        update.require(f"{update.name('refresh_at')} <= {at} AND {update.name('expires_at')} > {at}")
         self._try(key, update)
 
     def _try(self, key: GrantKey, update: Update) -> None:
