@@ -101,7 +101,8 @@ class InMemoryGrants:
         with self._lock:
             stored = self.items.get(key)
             free = stored is not None and stored.attempt_id is None and stored.in_doubt is None
-            if stored is not None and free and stored.phase is Phase.ACTIVE and stored.refresh_at <= now:
+            lives = stored is not None and stored.expires_at is not None and now < stored.expires_at
+            if stored and free and lives and stored.phase is Phase.ACTIVE and stored.refresh_at <= now:
                 self._write(key, replace(stored, refresh_at=until, last_error=code), ok=True)
 
     def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:

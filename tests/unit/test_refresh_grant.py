@@ -270,11 +270,13 @@ def test_no_verdict_falls_while_an_answer_may_be_on_its_way(world: World) -> Non
     assert world.attempt().word is Word.IN_DOUBT  # invalid_grant, and the hold is not over
     held = world.stored()
     assert held.phase is Phase.ACTIVE
-    assert held.hold_until == held.due_at
+    assert held.hold_until is not None
+    assert held.due_at is not None
+    assert held.due_at > held.hold_until
     world.clock.now = held.due_at
     assert world.attempt().word is Word.IN_DOUBT  # nobody here has seen the parking queue empty
     world.clock.now = world.stored().due_at or world.clock.now
-    result = world.refresh_grant(world.key(), Due(), alone=True, drained_at=held.due_at)
+    result = world.refresh_grant(world.key(), Due(), alone=True, drained_at=held.hold_until)
     assert (result.word, result.code) == (Word.REAUTHORIZATION_REQUIRED, "outcome_unknown")
     assert world.alerts.published[0].reason == "outcome_unknown"
 

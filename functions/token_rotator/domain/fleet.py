@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from .grant import Alert, AlertKind
-from .policy import ALERT_CLAIM
+from .policy import ALERT_CLAIM, RETRY_AFTER_CAP
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,7 +79,7 @@ class Fleet:
         trips = self.trips + 1 if same else 1
         since = self.since if same and self.since is not None else now
         grown = min(PAUSE_BASE * (1 << min(trips - 1, 10)), PAUSE_CAP) * (0.75 + 0.5 * salt)
-        open_until = now + max(pause or grown, timedelta(seconds=1))
+        open_until = now + (grown if pause is None else max(min(pause, RETRY_AFTER_CAP), timedelta(seconds=1)))
         open_until -= timedelta(microseconds=open_until.microsecond % 1000)
         opened = replace(
             self,

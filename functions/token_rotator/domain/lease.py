@@ -64,7 +64,10 @@ class Budgets:
             ("2 * invoke <= serve", 2 * self.invoke <= self.serve),
             ("serve < serve_function", self.serve < self.serve_function),
             ("serve_function < gateway", self.serve_function < self.gateway),
-            ("sweep_duty + attempt < sweep_function", self.sweep_duty + self.attempt < self.sweep_function),
+            (
+                "sweep_duty + attempt + http < sweep_function",  # the last attempt may have Wise asked about our client
+                self.sweep_duty + self.attempt + self.http < self.sweep_function,
+            ),
             ("sweep_function + margin < hold", self.sweep_function + self.margin < self.hold),
             ("lease + margin < hold", self.lease + self.margin < self.hold),
         )

@@ -26,7 +26,7 @@ REFRESH_FLOOR: Final = timedelta(minutes=1)
 BACKOFF_BASE: Final = timedelta(seconds=10)
 BACKOFF_CAP: Final = timedelta(minutes=5)
 RETRY_AFTER_CAP: Final = timedelta(hours=1)
-"""The longest pause for one grant that a provider's `Retry-After` can ask for."""
+"""The longest pause that a provider's `Retry-After` can ask for."""
 ALERT_CLAIM: Final = timedelta(seconds=30)
 """How long one publisher has an alert for itself; longer than any call to SNS takes."""
 YOUNG_FOR: Final = timedelta(seconds=60)

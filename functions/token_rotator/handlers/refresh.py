@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import RotatorError, WiseSecretUnusable
 from token_rotator.domain.grant import GrantKey
+from token_rotator.service.breaker import Barred
 from token_rotator.service.journal import Trouble
 from token_rotator.service.ports import Due, Rejected
 from token_rotator.service.refresh_grant import Word
@@ -15,9 +16,11 @@ from token_rotator.telemetry import logger
 from token_rotator.wiring.refreshing import wire
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from token_rotator.service.refresh_grant import Result
+    from token_rotator.service.ports import Cause
 
 _refreshing = wire()
 _OUTCOMES: Final = {
@@ -33,7 +36,7 @@ _OUTCOMES: Final = {
     Word.BARRED: "barred",
     Word.SUSPECT: "failed",
 }
-_UNUSABLE_RETRY_S: Final = 60
+_UNUSABLE_FOR: Final = timedelta(minutes=1)
 _SPARE: Final = timedelta(milliseconds=300)
 """Time for the last lines, before Lambda would end the function."""
 
@@ -46,6 +49,23 @@ def _seconds(wait: timedelta) -> int:
     return max(math.ceil(wait.total_seconds()), 1)
 
 
+def _advanced(key: GrantKey, cause: Cause, until: datetime) -> dict[str, Any]:
+    """Refresh one grant before `until`. Raises what the store raises."""
+    use = _refreshing.refresh_grant
+    try:
+        _refreshing.wise.check_credentials()
+    except WiseSecretUnusable as error:
+        logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
+        _refreshing.journal.count("WiseSecretUnusable")
+        if isinstance(cause, Due):
+            use.stand_down(key, Barred(use.clock() + _UNUSABLE_FOR, error.code))
+        return _answer("unusable", retry_after_s=_seconds(_UNUSABLE_FOR))
+    result = use(key, cause, alone=True, until=until, lane=_refreshing.demand)
+    retry_after_s = None if result.retry_at is None else _seconds(result.retry_at - use.clock())
+    logger.info("refresh answered", extra={"outcome": result.word.value, "version": result.version})
+    return _answer(_OUTCOMES[result.word], result.version, retry_after_s)
+
+
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Refresh the grant that `event` names: `{"tenant", "grant_id", "rejected": version or null}`."""
     key: GrantKey | None = None
@@ -54,18 +74,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         key = GrantKey.parse(str(event["tenant"]), str(event["grant_id"]))
         rejected = event.get("rejected")
-        cause = Due() if rejected is None else Rejected(int(rejected))
-        _refreshing.wise.check_credentials()
-        result: Result = _refreshing.refresh_grant(key, cause, alone=True, until=until, lane=_refreshing.demand)
-    except WiseSecretUnusable as error:
-        logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
-        _refreshing.journal.count("WiseSecretUnusable")
-        return _answer("unusable", retry_after_s=_UNUSABLE_RETRY_S)
+        return _advanced(key, Due() if rejected is None else Rejected(int(rejected)), until)
     except Exception as error:  # noqa: BLE001 - `serve` gets an answer; the error is kept on record
         code = error.code if isinstance(error, RotatorError) else "internal-error"
         _refreshing.journal.record(Trouble(key=key, code=code, detail=type(error).__name__))
         return _answer("failed")
-    retry_at = result.retry_at
-    retry_after_s = None if retry_at is None else _seconds(retry_at - _refreshing.refresh_grant.clock())
-    logger.info("refresh answered", extra={"outcome": result.word.value, "version": result.version})
-    return _answer(_OUTCOMES[result.word], result.version, retry_after_s)

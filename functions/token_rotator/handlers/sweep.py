@@ -9,6 +9,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from token_rotator.domain.errors import InvalidInput, WiseSecretUnusable
 from token_rotator.domain.grant import SHARDS
+from token_rotator.service.breaker import Barred
 from token_rotator.telemetry import logger
 from token_rotator.wiring.refreshing import wire
 
@@ -35,16 +36,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     use, journal = _refreshing.refresh_due, _refreshing.journal
     started = use.clock()
     journal.count("SweepStarted")
+    remaining = timedelta(milliseconds=context.get_remaining_time_in_millis())
+    duty = min(use.budgets.sweep_duty, remaining - use.budgets.attempt - _SPARE)
+    until = started + duty
+    barred = None
     try:
         _refreshing.wise.check_credentials()
     except WiseSecretUnusable as error:
         logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
         journal.count("WiseSecretUnusable")
-        journal.count("SweepFinished")
-        return {"idle_because": error.code}
-    remaining = timedelta(milliseconds=context.get_remaining_time_in_millis())
-    duty = min(use.budgets.sweep_duty, remaining - use.budgets.attempt - _SPARE)
-    summary = use(shards, started + duty)
+        barred = Barred(until, error.code)
+    summary = use(shards, until, barred)
     seconds = (use.clock() - started).total_seconds()
     overdue = summary.oldest_overdue.total_seconds()
     journal.count("SweepFinished")
@@ -52,7 +54,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     journal.count("OldestOverdueSeconds", overdue, MetricUnit.Seconds)
     journal.count("GrantsAdvanced", summary.advanced)
     journal.count("BreakerOpen", int(_refreshing.breaker.is_open))
-    told = {
+    told: dict[str, Any] = {
         "advanced": summary.advanced,
         "refreshed": summary.refreshed,
         "troubled": summary.troubled,
@@ -62,5 +64,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "oldest_overdue_s": round(overdue, 3),
         "seconds": round(seconds, 3),
     }
+    if barred is not None:
+        told["idle_because"] = barred.why
     logger.info("sweep finished", extra=told)
     return told

@@ -230,8 +230,7 @@ class Breaker:
                 self._seen = written
                 until = written.open_until or now
                 self.journal.record(BreakerOpened(why=why, until=until, trips=written.trips, attempt_id=by))
-                if written.alert != fleet.alert:
-                    self._publish(written)
+                self._publish_new(fleet, written)
                 return
             fleet = self.fleet.read()
 
@@ -242,8 +241,7 @@ class Breaker:
             return
         self._seen = written
         self.journal.record(BreakerClosed(attempt_id=by))
-        if written.alert != fleet.alert:
-            self._publish(written)
+        self._publish_new(fleet, written)
 
     def _end_trial(self, probe: str, attempt_id: str) -> None:
         fleet = self.fleet.read()
@@ -266,12 +264,12 @@ class Breaker:
         claimed = self.fleet.write(fleet, alerting)
         if claimed is not None:
             self._seen = claimed
-            self._publish(claimed)
+            self._publish_new(fleet, claimed)
 
-    def _publish(self, fleet: Fleet) -> None:
-        """Publish the alert that this process has claimed, and write down what became of it."""
+    def _publish_new(self, before: Fleet, fleet: Fleet) -> None:
+        """Publish the alert that this process has just claimed, if it has, and write down what became of it."""
         alert = fleet.alert
-        if alert is None:
+        if alert is None or alert == before.alert:
             return
         code: str | None = None
         try:

@@ -121,8 +121,8 @@ class GrantStore(GrantReader, Protocol):
     def stand_down(self, key: GrantKey, until: datetime, now: datetime, code: str) -> None:
         """Move `refresh_at` of a due grant that nobody may refresh now, and note why in `last_error`.
 
-        Takes effect if the grant is active, nobody is at it, it is not in doubt and `refresh_at <= now`; readers then
-        get its token until `until`. Unknown keys and a condition that does not hold are no error.
+        Takes effect if the grant is active, nobody is at it, it is not in doubt, `refresh_at <= now < expires_at`;
+        readers then get its token until `until`. Unknown keys and a condition that does not hold are no error.
         """
         ...
 

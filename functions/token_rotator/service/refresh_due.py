@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import RotatorError, StoreUnavailable
 from token_rotator.domain.policy import Step, decide
@@ -78,10 +78,14 @@ class RefreshDue:
     sleep: Callable[[timedelta], None]
     workers: int
 
-    def __call__(self, shards: Sequence[int], until: datetime) -> SweepSummary:
-        """Advance due grants of these shards; start nothing after `until`. Raises nothing but for faults of its own."""
+    def __call__(self, shards: Sequence[int], until: datetime, barred: Barred | None = None) -> SweepSummary:
+        """Advance due grants of these shards; start nothing after `until`. Raises nothing but for faults of its own.
+
+        `barred` says that the caller knows why Wise cannot be called, and how long.
+        """
         with ThreadPoolExecutor(self.workers, thread_name_prefix="advance") as pool:
             duty = _Duty(self, shards, until, pool)
+            duty.barred = barred
             duty.run()
         return duty.summary
 
@@ -159,26 +163,28 @@ class _Duty:
             if self.barred is not None and self.backlog:
                 wake_at = min(wake_at, max(self.barred.until, now + _LEAST_PAUSE))
             pause = max(wake_at - use.clock(), timedelta(0))
-            if self.in_flight:
-                done, _ = wait(self.in_flight, pause.total_seconds(), return_when=FIRST_COMPLETED)
-                self._collect(done)
+            if self.in_flight or self.draining:
+                self._await(pause)
             else:
                 use.sleep(pause)
-        done, _ = wait(self.in_flight)
-        self._collect(done)
-        self._note_drained(wait_for_it=True)
+        while self.in_flight or self.draining:
+            self._await(None)
+
+    def _await(self, pause: timedelta | None) -> None:
+        """Wait for whatever ends first, and take note of it."""
+        waited: set[Future[Any]] = {*self.in_flight, *([self.draining] if self.draining else [])}
+        wait(waited, None if pause is None else pause.total_seconds(), return_when=FIRST_COMPLETED)
+        for future in [future for future in self.in_flight if future.done()]:
+            self._note(self.in_flight.pop(future), future.result())
+        if self.draining is not None and self.draining.done():
+            self.drained_at = self.draining.result() or self.drained_at
+            self.draining = None
 
     def _tend(self) -> None:
         """Have the queue drained beside the work, for asking it takes a second; look at the breaker here."""
-        self._note_drained(wait_for_it=False)
         if self.draining is None:
             self.draining = self.pool.submit(self.use.drain, self.until)
         self.use.breaker.tend()
-
-    def _note_drained(self, *, wait_for_it: bool) -> None:
-        if self.draining is not None and (wait_for_it or self.draining.done()):
-            self.drained_at = self.draining.result() or self.drained_at
-            self.draining = None
 
     def _look(self, now: datetime) -> None:
         self.summary.looks += 1
@@ -260,10 +266,6 @@ class _Duty:
     def _trouble(self, key: GrantKey, error: Exception) -> None:
         code = error.code if isinstance(error, RotatorError) else "internal-error"
         self.use.journal.record(Trouble(key=key, code=code, detail=type(error).__name__))
-
-    def _collect(self, done: set[Future[Result | None]]) -> None:
-        for future in done:
-            self._note(self.in_flight.pop(future), future.result())
 
     def _note(self, key: GrantKey, result: Result | None) -> None:
         now = self.use.clock()

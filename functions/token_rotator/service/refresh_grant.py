@@ -62,6 +62,8 @@ _SENDS: Final = 2
 """How many requests to the token endpoint one attempt may make."""
 HELD_FOR: Final = timedelta(minutes=15)
 """How long a grant is left alone that Wise refuses although it accepts our client."""
+DRAINED_WITHIN: Final = timedelta(seconds=15)
+"""How long after an instant every sweep on duty has looked into the parking queue."""
 STAND_DOWN_FOR: Final = timedelta(seconds=15)
 """How long, at least, a due grant is left alone when Wise may not be called: readers get its token meanwhile."""
 
@@ -141,7 +143,7 @@ class RefreshGrant:
         if lane is not None and isinstance(cause, Due):
             barred = self.breaker.known()
             if barred is not None:
-                return self._stand_down(key, barred)
+                return self.stand_down(key, barred)
         started = self.clock()
         lease = Lease(self.new_id(), started + self.budgets.lease)
         ends = started + self.budgets.attempt
@@ -171,8 +173,8 @@ class RefreshGrant:
         )
         return result
 
-    def _stand_down(self, key: GrantKey, barred: Barred) -> Result:
-        """Let readers have the living token while Wise may not be called."""
+    def stand_down(self, key: GrantKey, barred: Barred) -> Result:
+        """Let readers have a due grant's living token while Wise may not be called. Raises what the store raises."""
         now = self.clock()
         self.grants.stand_down(key, self.stands_down_until(barred), now, barred.why)
         self.journal.record(DemandBarred(key=key, why=barred.why, until=barred.until))
@@ -363,15 +365,17 @@ class _Attempt:
             case ClientRefused() | WeAreWrong():
                 return self._refused(grant, outcome)
             case ServerFault() | Unknown():
-                result = self._unsettled(grant, outcome)
+                settled = self._unsettled(grant, outcome)
+                if settled is None:
+                    return None
+                result = settled
             case NotSent():
                 result = self._give_back(grant, outcome.reason)
             case Throttled():
                 result = self._give_back(grant, "throttled", outcome.retry_after)
             case _:
                 assert_never(outcome)  # type: ignore[arg-type]  # a refreshed one was committed
-        if result is not None:
-            breaker.unhealthy(outcome, mine, ask=self.may_linger)
+        breaker.unhealthy(outcome, mine, ask=self.may_linger)
         return result
 
     def _unsettled(self, grant: Grant, outcome: ServerFault | Unknown) -> Result | None:
@@ -457,7 +461,7 @@ class _Attempt:
             after = replace(after, hold_until=None, refresh_at=max(grant.refresh_at, retry_at))
             return replace(after, due_at=next_due(after, now)), retry_at
         if code == "grant_invalid" and grant.hold_until is not None:
-            retry_at = max(retry_at, grant.hold_until)
+            retry_at = max(retry_at, grant.hold_until + DRAINED_WITHIN)
         return replace(after, due_at=retry_at), retry_at
 
     def _failed(self, after: Grant, retry_at: datetime, code: str) -> Result:
@@ -482,7 +486,8 @@ class _Attempt:
         if grant.in_doubt is not None:
             after = replace(after, due_at=max(barred.until, now))
         else:
-            if grant.refresh_at <= now:
+            lives = grant.expires_at is not None and now < grant.expires_at - self.use.budgets.guard
+            if lives and grant.refresh_at <= now:
                 after = replace(after, refresh_at=self.use.stands_down_until(barred), last_error=barred.why)
             after = replace(after, due_at=next_due(after, now))
         self._release(grant, after)

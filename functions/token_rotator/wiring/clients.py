@@ -29,7 +29,10 @@ def client(
     connect_s: float = _CONNECT_S,
     mode: Literal["standard", "legacy"] = "standard",
 ) -> Any:  # noqa: ANN401 - the same
-    """Make a client: `tries` in all, `connect_s` and `read_s` for each. Region and credentials come from the function's environment."""
+    """Make a client: `tries` in all, `connect_s` and `read_s` for each.
+
+    Region and credentials come from the function's environment.
+    """
     quiet_libraries()
     config = Config(
         connect_timeout=connect_s,

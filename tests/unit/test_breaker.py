@@ -1,0 +1,708 @@
+"""The breaker: what is ours or Wise's fault stops the fleet, not the grants."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.fakes.rotator import World
+from token_rotator.domain.fleet import PATIENCE, Fleet, Lane
+from token_rotator.domain.grant import AlertKind, Phase
+from token_rotator.domain.outcome import (
+    ClientAccepted,
+    ClientCheck,
+    ClientRefused,
+    NotSent,
+    Outcome,
+    ServerFault,
+    Throttled,
+    Unknown,
+    WeAreWrong,
+)
+from token_rotator.service.breaker import PACED, Barred
+from token_rotator.service.journal import AlertTold, BreakerClosed, BreakerOpened, Trouble
+from token_rotator.service.refresh_grant import Word
+from token_rotator.service.serve_token import NotServed, Served
+
+SECOND = timedelta(seconds=1)
+NOT_SENT = NotSent(reason="not-connected")
+FAULT = ServerFault(status=500)
+REFUSED = ClientRefused(status=401, error="invalid_client")
+WRONG = WeAreWrong(status=404)
+SILENT = Unknown(reason="deadline")
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.chance = 0.5
+    return world
+
+
+def due(world: World, *names: str) -> None:
+    for name in names:
+        world.adopted(name)
+    world.clock.advance(hours=9)
+
+
+def fail(world: World, *outcomes: Outcome | ClientCheck, ask: bool = False) -> None:
+    for number, outcome in enumerate(outcomes):
+        world.breaker.unhealthy(outcome, f"attempt-of-{number}", ask=ask)
+
+
+def let_pass(world: World) -> None:
+    """Move the clock to where the breaker is half-open."""
+    assert world.fleet.fleet.open_until is not None
+    world.clock.now = world.fleet.fleet.open_until
+
+
+# --- what opens it
+
+
+@pytest.mark.parametrize("outcome", [NOT_SENT, FAULT, SILENT])
+def test_three_in_a_row_open_it(world: World, outcome: Outcome) -> None:
+    fail(world, outcome, outcome)
+    assert world.breaker.admit(world.sweep_lane, 1) is None
+    fail(world, outcome)
+    barred = world.breaker.admit(world.sweep_lane, 1)
+    assert isinstance(barred, Barred)
+    assert barred.until == world.clock() + 10 * SECOND
+    assert world.breaker.known() == barred
+    assert len(world.journal.of(BreakerOpened)) == 1
+
+
+def test_an_answer_about_a_grant_ends_the_row(world: World) -> None:
+    for _ in range(5):
+        fail(world, FAULT, FAULT)
+        world.breaker.healthy("attempt-of-another")
+    assert not world.breaker.is_open
+    assert world.fleet.writes == 0
+
+
+@pytest.mark.parametrize("outcome", [NOT_SENT, FAULT])
+def test_a_row_that_is_the_grants_own_fault_opens_nothing(world: World, outcome: Outcome) -> None:
+    fail(world, *[outcome] * 30, ask=True)
+    assert world.fleet.fleet.open_until is None
+    assert len(world.wise.settled) == 10
+
+
+def test_a_row_of_unanswered_requests_opens_it_without_a_question(world: World) -> None:
+    fail(world, SILENT, SILENT, SILENT, ask=True)
+    assert world.fleet.fleet.why == "unknown"
+    assert world.wise.settled == []
+
+
+@pytest.mark.parametrize(
+    ("check", "why"),
+    [
+        (SILENT, "server_fault"),
+        (REFUSED, "client_refused"),
+        (WRONG, "we_are_wrong"),
+        (Throttled(status=429), "throttled"),
+    ],
+)
+def test_a_row_after_which_wise_does_not_accept_our_client_opens_it(world: World, check: ClientCheck, why: str) -> None:
+    world.wise.checks = [check]
+    fail(world, FAULT, FAULT, FAULT, ask=True)
+    assert world.fleet.fleet.why == why
+
+
+def test_a_rate_limit_opens_it_at_once_for_as_long_as_wise_says(world: World) -> None:
+    due(world, "anna")
+    world.wise.script = [Throttled(status=429, retry_after=42 * SECOND)]
+    assert world.attempt().code == "throttled"
+    assert world.fleet.fleet.open_until == world.clock() + 42 * SECOND
+    assert world.alerts.published == []
+
+
+def test_while_it_is_open_nothing_is_sent_and_what_is_due_stays_due(world: World) -> None:
+    due(world, "anna", "ben", "cleo")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    before = dict(world.grants.items)
+    world.sweep(9)
+    assert world.wise.refreshes == []
+    assert world.wise.settled == []
+    assert world.grants.items == before
+
+
+def test_two_who_open_it_open_it_once(world: World) -> None:
+    other = world.new_breaker()
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    for _ in range(3):
+        other.unhealthy(FAULT, "attempt-of-another")
+    assert world.fleet.fleet.trips == 1
+    assert world.fleet.fleet.why == "not_sent"
+    assert other.is_open
+
+
+def test_one_who_loses_the_write_looks_again(world: World) -> None:
+    other = world.new_breaker()
+
+    def interfere() -> None:
+        world.fleet.before_write = lambda: None
+        other.unhealthy(Throttled(status=429), "attempt-of-another")
+
+    world.fleet.before_write = interfere
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    assert world.fleet.fleet.why == "throttled"
+    assert world.fleet.fleet.trips == 1
+
+
+def test_a_store_that_does_not_answer_is_on_record_and_stops_nobody(world: World) -> None:
+    world.fleet.failures = ["before"]
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    assert [trouble.detail for trouble in world.journal.of(Trouble)] == ["minding the breaker"]  # type: ignore[attr-defined]
+    assert world.fleet.fleet.open_until is None
+
+
+# --- whose fault it is
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, WRONG])
+def test_a_grant_that_wise_refuses_though_it_accepts_our_client_is_held_and_told_alone(
+    world: World, outcome: Outcome
+) -> None:
+    due(world, "anna", "ben")
+    world.wise.script = [outcome]
+    result = world.attempt("anna")
+    anna = world.stored("anna")
+    assert result.word is Word.FAILED
+    assert anna.phase is Phase.ACTIVE
+    assert anna.refresh_at >= world.clock() + timedelta(minutes=15)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.HELD]
+    assert world.fleet.fleet.open_until is None
+    assert world.attempt("ben").word is Word.REFRESHED
+    assert isinstance(world.serve("anna"), Served)
+
+
+def test_a_held_grant_is_told_once_and_told_again_when_it_is_well(world: World) -> None:
+    due(world, "anna")
+    for _ in range(3):
+        world.wise.script = [REFUSED]
+        world.attempt("anna")
+        world.clock.now = world.stored("anna").refresh_at
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.HELD]
+    assert world.attempt("anna").word is Word.REFRESHED
+    world.sweep(2)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.HELD, AlertKind.RECOVERED]
+    assert len({alert.incident_id for alert in world.alerts.published}) == 1
+
+
+def test_a_held_grant_whose_lease_was_lost_is_not_told(world: World) -> None:
+    due(world, "anna")
+    world.wise.script = [REFUSED]
+    world.grants.failures = ["ok", "before"]
+    world.attempt("anna")
+    assert world.alerts.published == []
+
+
+@pytest.mark.parametrize(("outcome", "kind"), [(REFUSED, AlertKind.CLIENT_REFUSED), (WRONG, AlertKind.WE_ARE_WRONG)])
+def test_a_client_that_wise_refuses_stops_the_fleet_and_is_told_at_once(
+    world: World, outcome: Outcome, kind: AlertKind
+) -> None:
+    due(world, "anna")
+    world.wise.script = [outcome]
+    world.wise.checks = [REFUSED]
+    assert world.attempt("anna").code == kind.value
+    assert world.fleet.fleet.open_until is not None
+    assert [alert.kind for alert in world.alerts.published] == [kind]
+    assert world.stored("anna").phase is Phase.ACTIVE
+    assert world.stored("anna").alert is None
+
+
+@pytest.mark.parametrize(("check", "opens"), [(Throttled(status=429), True), (SILENT, False), (FAULT, False)])
+def test_where_wise_does_not_say_whose_fault_it_is_it_is_one_in_a_row(
+    world: World, check: ClientCheck, *, opens: bool
+) -> None:
+    due(world, "anna")
+    world.wise.script = [REFUSED]
+    world.wise.checks = [check]
+    world.attempt("anna")
+    assert (world.fleet.fleet.open_until is not None) is opens
+    assert world.stored("anna").alert is None
+
+
+def test_without_time_to_ask_it_is_one_in_a_row(world: World) -> None:
+    due(world, "anna")
+    world.wise.script = [REFUSED]
+    world.wise.on_refresh = lambda: world.clock.advance(seconds=5.5)
+    world.attempt("anna")
+    assert world.wise.settled == []
+    assert world.fleet.fleet.open_until is None
+
+
+# --- the client's secret is rotated
+
+
+def test_secret_changed_at_secrets_manager_first_costs_nothing(world: World) -> None:
+    due(world, "anna", "ben")
+    world.wise.secrets = ["secret-2", "secret-1"]  # Wise knows the first one only
+    world.wise.secret = "secret-2"
+    assert world.attempt("anna").word is Word.REFRESHED
+    assert world.stored("anna").failures == 0
+    world.wise.valid_secrets = {"secret-2"}
+    assert world.attempt("ben").word is Word.REFRESHED
+    assert world.alerts.published == []
+    assert world.fleet.fleet.open_until is None
+
+
+def test_secret_changed_at_wise_first_recovers_within_one_pause_after_the_second_change(world: World) -> None:
+    due(world, "anna", "ben")
+    world.wise.valid_secrets = {"secret-2"}
+    for _ in range(20):
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+    assert {grant.phase for grant in world.grants.items.values()} == {Phase.ACTIVE}
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.CLIENT_REFUSED]
+    world.wise.secrets = ["secret-2", "secret-1"]
+    open_until = world.fleet.fleet.open_until
+    assert open_until is not None
+    while world.fleet.fleet.open_until is not None:
+        assert world.clock() <= open_until + timedelta(minutes=1)
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+    world.sweep(55)
+    assert {grant.failures for grant in world.grants.items.values()} == {0}
+    assert [alert.kind for alert in world.alerts.published][1:] == [AlertKind.RECOVERED]
+
+
+def test_an_attempt_sends_at_most_twice(world: World) -> None:
+    due(world, "anna")
+    world.wise.script = [REFUSED, REFUSED]
+    world.wise.checks = [ClientAccepted(changed=True), ClientAccepted(changed=True)]
+    assert world.attempt("anna").word is Word.FAILED
+    assert len(world.wise.refreshes) == 2
+    assert world.stored("anna").alert is None
+
+
+# --- half-open
+
+
+def test_one_probe_closes_it_and_the_most_urgent_come_first(world: World) -> None:
+    for name in ("third", "first", "second"):
+        world.adopted(name)
+    order = {name: world.stored(name).refresh_at for name in ("first", "second", "third")}
+    world.clock.now = max(order.values())
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.sweep(3)
+    assert len(world.wise.settled) == 1
+    served = sorted(order, key=lambda name: order[name])
+    issued = {name: world.stored(name).issued_at for name in order}
+    assert sorted(issued, key=lambda name: issued[name]) == served  # type: ignore[arg-type, return-value]
+    assert len(world.journal.of(BreakerClosed)) == 1
+
+
+def test_two_who_would_probe_probe_once(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    other = world.new_breaker()
+    world.wise.checks = [SILENT]
+    settle = world.wise.settle_client
+
+    def meanwhile(**more: object) -> ClientCheck:
+        assert isinstance(other.enter(world.sweep_lane, 5), Barred)
+        return settle(**more)  # type: ignore[arg-type]
+
+    world.wise.settle_client = meanwhile  # type: ignore[assignment]
+    assert isinstance(world.breaker.enter(world.sweep_lane, 5), Barred)
+    assert len(world.wise.settled) == 1
+
+
+def test_one_who_loses_the_claim_does_not_probe(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    other = world.new_breaker()
+
+    def interfere() -> None:
+        world.fleet.before_write = lambda: None
+        other.enter(world.sweep_lane, 1)
+
+    world.fleet.before_write = interfere
+    assert isinstance(world.breaker.enter(world.sweep_lane, 1), Barred)
+    assert len(world.wise.settled) == 1
+
+
+def test_a_prober_that_dies_is_replaced(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    settle = world.wise.settle_client
+    world.wise.settle_client = lambda **_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        world.breaker.enter(world.sweep_lane, 1)
+    world.wise.settle_client = settle  # type: ignore[method-assign]
+    assert isinstance(world.new_breaker().enter(world.sweep_lane, 1), Barred)
+    world.clock.advance(seconds=16)
+    assert world.new_breaker().enter(world.sweep_lane, 1) == 1
+
+
+@pytest.mark.parametrize("check", [SILENT, FAULT, NOT_SENT, Throttled(status=429, retry_after=timedelta(minutes=9))])
+def test_a_probe_that_fails_opens_it_for_longer(world: World, check: ClientCheck) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [check]
+    barred = world.breaker.enter(world.sweep_lane, 1)
+    assert isinstance(barred, Barred)
+    assert barred.until >= world.clock() + 20 * SECOND
+    assert world.fleet.fleet.trips == 2
+    if isinstance(check, Throttled):
+        assert barred.until == world.clock() + timedelta(minutes=9)
+
+
+def test_a_probe_that_closes_it_is_still_paced(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.fleet.booked["sweep"] = world.clock() + timedelta(minutes=1)
+    barred = world.breaker.enter(world.sweep_lane, 5)
+    assert isinstance(barred, Barred)
+    assert barred.why == PACED
+    assert world.fleet.fleet.open_until is None
+
+
+def test_it_is_probed_also_when_nothing_is_due(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    world.sweep(30)
+    assert world.fleet.fleet.open_until is None
+
+
+def test_one_grant_decides_where_our_client_may_not_use_client_credentials(world: World) -> None:
+    due(world, "anna", "ben", "cleo")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [REFUSED]
+    world.sweep(3)
+    assert world.fleet.fleet.open_until is None
+    assert world.fleet.fleet.client_credentials_refused
+    assert len(world.wise.refreshes) == 3
+
+
+def test_a_grant_on_trial_that_is_refused_opens_it_for_longer(world: World) -> None:
+    due(world, "anna", "ben", "cleo")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.valid_secrets = set()
+    world.sweep(3)
+    assert len(world.wise.refreshes) == 1
+    assert world.fleet.fleet.trips == 2
+    assert world.fleet.fleet.why == "client_refused"
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.CLIENT_REFUSED]
+
+
+def test_a_client_that_may_not_use_client_credentials_is_not_judged_by_them(world: World) -> None:
+    test_one_grant_decides_where_our_client_may_not_use_client_credentials(world)
+    world.clock.advance(hours=9)
+    world.wise.script = [REFUSED]
+    world.wise.checks = [REFUSED]
+    assert world.attempt("anna").code == "client_refused"
+    assert world.fleet.fleet.open_until is None
+    assert world.alerts.published == []
+
+
+def test_a_trial_that_somebody_else_has_taken_over_is_not_ours_to_end(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [REFUSED]
+    assert world.breaker.enter(world.sweep_lane, 5) == 1
+    world.clock.advance(seconds=16)
+    world.wise.checks = [SILENT]
+    world.new_breaker().enter(world.sweep_lane, 1)
+    world.breaker.healthy("attempt-of-a-slow-one")
+    assert world.fleet.fleet.open_until is not None
+
+
+# --- readers
+
+
+def test_readers_get_the_living_token_degraded_while_it_is_open(world: World) -> None:
+    due(world, "anna")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    served = world.serve("anna")
+    assert isinstance(served, Served)
+    assert served.degraded
+    assert served.stable_until >= world.clock() + 10 * SECOND
+    assert world.wise.refreshes == []
+    writes = world.grants.writes
+    assert isinstance(world.serve("anna"), Served)
+    assert world.grants.writes == writes
+
+
+def test_a_reader_that_finds_it_open_only_under_the_lease_gets_the_living_token_too(world: World) -> None:
+    due(world, "anna")
+    other = world.new_breaker()
+    for _ in range(3):
+        other.unhealthy(NOT_SENT, "attempt-of-another")
+    served = world.serve("anna")
+    assert isinstance(served, Served)
+    assert served.degraded
+    assert world.stored("anna").attempt_id is None
+    assert world.stored("anna").failures == 0
+
+
+def test_readers_of_a_doubtful_or_expired_token_are_told_to_wait(world: World) -> None:
+    due(world, "doubtful")
+    world.wise.script = [SILENT]
+    world.attempt("doubtful")
+    world.clock.advance(seconds=30)
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    answer = world.serve("doubtful")
+    assert isinstance(answer, NotServed)
+    world.clock.advance(hours=5)
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    world.new_breaker()
+    assert isinstance(world.serve("doubtful"), NotServed)
+
+
+def test_a_doubt_that_meets_it_under_the_lease_stays(world: World) -> None:
+    due(world, "anna")
+    world.wise.script = [SILENT]
+    world.attempt("anna")
+    world.clock.advance(seconds=23)
+    other = world.new_breaker()
+    for _ in range(3):
+        other.unhealthy(NOT_SENT, "attempt-of-another")
+    assert isinstance(world.serve("anna"), NotServed)
+    stored = world.stored("anna")
+    assert stored.in_doubt is not None
+    assert stored.attempt_id is None
+    assert stored.due_at == world.fleet.fleet.open_until
+
+
+def test_an_expired_token_is_not_stood_down(world: World) -> None:
+    world.adopted("anna")
+    world.clock.advance(hours=12)
+    before = world.stored("anna").refresh_at
+    other = world.new_breaker()
+    for _ in range(3):
+        other.unhealthy(NOT_SENT, "attempt-of-another")
+    assert isinstance(world.serve("anna"), NotServed)
+    assert world.stored("anna").refresh_at == before
+
+
+def test_a_report_while_it_is_open_moves_no_promise(world: World) -> None:
+    grant = world.adopted("anna")
+    world.clock.advance(minutes=10)
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    assert isinstance(world.serve("anna", rejected=grant.version), NotServed)
+    assert world.stored("anna").refresh_at == grant.refresh_at
+    assert world.stored("anna").last_error is None
+
+
+def test_on_demand_has_a_share_of_its_own(world: World) -> None:
+    names = [f"user-{number}" for number in range(14)]
+    due(world, *names)
+    world.clock.advance(minutes=0)
+    served = [world.serve(name) for name in names]
+    assert all(isinstance(answer, Served) for answer in served)
+    degraded = [answer for answer in served if isinstance(answer, Served) and answer.degraded]
+    assert degraded
+    assert len(world.wise.refreshes) == len(names) - len(degraded)
+    assert {world.stored(name).last_error for name in names} == {None, PACED}
+
+
+def test_on_demand_tells_a_store_that_does_not_admit_from_one_that_does(world: World) -> None:
+    due(world, "anna")
+    world.fleet.failures = ["before"]
+    assert isinstance(world.serve("anna"), Served)
+    assert world.stored("anna").last_error == "store-unavailable"
+    assert world.wise.refreshes == []
+
+
+# --- telling people
+
+
+def test_an_outage_is_told_once_it_has_lasted_and_its_end_too(world: World) -> None:
+    due(world, "anna")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    world.wise.checks = [NOT_SENT] * 100
+    while world.clock() < (world.fleet.fleet.since or world.clock()) + PATIENCE + timedelta(minutes=5):
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.PROVIDER_UNAVAILABLE]
+    world.wise.checks = []
+    while world.fleet.fleet.open_until is not None:
+        world.sweep(55)
+    world.sweep(1)
+    assert [alert.kind for alert in world.alerts.published][1:] == [AlertKind.RECOVERED]
+
+
+@pytest.mark.parametrize("plan", ["refuse", "lose"])
+def test_an_alert_that_did_not_arrive_surely_is_told_again(world: World, plan: str) -> None:
+    world.alerts.script = [plan]
+    due(world, "anna")
+    world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
+    world.attempt("anna")
+    assert [told.code is None for told in world.journal.of(AlertTold)] == [False]  # type: ignore[attr-defined]
+    world.clock.advance(seconds=11)
+    world.breaker.tend()
+    world.breaker.tend()
+    assert len(world.alerts.published) == (1 if plan == "refuse" else 2)
+    assert len({alert.incident_id for alert in world.alerts.published}) == 1
+
+
+def test_an_alert_that_somebody_else_is_telling_is_left_to_them(world: World) -> None:
+    due(world, "anna")
+    world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
+    world.alerts.script = ["refuse"]
+    world.attempt("anna")
+    world.breaker.tend()
+    assert world.alerts.published == []
+    world.clock.advance(seconds=11)
+    other = world.new_breaker()
+
+    def interfere() -> None:
+        world.fleet.before_write = lambda: None
+        other.tend()
+
+    world.fleet.before_write = interfere
+    world.breaker.tend()
+    assert len(world.alerts.published) == 1
+
+
+def test_the_mark_of_an_alert_survives_others_writing(world: World) -> None:
+    due(world, "anna")
+    world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
+    publish = world.alerts.publish
+
+    def meanwhile(*arguments: object) -> None:
+        world.fleet.write(world.fleet.fleet, world.fleet.fleet)
+        publish(*arguments)  # type: ignore[arg-type]
+
+    world.alerts.publish = meanwhile  # type: ignore[method-assign]
+    world.attempt("anna")
+    assert world.fleet.fleet.alert is not None
+    assert world.fleet.fleet.alert.published_at is not None
+
+
+def test_the_mark_of_an_alert_is_not_put_on_another(world: World) -> None:
+    due(world, "anna")
+    world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
+    publish = world.alerts.publish
+
+    def meanwhile(*arguments: object) -> None:
+        world.alerts.publish = publish  # type: ignore[method-assign]
+        fleet = world.fleet.fleet
+        world.fleet.write(fleet, fleet.closed(world.clock(), by="probe"))
+        publish(*arguments)  # type: ignore[arg-type]
+
+    world.alerts.publish = meanwhile  # type: ignore[method-assign]
+    world.attempt("anna")
+    alert = world.fleet.fleet.alert
+    assert alert is not None
+    assert alert.kind is AlertKind.RECOVERED
+    assert alert.published_at is None
+
+
+def test_a_closing_that_somebody_else_was_quicker_with_is_left(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    settle = world.wise.settle_client
+
+    def meanwhile(**more: object) -> ClientCheck:
+        fleet = world.fleet.fleet
+        world.fleet.write(fleet, fleet.closed(world.clock(), by="another"))
+        return settle(**more)  # type: ignore[arg-type]
+
+    world.wise.settle_client = meanwhile  # type: ignore[assignment]
+    assert world.breaker.enter(world.sweep_lane, 3) == 3
+    assert world.journal.of(BreakerClosed) == []
+
+
+def test_who_always_loses_the_write_gives_up_and_goes_on(world: World) -> None:
+    world.fleet.write = lambda *_: None  # type: ignore[method-assign, assignment]
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    assert world.journal.of(BreakerOpened) == []
+
+
+def test_a_mark_that_always_loses_is_left_to_the_next_claim(world: World) -> None:
+    due(world, "anna")
+    world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
+    write = world.fleet.write
+    publish = world.alerts.publish
+
+    def deaf(*arguments: object) -> None:
+        publish(*arguments)  # type: ignore[arg-type]
+        world.fleet.write = lambda *_: None  # type: ignore[method-assign, assignment]
+
+    world.alerts.publish = deaf  # type: ignore[method-assign]
+    world.attempt("anna")
+    world.fleet.write = write  # type: ignore[method-assign]
+    world.alerts.publish = publish  # type: ignore[method-assign]
+    world.clock.advance(seconds=31)
+    world.breaker.tend()
+    assert len(world.alerts.published) == 2
+    assert len({alert.incident_id for alert in world.alerts.published}) == 1
+
+
+def test_a_new_incident_forgets_what_was_told_of_the_old_one(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    fleet = world.fleet.fleet
+    world.fleet.write(fleet, fleet.alerting(world.clock() + PATIENCE, by="x").closed(world.clock(), by="y"))
+    assert world.fleet.fleet.alert is not None
+    world.clock.advance(minutes=10)
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    assert world.fleet.fleet.alert is None
+    assert world.alerts.published == []
+
+
+# --- the sweep
+
+
+def test_while_it_is_open_people_are_told_all_the_same(world: World) -> None:
+    due(world, "anna", "ben")
+    world.wise.users["anna"].alive = False
+    world.alerts.script = ["refuse"]
+    world.attempt("anna")
+    world.clock.advance(seconds=11)
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    world.sweep(5)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.REAUTHORIZATION_REQUIRED]
+    assert world.wise.refreshes == ["attempt-1"]
+
+
+def test_a_grant_that_goes_while_it_is_open_is_no_trouble(world: World) -> None:
+    due(world, "anna")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    world.grants.get = lambda _: None  # type: ignore[method-assign, assignment]
+    world.sweep(5)
+    assert world.journal.of(Trouble) == []
+
+
+def test_a_sweep_that_is_not_admitted_for_a_fault_of_the_store_tries_again(world: World) -> None:
+    due(world, "anna")
+    world.fleet.failures = ["ok", "before", "before"]
+    world.sweep(5)
+    assert [trouble.detail for trouble in world.journal.of(Trouble)] == ["asking for calls to Wise"] * 2  # type: ignore[attr-defined]
+    assert world.stored("anna").failures == 0
+    assert len(world.wise.refreshes) == 1
+
+
+def test_a_sweep_makes_no_more_calls_in_a_minute_than_its_lane_allows(world: World) -> None:
+    due(world, *[f"user-{number}" for number in range(300)])
+    world.refresh_due = type(world.refresh_due)(
+        **{
+            name: getattr(world.refresh_due, name)
+            for name in type(world.refresh_due).__dataclass_fields__
+            if name != "lane"
+        },
+        lane=Lane("sweep", 60),
+    )
+    world.wise.takes = timedelta(0)
+    summary = world.sweep(55)
+    assert 50 <= len(world.wise.refreshes) <= 60
+    assert summary.calls == len(world.wise.refreshes)  # type: ignore[attr-defined]
+
+
+def test_questions_are_paid_for_as_well(world: World) -> None:
+    names = [f"user-{number}" for number in range(40)]
+    due(world, *names)
+    world.wise.takes = timedelta(0)
+    for name in names:
+        world.wise.script = [SILENT]
+        world.attempt(name)
+    world.fleet.fleet = Fleet()
+    world.clock.advance(seconds=60)
+    before = len(world.wise.asked), len(world.wise.refreshes)
+    world.sweep(2)
+    calls = len(world.wise.asked) - before[0] + len(world.wise.refreshes) - before[1]
+    assert calls <= world.sweep_lane.burst + 2 * 15 + 16
