@@ -200,6 +200,26 @@ class _Case:
         end = request.settled.when.at if request.settled is not None else self.history.end
         return end is not None and end - request.began.when.at > self.terms.patience
 
+    def misled(self, request: _Request, before: Moment | None = None) -> bool:
+        """Tell whether Wise, while it still had a request, called dead a token that it had ended by itself.
+
+        That looks as if the request had been carried out. No client can tell the two apart.
+        """
+        settled = request.settled.when if request.settled is not None else None
+        for asked in self.asked:
+            if asked.lives or not asked.told or asked.when < request.began.when:
+                continue
+            death = self.died.get(asked.token)
+            if death is None or death.request is not None or (before is not None and asked.when > before):
+                continue
+            if settled is None or asked.when < settled:
+                return True
+        return False
+
+    def beyond_us(self, request: _Request) -> bool:
+        """Tell whether nobody could reckon with what a request did."""
+        return self.outlived(request) or self.misled(request)
+
     def overtaken(self, request: _Request, before: Moment | None = None) -> bool:
         """Tell whether Wise carried out another refresh after this one."""
         if request.settled is None:
@@ -274,7 +294,7 @@ def _one_at_a_time(case: _Case) -> Iterator[Violation]:
             settled = first.settled
             if settled is not None and settled.when < arrived:
                 continue
-            if arrived.at - first.began.when.at <= case.terms.patience:
+            if arrived.at - first.began.when.at <= case.terms.patience and not case.misled(first, arrived):
                 yield case.broken(
                     Rule.ONE_AT_A_TIME,
                     arrived,
@@ -324,7 +344,7 @@ def _known_dead(case: _Case, token: str, death: Died, looked: Moment) -> str | N
         if told and (again is None or asked.when > again):
             return f"which Wise had called dead at {asked.when}"
     killer = case.killer(death)
-    if killer is None or case.outlived(killer):
+    if killer is None or case.beyond_us(killer):
         return None
     if again is not None and again > death.when and _settled_before(case, killer, again):
         return None  # somebody brought a dead token to a rotator that had nothing open
@@ -368,7 +388,7 @@ def _promise(case: _Case) -> Iterator[Violation]:
             yield case.broken(Rule.PROMISE, served.when, f"{served.token} was promised beyond its expiry")
         elif death is not None and death.when > served.looked and death.when.at < until:
             killer = case.killer(death)
-            if killer is None or case.outlived(killer) or case.touched(served.looked, death.when.at):
+            if killer is None or case.beyond_us(killer) or case.touched(served.looked, death.when.at):
                 continue
             reported.add(served.token)
             yield case.broken(
@@ -394,7 +414,8 @@ def _kept(case: _Case) -> Iterator[Violation]:
         if case.overtaken(request, answered.when):
             continue
         if any(parked.access == settled.access for parked in case.parked):
-            if case.history.healed and not case.overtaken(request):
+            touched = any(act.when > request.began.when for act in case.acts)
+            if case.history.healed and not touched and not case.overtaken(request):
                 yield case.broken(
                     Rule.KEPT, answered.when, f"the answer to {request.began.attempt} was parked and never stored"
                 )
@@ -498,9 +519,12 @@ def _ends_active(case: _Case, last: Stored) -> Iterator[Violation]:
 
 
 def _nobody_could_know(case: _Case, token: str, access: str | None, end: Moment) -> bool:
-    """Tell whether Wise ended a token by itself, and no answer of its could have told us before it is due."""
+    """Tell whether a token died by nobody's doing here, and no answer of Wise's could have told us before it is due."""
     death = case.died.get(token)
-    if death is None or death.request is not None:
+    if death is None:
+        return False
+    killer = case.killer(death)
+    if killer is not None and not case.beyond_us(killer):
         return False
     minted = case.minted.get(access or token)
     if minted is None or end.at >= minted.expires_at:

@@ -76,7 +76,8 @@ class Story:
     def carry_out(self, attempt: str | None, access: str, refresh: str | None = None) -> None:
         """Wise replaces the access token, and the refresh token where it is another one."""
         request = f"of {attempt}"
-        self.die(self.living, request)
+        if self.living:
+            self.die(self.living, request)
         self.mint(access, Kind.ACCESS, request)
         self.living = access
         if refresh is not None:

@@ -558,3 +558,36 @@ def test_a_violation_says_what_whose_when_and_why() -> None:
         "[3 never replace a token before its stable_until] anna at 12:00:10.000: "
         "a1, served at 12:00:00.000 until 12:01:40.000000, was replaced by attempt x"
     )
+
+
+# --- what no client can tell apart
+
+
+def misled(*, ended_by_wise: bool) -> Story:
+    """A slow refresh, during which the token turns out to be dead: a second one follows, then the first is done."""
+    story = Story()
+    if ended_by_wise:
+        story.die("a1")
+        story.living = ""
+    story.begin("x")
+    if not ended_by_wise:
+        story.begin(None)
+        story.carry_out(None, "a0")
+    story.later(5).ask("a1")
+    story.refresh("y", "a2").store("a2")
+    story.serve("a2", for_s=100)
+    story.later(3).carry_out("x", "a3")
+    return story
+
+
+def test_a_token_that_wise_ended_during_a_slow_refresh_looks_as_if_that_had_been_carried_out() -> None:
+    assert misled(ended_by_wise=True).broken() == []
+    assert misled(ended_by_wise=False).broken() == [Rule.ONE_AT_A_TIME, Rule.PROMISE, Rule.KEPT]
+
+
+def test_a_grant_that_was_replaced_after_its_answer_was_parked_needs_it_no_longer() -> None:
+    story = Story()
+    story.refresh("x", "a2").park("a2")
+    story.later(60).delete()
+    story.store(None, phase="gone")
+    assert story.broken() == []
