@@ -141,15 +141,11 @@ class InMemoryGrants:
     def due(self, shards: Sequence[int], now: datetime, limit: int) -> Sequence[tuple[datetime, GrantKey]]:
         with self._lock:
             self._end(self._begin())
-            rows = [
-                (grant.due_at, key)
-                for key, grant in self.items.items()
-                if grant.due_at is not None and grant.due_at <= now and key.shard in shards
-            ]
-            found = []
-            for shard in shards:
-                found += sorted(row for row in rows if row[1].shard == shard)[:limit]
-            return sorted(found)
+            found: dict[int, list[tuple[datetime, GrantKey]]] = {shard: [] for shard in shards}
+            for key, grant in self.items.items():
+                if grant.due_at is not None and grant.due_at <= now and key.shard in found:
+                    found[key.shard].append((grant.due_at, key))
+            return sorted(row for rows in found.values() for row in sorted(rows)[:limit])
 
     def page(self, tenant: str, limit: int, after: str | None) -> Page:
         with self._lock:
