@@ -13,12 +13,14 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 ENVIRONMENT ?= sandbox
 WORKERS ?= auto
 ARGS ?=
+SOAK_S ?= 600
+SEED ?=
 LOCKS := functions/requirements requirements local/aws/requirements local/aws/requirements-node
 LINTED := $(wildcard app.py) infra functions local tests .ci
 SETUP := .venv/.installed .emulator/.installed node_modules/.installed
 lap = began=$$(date +%s); $(2); echo "-- $(1): $$(( $$(date +%s) - began )) s"
 
-.PHONY: help setup check format-check lint types locks templates format test fast demo synth deploy lock clean
+.PHONY: help setup check format-check lint types locks templates format test fast demo soak mutants synth deploy lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -79,6 +81,12 @@ fast: .venv/.installed ## only the tests that need no emulator; ARGS="-k lease"
 
 demo: $(SETUP) ## the whole story on the emulators; KEEP=1 leaves it running, BREAK=<check> breaks it
 	@$(call lap,demo,python -m local.demo $(if $(KEEP),--keep) $(if $(BREAK),--break $(BREAK)))
+
+soak: $(SETUP) ## ten minutes of readers, faults and killed functions on the emulators; SOAK_S=60 SEED=1
+	@$(call lap,soak,python -m local.soak --seconds $(SOAK_S) $(if $(SEED),--seed $(SEED)) $(ARGS))
+
+mutants: $(SETUP) ## take out each guard of the protocol in turn: some check must fail each time; ARGS="--only doubt"
+	@$(call lap,mutants,python -m local.mutants $(ARGS))
 
 synth: $(SETUP) ## cdk.out, with the bundle; ENVIRONMENT=production
 	@$(call lap,synth,cdk synth --quiet -o cdk.out -c environment=$(ENVIRONMENT) $(ARGS))
