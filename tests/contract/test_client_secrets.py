@@ -22,6 +22,10 @@ NAME = "token-rotator/sandbox/wise"
 GOOD = {"environment": "sandbox", "client_id": "fixture-id", "client_secret": "fixture-secret"}
 
 
+def good(client_secret: str) -> str:
+    return json.dumps(GOOD | {"client_secret": client_secret})
+
+
 @dataclass
 class Vault:
     """Secrets Manager in this process; counts and breaks the reads."""
@@ -31,9 +35,14 @@ class Vault:
     calls: Counter[str] = field(default_factory=Counter)
     error: Exception | None = None
 
-    def on_call(self, model: Any, **_: object) -> None:
+    stages: list[str] = field(default_factory=list)
+    broken: frozenset[str] = frozenset({"AWSCURRENT", "AWSPREVIOUS"})
+    """The versions that `error` is about."""
+
+    def on_call(self, model: Any, params: dict[str, Any], **_: object) -> None:
         self.calls[model.name] += 1
-        if self.error is not None:
+        self.stages.append(json.loads(params["body"])["VersionStage"])
+        if self.error is not None and self.stages[-1] in self.broken:
             raise self.error
 
     def put(self, value: str) -> None:
@@ -99,6 +108,8 @@ def test_fields_of_a_later_version_are_left_alone(vault: Vault) -> None:
         (json.dumps(GOOD | {"environment": "production"}), "is for production, and this deployment is for sandbox"),
         (json.dumps(GOOD | {"environment": "fixture-secret"}), "is for another environment"),
         (json.dumps(GOOD | {"client_id": "a:b"}), "has a client_id with a colon"),
+        (good("fixture-secret\n"), "has a client_secret with a line break"),
+        (good("fixture-secret\ud800"), "has a client_secret with a line break or another character"),
     ],
 )
 def test_an_unusable_secret_says_why_and_nothing_else(vault: Vault, value: str, why: str) -> None:
@@ -149,57 +160,180 @@ def test_a_secret_that_cannot_be_read_is_unusable(vault: Vault, error: Exception
 
 
 def test_a_secret_is_kept_for_less_than_five_minutes(vault: Vault) -> None:
-    vault.put(json.dumps(GOOD))
+    vault.put(good("fixture-secret"))
     secrets = vault.secrets()
     secrets.get()
-    vault.put(json.dumps(GOOD | {"client_secret": "fixture-rotated"}))
+    vault.put(good("fixture-second"))
+    vault.put(good("fixture-third"))
     vault.clock.advance(seconds=299.999)
     assert secrets.get().client_secret == Secret("fixture-secret")
     assert vault.calls["GetSecretValue"] == 1
     vault.clock.advance(milliseconds=1)
-    assert secrets.get().client_secret == Secret("fixture-rotated")
-    assert vault.calls["GetSecretValue"] == 2
+    assert secrets.get().client_secret == Secret("fixture-third")
+    vault.clock.advance(seconds=299.999)
+    assert secrets.get().client_secret == Secret("fixture-third")
 
 
-def test_a_forgotten_secret_is_read_at_the_next_use(vault: Vault) -> None:
-    vault.put(json.dumps(GOOD))
+def test_one_read_is_enough_while_nothing_changes(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    secrets = vault.secrets()
+    for _ in range(3):
+        secrets.get()
+        vault.clock.advance(minutes=5)
+    assert vault.stages == ["AWSCURRENT"] * 3
+
+
+# --- two versions
+
+
+def test_what_is_in_use_stays_in_use_as_the_previous_version(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
     secrets = vault.secrets()
     secrets.get()
-    vault.put(json.dumps(GOOD | {"client_secret": "fixture-rotated"}))
+    vault.put(good("fixture-second"))
+    for _ in range(3):
+        vault.clock.advance(minutes=5)
+        assert secrets.get().client_secret == Secret("fixture-secret")
+    assert vault.secrets().get().client_secret == Secret("fixture-second")
+
+
+def test_what_is_neither_version_any_more_gives_way(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    secrets = vault.secrets()
+    secrets.get()
+    vault.put(good("fixture-second"))
+    vault.clock.advance(minutes=5)
+    secrets.get()
+    vault.put(good("fixture-third"))
+    vault.clock.advance(minutes=5)
+    assert secrets.get().client_secret == Secret("fixture-third")
+
+
+def test_what_wise_accepts_is_used_from_then_on(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    vault.put(good("fixture-second"))
+    secrets = vault.secrets()
+    assert secrets.get().client_secret == Secret("fixture-second")
+    current, previous = secrets.versions()
+    assert (current.client_secret, previous.client_secret) == (Secret("fixture-second"), Secret("fixture-secret"))
+    assert secrets.get() == current
+    secrets.use(previous)
+    assert secrets.get() == secrets.last() == previous
+    vault.clock.advance(minutes=5)
+    assert secrets.get() == previous
+
+
+def test_when_wise_accepts_none_the_current_version_is_taken_anew(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    secrets = vault.secrets()
+    secrets.get()
+    vault.put(good("fixture-second"))
     secrets.forget()
     assert vault.calls["GetSecretValue"] == 1
-    assert secrets.get().client_secret == Secret("fixture-rotated")
+    assert secrets.get().client_secret == Secret("fixture-second")
 
 
-def test_an_unusable_secret_is_read_again_and_its_predecessor_not_used(vault: Vault) -> None:
-    vault.put(json.dumps(GOOD))
+def test_versions_are_read_anew_and_only_when_asked_for(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    secrets = vault.secrets()
+    secrets.get()
+    vault.put(good("fixture-second"))
+    vault.stages.clear()
+    versions = secrets.versions()
+    assert next(versions).client_secret == Secret("fixture-second")
+    assert vault.stages == ["AWSCURRENT"]
+    assert next(versions).client_secret == Secret("fixture-secret")
+    assert vault.stages == ["AWSCURRENT", "AWSPREVIOUS"]
+
+
+def test_a_secret_with_one_version_has_no_other(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    assert [one.client_secret for one in vault.secrets().versions()] == [Secret("fixture-secret")]
+
+
+def test_two_versions_that_are_the_same_are_one(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    vault.put(good("fixture-secret"))
+    assert len(list(vault.secrets().versions())) == 1
+
+
+@pytest.mark.parametrize(
+    "values", [["{}", good("fixture-secret")], [good("fixture-secret"), "{}"]], ids=["previous", "current"]
+)
+def test_a_version_that_cannot_be_used_is_left_out(vault: Vault, values: list[str]) -> None:
+    for value in values:
+        vault.put(value)
+    assert [one.client_secret for one in vault.secrets().versions()] == [Secret("fixture-secret")]
+
+
+def test_a_secret_without_a_usable_version_has_none(vault: Vault) -> None:
+    assert list(vault.secrets().versions()) == []
+    vault.put("{}")
+    assert list(vault.secrets().versions()) == []
+
+
+NO_ANSWERS = [
+    ClientError({"Error": {"Code": "InternalServiceError", "Message": "who"}}, "GetSecretValue"),
+    EndpointConnectionError(endpoint_url="https://secrets.invalid"),
+]
+
+
+@pytest.mark.parametrize("error", NO_ANSWERS, ids=repr)
+def test_what_is_in_use_passes_for_versions_that_nobody_tells(vault: Vault, error: Exception) -> None:
+    vault.put(good("fixture-secret"))
+    secrets = vault.secrets()
+    vault.error = error
+    assert list(secrets.versions()) == []
+    vault.error = None
+    secrets.get()
+    vault.put(good("fixture-second"))
+    vault.error = error
+    assert [one.client_secret for one in secrets.versions()] == [Secret("fixture-secret")]
+    vault.broken = frozenset({"AWSPREVIOUS"})
+    given = [one.client_secret for one in secrets.versions()]
+    assert given == [Secret("fixture-second"), Secret("fixture-secret")]
+
+
+# --- reading that goes wrong
+
+
+def test_an_unusable_secret_is_read_again_at_each_use(vault: Vault) -> None:
+    vault.put("{}")
+    secrets = vault.secrets()
+    for reads in (1, 2):
+        with pytest.raises(WiseSecretUnusable):
+            secrets.get()
+        assert vault.calls["GetSecretValue"] == reads
+    vault.put(good("fixture-secret"))
+    assert secrets.get().client_id == "fixture-id"
+
+
+def test_credentials_that_work_outlast_a_new_version_that_cannot_be_used(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
     secrets = vault.secrets()
     secrets.get()
     vault.put("{}")
     vault.clock.advance(minutes=5)
-    for reads in (2, 3):
-        with pytest.raises(WiseSecretUnusable):
-            secrets.get()
-        assert vault.calls["GetSecretValue"] == reads
-    vault.put(json.dumps(GOOD))
-    assert secrets.get().client_id == "fixture-id"
+    assert secrets.get().client_secret == Secret("fixture-secret")
+    vault.put("[]")
+    vault.clock.advance(minutes=5)
+    with pytest.raises(WiseSecretUnusable, match="is not a JSON object"):
+        secrets.get()
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        ClientError({"Error": {"Code": "InternalServiceError", "Message": "who"}}, "GetSecretValue"),
-        EndpointConnectionError(endpoint_url="https://secrets.invalid"),
-    ],
-    ids=repr,
+    "broken", [{"AWSCURRENT"}, {"AWSPREVIOUS"}, {"AWSCURRENT", "AWSPREVIOUS"}], ids=["current", "previous", "both"]
 )
-def test_a_secret_stays_good_while_nobody_answers(vault: Vault, error: Exception) -> None:
-    vault.put(json.dumps(GOOD))
+@pytest.mark.parametrize("error", NO_ANSWERS, ids=repr)
+def test_a_secret_stays_good_while_nobody_answers(vault: Vault, error: Exception, broken: set[str]) -> None:
+    vault.put(good("fixture-secret"))
     secrets = vault.secrets()
     secrets.get()
+    vault.put(good("fixture-second"))
+    vault.put(good("fixture-third"))
     vault.clock.advance(minutes=5)
-    vault.error = error
-    assert secrets.get().client_id == "fixture-id"
+    vault.error, vault.broken = error, frozenset(broken)
+    assert secrets.get().client_secret == Secret("fixture-secret")
 
 
 def test_a_secret_that_was_deleted_is_not_used_on(vault: Vault) -> None:

@@ -19,11 +19,13 @@ from token_rotator.domain.tokens import Secret
 from .shared_value import SharedValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from types_boto3_secretsmanager import SecretsManagerClient
 
+_CURRENT: Final = "AWSCURRENT"
+_PREVIOUS: Final = "AWSPREVIOUS"
 READ_AGAIN_AFTER: Final = timedelta(minutes=5)
 _WHY: Final = {
     "ResourceNotFoundException": "has no value yet",
@@ -40,8 +42,16 @@ class ClientCredentials:
     client_secret: Secret
 
 
+class _NoAnswer(WiseSecretUnusable):
+    """Secrets Manager did not answer: nothing is known about the secret."""
+
+
 class ClientSecrets:
-    """Reads the secret, keeps it for five minutes, and reads it again when told to forget it. Safe in threads."""
+    """Knows which client credentials are in use, and reads the secret's current and previous version. Safe in threads.
+
+    The secret is read again after five minutes. Credentials that are in use stay in use as long as they are one of the
+    two versions: a new version takes over when Wise refuses the old one, whichever of both systems is changed first.
+    """
 
     def __init__(
         self, client: SecretsManagerClient, name: str, environment: str, clock: Callable[[], datetime]
@@ -49,39 +59,83 @@ class ClientSecrets:
         self._client = client
         self._name = name
         self._environment = environment
-        self._kept: SharedValue[tuple[ClientCredentials, datetime]] = SharedValue(
-            lambda before: (self._read(before), clock()), lambda kept: clock() - kept[1] < READ_AGAIN_AFTER
+        self._clock = clock
+        self._in_use: SharedValue[tuple[ClientCredentials, datetime]] = SharedValue(
+            lambda before: (self._chosen(None if before is None else before[0]), clock()),
+            lambda kept: clock() - kept[1] < READ_AGAIN_AFTER,
         )
 
     def get(self) -> ClientCredentials:
-        """Give the credentials. Raises `WiseSecretUnusable` with a reason that on-call can act on."""
-        return self._kept.get()[0]
+        """Give the credentials to use. Raises `WiseSecretUnusable` with a reason that on-call can act on."""
+        return self._in_use.get()[0]
 
     def last(self) -> ClientCredentials | None:
-        """Give the credentials that `get` gave last, without reading anything."""
-        kept = self._kept.last()
+        """Give the credentials that are in use, without reading anything."""
+        kept = self._in_use.last()
         return None if kept is None else kept[0]
 
+    def versions(self) -> Iterator[ClientCredentials]:
+        """Read the secret anew: give the current version, and then the previous one if it is another.
+
+        Each is read when it is asked for. One that is missing or cannot be used is left out; while Secrets Manager
+        does not answer, what is in use passes for it.
+        """
+        given = []
+        for stage in (_CURRENT, _PREVIOUS):
+            try:
+                found: ClientCredentials | None = self._read(stage)
+            except _NoAnswer:
+                found = self.last()
+            except WiseSecretUnusable:
+                continue
+            if found is not None and found not in given:
+                given.append(found)
+                yield found
+
+    def use(self, credentials: ClientCredentials) -> None:
+        """Use these from now on: Wise accepts them."""
+        self._in_use.put((credentials, self._clock()))
+
     def forget(self) -> None:
-        """Read the secret again at the next use: Wise refused what we have."""
-        self._kept.forget()
+        """Take the current version at the next use, read anew: Wise accepts none that we have."""
+        self._in_use.forget()
+
+    def _chosen(self, before: ClientCredentials | None) -> ClientCredentials:
+        """Read the secret and say what to use. What is in use stays good while Secrets Manager does not answer."""
+        try:
+            current = self._read(_CURRENT)
+        except WiseSecretUnusable as error:
+            if before is not None and (isinstance(error, _NoAnswer) or self._is_previous(before)):
+                return before
+            raise
+        if before is None or before == current or not self._is_previous(before):
+            return current
+        return before
+
+    def _is_previous(self, credentials: ClientCredentials) -> bool:
+        try:
+            return self._read(_PREVIOUS) == credentials
+        except _NoAnswer:
+            return True
+        except WiseSecretUnusable:  # most secrets have no previous version
+            return False
 
     def _unusable(self, why: str) -> WiseSecretUnusable:
         return WiseSecretUnusable(f"the secret {self._name} {why}")
 
-    def _read(self, before: tuple[ClientCredentials, datetime] | None) -> ClientCredentials:
-        """Read the secret; what was read before stays good while Secrets Manager does not answer."""
+    def _no_answer(self, what: str) -> _NoAnswer:
+        return _NoAnswer(f"the secret {self._name} cannot be read: {what}")
+
+    def _read(self, stage: str) -> ClientCredentials:
         try:
-            text = self._client.get_secret_value(SecretId=self._name).get("SecretString", "")
+            text = self._client.get_secret_value(SecretId=self._name, VersionStage=stage).get("SecretString", "")
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
-            if before is not None and code not in _WHY:
-                return before[0]
-            raise self._unusable(_WHY.get(code, f"cannot be read: {code}")) from None
+            if code in _WHY:
+                raise self._unusable(_WHY[code]) from None
+            raise self._no_answer(code) from None
         except BotoCoreError as error:
-            if before is not None:
-                return before[0]
-            raise self._unusable(f"cannot be read: {type(error).__name__}") from None
+            raise self._no_answer(type(error).__name__) from None
         return self._parsed(text)
 
     def _parsed(self, text: str) -> ClientCredentials:
@@ -95,6 +149,8 @@ class ClientSecrets:
             field = value.get(name)
             if not isinstance(field, str) or not field.strip():
                 raise self._unusable(f"has no {name}")
+            if not field.isprintable():
+                raise self._unusable(f"has a {name} with a line break or another character that cannot be shown")
         if value["environment"] != self._environment:
             other = value["environment"] if value["environment"] in ("sandbox", "production") else "another environment"
             raise self._unusable(f"is for {other}, and this deployment is for {self._environment}")

@@ -28,6 +28,7 @@ class SharedValue(Generic[T]):
         self._making = threading.Lock()
         self._value: T | None = None
         self._stale = False
+        self._turn = 0
         self._failures = 0
         self._failure: RotatorError | None = None
 
@@ -38,20 +39,20 @@ class SharedValue(Generic[T]):
             return value
         failures = self._failures
         with self._making:
-            value = self._kept()
-            if value is not None:
-                return value
-            if self._failure is not None and self._failures != failures:
-                raise self._failure
-            try:
-                made = self._make(self._value)
-            except RotatorError as error:
-                self._failures, self._failure = self._failures + 1, error
-                raise
-            with self._lock:
-                self._value, self._stale = made, False
-                self._usable(made)
-            return made
+            while True:
+                value = self._kept()
+                if value is not None:
+                    return value
+                if self._failure is not None and self._failures != failures:
+                    raise self._failure
+                value = self._made()
+                if value is not None:
+                    return value
+
+    def put(self, value: T) -> None:
+        """Use this value from now on, also instead of one that is being made."""
+        with self._lock:
+            self._value, self._stale, self._turn = value, False, self._turn + 1
 
     def last(self) -> T | None:
         """Give the value there is, usable or not. Does no I/O."""
@@ -59,12 +60,28 @@ class SharedValue(Generic[T]):
             return self._value
 
     def forget(self) -> None:
-        """Make it anew at the next use."""
+        """Make it anew at the next use, as if there had never been one."""
         with self._lock:
-            self._stale = True
+            self._stale, self._turn = True, self._turn + 1
 
     def _kept(self) -> T | None:
         with self._lock:
             if self._value is not None and not self._stale and self._usable(self._value):
                 return self._value
             return None
+
+    def _made(self) -> T | None:
+        """Make it; `None` if another was put or it was to be forgotten meanwhile."""
+        with self._lock:
+            before, turn = None if self._stale else self._value, self._turn
+        try:
+            made = self._make(before)
+        except RotatorError as error:
+            self._failures, self._failure = self._failures + 1, error
+            raise
+        with self._lock:
+            if self._turn != turn:
+                return None
+            self._value, self._stale = made, False
+            self._usable(made)
+            return made
