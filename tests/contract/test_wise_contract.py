@@ -22,6 +22,7 @@ from local.wise.control import SeededUser
 from local.wise.faults import Delivery, Endpoint
 from local.wise.running import RunningWise, running_wise
 from local.wise.settings import WiseSettings
+from local.wise.truth import RequestTruth
 from tests.fakes.wise import FakeWise
 from tests.fakes.world import FakeClock
 from token_rotator.adapters.client_secrets import ClientCredentials
@@ -29,6 +30,8 @@ from token_rotator.adapters.wise_answers import DOCUMENTED_LIFE
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import WiseSecretUnusable
 from token_rotator.domain.outcome import (
+    ClientAccepted,
+    ClientCheck,
     ClientRefused,
     GrantInvalid,
     Liveness,
@@ -52,22 +55,40 @@ DEFAULTS = WiseSettings()
 SERIAL = itertools.count(1)
 
 
+RIGHT = DEFAULTS.client_secret
+WRONG = "fixture-wrong-secret"
+
+
 @dataclass
 class Secrets:
-    """Client credentials at hand."""
+    """Client credentials at hand: `secret` is in use, `stored` are the versions that reading anew gives."""
 
     id: str = DEFAULTS.client_id
-    secret: str = DEFAULTS.client_secret
+    secret: str = RIGHT
+    stored: list[str] = field(default_factory=lambda: [RIGHT])
     usable: bool = True
+    takes_s: float = 0.0
     forgotten: int = 0
+
+    def _of(self, secret: str) -> ClientCredentials:
+        return ClientCredentials(self.id, Secret(secret))
 
     def get(self) -> ClientCredentials:
         if not self.usable:
             raise WiseSecretUnusable("the secret has no value yet")
-        return ClientCredentials(self.id, Secret(self.secret))
+        return self._of(self.secret)
 
     def last(self) -> ClientCredentials | None:
         return self.get() if self.usable else None
+
+    def versions(self) -> Iterator[ClientCredentials]:
+        for secret in list(self.stored):
+            time.sleep(self.takes_s)
+            yield self._of(secret)
+
+    def use(self, credentials: ClientCredentials) -> None:
+        self.secret = credentials.client_secret.reveal()
+        self.usable = True
 
     def forget(self) -> None:
         self.forgotten += 1
@@ -84,6 +105,8 @@ class Setting:
     emulator: RunningWise
     user: SeededUser
     secrets: Secrets = field(default_factory=Secrets)
+    since: int = 0
+    """The id of the last request before this test."""
 
     def client(self, **changes: Any) -> WiseHttp:
         given: dict[str, Any] = {"connect_s": 1.0, "ca_file": str(self.emulator.ca_file)} | changes
@@ -92,6 +115,17 @@ class Setting:
     def refresh(self, within: timedelta = AMPLE, **changes: Any) -> Outcome:
         token = Secret(self.user.refresh_token)
         return self.client(**changes).refresh(token, attempt_id="attempt-1", within=within)
+
+    def settle(self, within: timedelta = AMPLE, **changes: Any) -> ClientCheck:
+        return self.client(**changes).settle_client(attempt_id="attempt-1", within=within)
+
+    def asked_about_client(self) -> list[RequestTruth]:
+        """Give the questions about our client that Wise saw during this test, oldest first."""
+        return [
+            request
+            for request in self.emulator.control.requests()
+            if request.id > self.since and request.grant_type == "client_credentials"
+        ]
 
     def ask(self, within: timedelta = AMPLE, **changes: Any) -> Liveness:
         return self.client(**changes).ask(Secret(self.user.access_token), attempt_id="attempt-1", within=within)
@@ -105,7 +139,8 @@ def emulator() -> Iterator[RunningWise]:
 
 @pytest.fixture
 def wise(emulator: RunningWise) -> Iterator[Setting]:
-    yield Setting(emulator, emulator.control.seed_user(f"user-{next(SERIAL)}"))
+    seen = max((request.id for request in emulator.control.requests()), default=0)
+    yield Setting(emulator, emulator.control.seed_user(f"user-{next(SERIAL)}"), since=seen)
     emulator.control.clear_faults()
     emulator.control.release(deliver=False)
     changeable = {name: value for name, value in DEFAULTS.as_json().items() if name != "client_id"}
@@ -124,6 +159,10 @@ class Scene(Protocol):
 
     def revoke(self) -> None: ...
 
+    def have(self, in_use: str, *stored: str) -> None:
+        """Have one of the client secrets `RIGHT` and `WRONG` in use, and some in store."""
+        ...
+
 
 @dataclass
 class FakeScene:
@@ -137,6 +176,9 @@ class FakeScene:
     def revoke(self) -> None:
         self.port.users["anna"].alive = False
 
+    def have(self, in_use: str, *stored: str) -> None:
+        self.port.secret, self.port.secrets, self.port.valid_secrets = in_use, list(stored), {RIGHT}
+
 
 @dataclass
 class HttpScene:
@@ -149,6 +191,9 @@ class HttpScene:
 
     def revoke(self) -> None:
         self.setting.emulator.control.revoke(self.setting.user.user)
+
+    def have(self, in_use: str, *stored: str) -> None:
+        self.setting.secrets.secret, self.setting.secrets.stored = in_use, list(stored)
 
 
 @pytest.fixture(params=["fake", "https"])
@@ -208,6 +253,44 @@ def test_usable_credentials_raise_nothing(scene: Callable[[str], Scene]) -> None
     scene("same").port.check_credentials()
 
 
+@pytest.mark.parametrize(
+    ("in_use", "stored", "changed"),
+    [
+        pytest.param(RIGHT, [RIGHT], False, id="all is well"),
+        pytest.param(RIGHT, [RIGHT, WRONG], False, id="the previous one is over"),
+        pytest.param(RIGHT, [WRONG, RIGHT], False, id="the current one does not hold yet"),
+        pytest.param(WRONG, [RIGHT, WRONG], True, id="the current one holds already"),
+        pytest.param(WRONG, [WRONG, RIGHT], True, id="the previous one still holds"),
+        pytest.param(WRONG, [RIGHT], True, id="the one in use is no version any more"),
+    ],
+)
+def test_the_client_secret_that_wise_accepts_is_used_from_then_on(
+    scene: Callable[[str], Scene],
+    in_use: str,
+    stored: list[str],
+    changed: bool,  # noqa: FBT001 - a case
+) -> None:
+    anna = scene("same")
+    anna.have(in_use, *stored)
+    refused = anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE)
+    assert isinstance(refused, ClientRefused if in_use == WRONG else Refreshed)
+    check = anna.port.settle_client(attempt_id="a", within=AMPLE)
+    assert isinstance(check, ClientAccepted)
+    assert check.changed is changed
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE), Refreshed)
+
+
+@pytest.mark.parametrize("stored", [[WRONG], [WRONG, f"{WRONG}-too"]], ids=["one", "two"])
+def test_a_client_that_wise_refuses_is_refused(scene: Callable[[str], Scene], stored: list[str]) -> None:
+    anna = scene("same")
+    anna.have(WRONG, *stored)
+    assert isinstance(anna.port.settle_client(attempt_id="a", within=AMPLE), ClientRefused)
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE), ClientRefused)
+    anna.have(WRONG, RIGHT)
+    assert isinstance(anna.port.settle_client(attempt_id="a", within=AMPLE), ClientAccepted)
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE), Refreshed)
+
+
 # --- credentials
 
 
@@ -220,20 +303,225 @@ def test_without_credentials_nothing_is_sent(wise: Setting) -> None:
 
 
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
-def test_a_wrong_client_secret_judges_no_grant_and_is_forgotten(wise: Setting, error: str) -> None:
+def test_a_wrong_client_secret_judges_no_grant(wise: Setting, error: str) -> None:
     wise.emulator.control.change_settings(wrong_client_error=error)
-    wise.secrets.secret = "fixture-wrong-secret"
+    wise.secrets.secret = WRONG
     outcome = wise.refresh()
     assert isinstance(outcome, ClientRefused)
     assert (outcome.status, outcome.error) == (401, error)
+    assert wise.asked_about_client() == []
+    assert (wise.secrets.forgotten, wise.secrets.secret) == (0, WRONG)
+
+
+# --- what Wise says of our client
+
+
+def test_wise_is_asked_about_our_client_without_any_grant(wise: Setting) -> None:
+    check = wise.settle()
+    assert isinstance(check, ClientAccepted)
+    assert (check.status, check.error, check.changed) == (200, None, False)
+    (request,) = wise.asked_about_client()
+    assert (request.correlation_id, request.outcome) == ("attempt-1", "issued")
+    assert check.trace_id == request.trace_id
+    assert wise.emulator.control.requests(user=wise.user.user) == []
+    assert wise.ask() is Liveness.LIVES
+
+
+def test_both_versions_are_asked_with_and_no_more(wise: Setting) -> None:
+    wise.secrets.stored = [WRONG, RIGHT, "fixture-never-asked-with"]
+    wise.settle()
+    assert [request.outcome for request in wise.asked_about_client()] == ["invalid_client", "issued"]
+
+
+def test_when_no_version_is_accepted_the_current_one_is_taken_anew(wise: Setting) -> None:
+    wise.secrets.stored = [WRONG, f"{WRONG}-too"]
+    check = wise.settle()
+    assert isinstance(check, ClientRefused)
+    assert (check.status, check.error) == (401, "invalid_client")
+    assert len(wise.asked_about_client()) == 2
     assert wise.secrets.forgotten == 1
 
 
-def test_other_outcomes_forget_no_secret(wise: Setting) -> None:
-    wise.refresh()
-    wise.emulator.control.revoke(wise.user.user)
-    assert isinstance(wise.refresh(), GrantInvalid)
+def test_a_client_that_may_not_ask_so_is_refused(wise: Setting) -> None:
+    wise.emulator.control.change_settings(client_credentials_allowed=False)
+    assert isinstance(wise.settle(), ClientRefused)
+    assert isinstance(wise.refresh(), Refreshed)
+
+
+def test_without_any_version_nothing_is_asked(wise: Setting) -> None:
+    wise.secrets.stored = []
+    assert wise.settle() == NotSent(reason="wise-secret-unusable")
+    assert wise.asked_about_client() == []
+
+
+def test_the_first_credentials_of_a_process_are_no_change(wise: Setting) -> None:
+    wise.secrets.usable = False
+    check = wise.settle()
+    assert isinstance(check, ClientAccepted)
+    assert not check.changed
+    assert isinstance(wise.refresh(), Refreshed)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ({"status": 429, "headers": {"Retry-After": "7"}}, Throttled(status=429, retry_after=timedelta(seconds=7))),
+        ({"status": 500, "body": '{"error":"Internal Server Error"}'}, ServerFault(status=500)),
+        ({"status": 502, "body": "<html>", "from_edge": True}, Unknown(status=502, reason="status-502")),
+        ({"status": 200}, Unknown(status=200, reason="200-without-token")),
+        ({"status": 200, "body": '{"access_token":""}'}, Unknown(status=200, reason="200-without-token")),
+    ],
+    ids=str,
+)
+def test_an_answer_that_says_nothing_about_our_client_ends_the_asking(
+    wise: Setting, fault: dict[str, Any], check: ClientCheck
+) -> None:
+    wise.secrets.stored = [RIGHT, f"{RIGHT}-earlier"]
+    wise.emulator.control.fail_next(**{"headers": {}} | fault)
+    answered = wise.settle()
+    assert {**facts(answered), "trace_id": None} == facts(check)
+    assert len(wise.asked_about_client()) == 1
+    assert (wise.secrets.forgotten, wise.secrets.secret) == (0, RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ({"status": 401, "body": '{"error":"invalid_client"}'}, ClientRefused(status=401, error="invalid_client")),
+        ({"status": 401}, ClientRefused(status=401)),
+        ({"status": 400, "body": '{"error":"invalid_grant"}'}, ClientRefused(status=400, error="invalid_grant")),
+        ({"status": 401, "body": '{"error":"invalid_token"}'}, ClientRefused(status=401, error="invalid_token")),
+        ({"status": 400, "body": '{"error":"invalid_request"}'}, WeAreWrong(status=400, error="invalid_request")),
+        ({"status": 403, "headers": {"x-2fa-approval": "one-time-token"}}, WeAreWrong(status=403)),
+        ({"status": 404}, WeAreWrong(status=404)),
+        ({"status": 302, "headers": {"Location": "https://wise.invalid/"}}, WeAreWrong(status=302)),
+    ],
+    ids=str,
+)
+def test_the_previous_version_is_tried_after_a_refusal(
+    wise: Setting, fault: dict[str, Any], check: ClientCheck
+) -> None:
+    wise.secrets.stored = [f"{RIGHT}-to-come", RIGHT]
+    wise.emulator.control.fail_next(**{"headers": {}} | fault)
+    assert isinstance(wise.settle(), ClientAccepted)
+    assert len(wise.asked_about_client()) == 2
+    wise.secrets.stored = [RIGHT]
+    wise.emulator.control.fail_next(**{"headers": {}} | fault)
+    assert {**facts(wise.settle()), "trace_id": None} == facts(check)
+
+
+def test_a_refusal_of_one_version_proves_nothing_while_the_other_has_no_answer(wise: Setting) -> None:
+    wise.secrets.stored = [WRONG, RIGHT]
+    wise.emulator.control.fail_next(status=401, body='{"error":"invalid_client"}')
+    wise.emulator.control.fail_next(status=429)
+    assert isinstance(wise.settle(), Throttled)
     assert wise.secrets.forgotten == 0
+
+
+def test_all_of_it_has_one_deadline(wise: Setting) -> None:
+    wise.secrets.stored = [WRONG, RIGHT]
+    wise.emulator.control.answer_slowly(before_s=0.7)
+    wise.emulator.control.answer_slowly(before_s=0.7)
+    with bounded(SHORT):
+        assert wise.settle(SHORT) == Unknown(reason="deadline")
+
+
+def test_a_slow_secret_does_not_outlast_the_deadline(wise: Setting) -> None:
+    within = SHORT / 5
+    wise.secrets.takes_s = within.total_seconds() + OVERRUN_S + 0.3
+    with bounded(within):
+        assert wise.settle(within) == Unknown(reason="deadline")
+    time.sleep(wise.secrets.takes_s)
+    assert wise.asked_about_client() == []
+
+
+def test_where_nothing_listens_nothing_is_sent_to_ask(wise: Setting) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        check = wise.settle(url=f"https://127.0.0.1:{taken.getsockname()[1]}")
+    assert check == NotSent(reason="not-connected")
+
+
+def test_whether_the_second_question_was_sent_is_not_told_by_the_first(
+    wise: Setting, own_server: tuple[Any, str]
+) -> None:
+    identity, ca_file = own_server
+    received = []
+
+    def refuse_and_vanish(connection: ssl.SSLSocket, _: threading.Event) -> None:
+        received.append(request_of(connection))
+        server._socket.shutdown(socket.SHUT_RDWR)
+        connection.sendall(b'HTTP/1.1 401 No\r\nContent-Length: 26\r\n\r\n{"error":"invalid_client"}')
+
+    with tls(identity, refuse_and_vanish) as server:
+        wise.secrets.stored = [WRONG, RIGHT]
+        check = wise.settle(url=f"https://127.0.0.1:{server.port}", ca_file=ca_file)
+    assert check == NotSent(reason="not-connected")
+    (request,) = received
+    assert request.endswith(b"\r\n\r\ngrant_type=client_credentials")
+    assert b"\r\nauthorization: basic " in request.lower()
+
+
+# --- many who ask at once
+
+
+def test_one_question_serves_all_who_were_refused_before_it(wise: Setting) -> None:
+    wise.secrets.secret = WRONG
+    client, together = wise.client(), threading.Barrier(8)
+    token = Secret(wise.user.refresh_token)
+
+    def refused_and_asking(number: int) -> ClientCheck:
+        assert isinstance(client.refresh(token, attempt_id=f"a-{number}", within=AMPLE), ClientRefused)
+        together.wait(10)
+        return client.settle_client(attempt_id=f"a-{number}", within=AMPLE)
+
+    with ThreadPoolExecutor(8) as pool:
+        checks = list(pool.map(refused_and_asking, range(8)))
+    assert len(wise.asked_about_client()) == 1
+    assert [check.changed for check in checks if isinstance(check, ClientAccepted)] == [True] * 8
+
+
+def test_who_was_refused_after_a_question_was_asked_asks_again(wise: Setting) -> None:
+    client = wise.client()
+    wise.emulator.control.answer_slowly(before_s=0.5, after_s=0.5)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.settle_client, attempt_id="first", within=AMPLE)
+        while not wise.asked_about_client():
+            time.sleep(0.02)
+        second = pool.submit(client.settle_client, attempt_id="second", within=AMPLE)
+        assert isinstance(first.result(), ClientAccepted)
+        assert isinstance(second.result(), ClientAccepted)
+    assert len(wise.asked_about_client()) == 2
+
+
+def test_credentials_that_another_thread_changed_are_a_change(wise: Setting) -> None:
+    """Or else a grant would be held that was refused for credentials which nobody uses any more."""
+    wise.secrets.secret = WRONG
+    client, token = wise.client(), Secret(wise.user.refresh_token)
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(client.refresh, token, attempt_id="other", within=AMPLE).result()
+        assert isinstance(refused, ClientRefused)
+        mine = client.settle_client(attempt_id="mine", within=AMPLE)
+        assert isinstance(mine, ClientAccepted)
+        others = pool.submit(client.settle_client, attempt_id="other", within=AMPLE).result()
+    assert isinstance(others, ClientAccepted)
+    assert others.changed
+    again = client.settle_client(attempt_id="another", within=AMPLE)
+    assert isinstance(again, ClientAccepted)
+    assert not again.changed
+
+
+def test_who_waits_for_anothers_question_keeps_to_his_own_deadline(wise: Setting) -> None:
+    client = wise.client()
+    within = SHORT / 5
+    wise.emulator.control.answer_slowly(before_s=within.total_seconds() + OVERRUN_S + 0.5)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(client.settle_client, attempt_id="slow", within=AMPLE)
+        while not wise.asked_about_client():
+            time.sleep(0.02)
+        with bounded(within):
+            assert client.settle_client(attempt_id="mine", within=within) == Unknown(reason="deadline")
+        assert isinstance(slow.result(), ClientAccepted)
 
 
 # --- every row of the outcome table
@@ -318,7 +606,7 @@ def test_an_answer_is_read(wise: Setting, fault: dict[str, Any], outcome: Outcom
     assert HTML not in repr(answered)
 
 
-def facts(outcome: Outcome) -> dict[str, Any]:
+def facts(outcome: Outcome | ClientCheck) -> dict[str, Any]:
     return {"is": type(outcome).__name__, **{name: getattr(outcome, name) for name in outcome.__dataclass_fields__}}
 
 
@@ -747,7 +1035,7 @@ def request_of(connection: ssl.SSLSocket) -> bytes:
     length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
     while len(body) < length:
         body += connection.recv(65_536)
-    return read
+    return head + b"\r\n\r\n" + body
 
 
 def test_each_call_has_a_connection_of_its_own_even_where_the_server_keeps_them(
@@ -855,13 +1143,18 @@ def test_nothing_shows_a_token_or_the_secret(wise: Setting, caplog: pytest.LogCa
     outcome = wise.refresh()
     wise.ask()
     client = wise.client()
-    shown = f"{outcome!r} {client!r} {caplog.text}"
+    check = client.settle_client(attempt_id="a", within=AMPLE)
+    assert isinstance(check, ClientAccepted)
+    shown = f"{outcome!r} {check!r} {client!r} {vars(client._settled)!r} {vars(client._own)!r} {caplog.text}"
     assert isinstance(outcome, Refreshed)
+    application = [token.value for token in wise.emulator.control.tokens(values=True) if token.user is None]
+    assert application
     secrets = (
         wise.user.refresh_token,
         wise.user.access_token,
         outcome.tokens.access_token.reveal(),
         wise.secrets.secret,
+        *(value for value in application if value),
     )
     for secret in secrets:
         assert secret not in shown

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.instants import parse_instant
 from token_rotator.domain.outcome import (
+    ClientAccepted,
     ClientRefused,
     GrantInvalid,
     Liveness,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from token_rotator.domain.outcome import Outcome
+    from token_rotator.domain.outcome import ClientCheck, Outcome
 
 DOCUMENTED_LIFE: Final = timedelta(hours=12)
 """An access token's life where an answer does not say (docs.wise.com/guides/developer/auth-and-security)."""
@@ -133,6 +134,18 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
     if 300 <= status < 500 and status != 408:  # noqa: PLR2004 - 408: a proxy gave up waiting for somebody
         return WeAreWrong(**facts)
     return Unknown(reason=f"status-{status}", **facts)
+
+
+def of_client(outcome: Outcome) -> ClientCheck:
+    """Say what an answer to `client_credentials` means. The application token in it goes no further."""
+    facts: dict[str, Any] = {"status": outcome.status, "error": outcome.error, "trace_id": outcome.trace_id}
+    match outcome:
+        case Refreshed():
+            return ClientAccepted(changed=False, **facts)
+        case GrantInvalid():  # no user's grant was shown, so that it can only be about the client
+            return ClientRefused(**facts)
+        case _:
+            return outcome
 
 
 def liveness(status: int, headers: Mapping[str, str], content: bytes) -> Liveness:

@@ -13,6 +13,8 @@ import ssl
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -23,20 +25,21 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 
 from token_rotator.domain.errors import WiseSecretUnusable
-from token_rotator.domain.outcome import ClientRefused, Liveness, NotSent, Unknown
+from token_rotator.domain.outcome import ClientAccepted, ClientRefused, Liveness, NotSent, Unknown, WeAreWrong
 
-from .wise_answers import classify, liveness
+from .shared_answer import SharedAnswer
+from .wise_answers import classify, liveness, of_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from urllib3._base_connection import BaseHTTPConnection
 
-    from token_rotator.domain.outcome import Outcome
+    from token_rotator.domain.outcome import ClientCheck, Outcome
     from token_rotator.domain.tokens import Secret
 
-    from .client_secrets import ClientSecrets
+    from .client_secrets import ClientCredentials, ClientSecrets
 
 MAX_ANSWER: Final = 262_144
 """An answer of more bytes than this is not read on."""
@@ -127,6 +130,15 @@ class _WatchedAdapter(HTTPAdapter):
         return host, {"ssl_context": self._context} if pool.get("cert_reqs") == "CERT_REQUIRED" else pool
 
 
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """What an attempt last showed to Wise, and when Wise's answer was there."""
+
+    attempt_id: str
+    credentials: ClientCredentials | None
+    answered: float
+
+
 class WiseHttp:
     """`Wise` over its REST API. Safe in threads.
 
@@ -150,6 +162,8 @@ class WiseHttp:
         self._secrets = secrets
         self._clock = clock
         self._connect_s = connect_s
+        self._settled: SharedAnswer[tuple[ClientCheck, ClientCredentials | None]] = SharedAnswer()
+        self._own = threading.local()
         context = ssl.create_default_context(cafile=ca_file or certifi.where())
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._session = requests.Session()
@@ -166,22 +180,64 @@ class WiseHttp:
         credentials = self._secrets.last()
         if credentials is None:
             return NotSent(reason=WiseSecretUnusable.code)
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+        outcome = self._exchange(form, credentials, attempt_id, within)
+        self._own.presented = _Presented(attempt_id, credentials, time.monotonic())
+        return outcome
+
+    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
+        """See `Wise.settle_client`.
+
+        Threads share an answer whose question was asked after what each of them was refused for. `changed` is about
+        the credentials that the caller's own refresh was sent with: another thread may have changed them since.
+        """
+        now = time.monotonic()
+        own: _Presented | None = getattr(self._own, "presented", None)
+        if own is None or own.attempt_id != attempt_id:
+            own = _Presented(attempt_id, self._secrets.last(), now)
+        ends = now + within.total_seconds()
+        answer = self._settled.get(lambda: self._settle(attempt_id, ends), since=own.answered, until=ends)
+        if answer is None:
+            return Unknown(reason="deadline")
+        check, accepted = answer
+        if isinstance(check, ClientAccepted):
+            return replace(check, changed=own.credentials is not None and own.credentials != accepted)
+        return check
+
+    def _settle(self, attempt_id: str, ends: float) -> tuple[ClientCheck, ClientCredentials | None]:
+        """Ask Wise with each version of the secret until it accepts one, or gives no answer."""
+        refused: ClientCheck | None = None
+        for credentials in self._secrets.versions():
+            left = timedelta(seconds=ends - time.monotonic())
+            if left <= timedelta(0):
+                return Unknown(reason="deadline"), None
+            check = of_client(self._exchange({"grant_type": "client_credentials"}, credentials, attempt_id, left))
+            if isinstance(check, ClientAccepted):
+                self._secrets.use(credentials)
+                return check, credentials
+            if not isinstance(check, ClientRefused | WeAreWrong):
+                return check, None
+            refused = refused or check
+        if refused is None:
+            return NotSent(reason=WiseSecretUnusable.code), None
+        self._secrets.forget()
+        return refused, None
+
+    def _exchange(
+        self, form: dict[str, str], credentials: ClientCredentials, attempt_id: str, within: timedelta
+    ) -> Outcome:
         pair = f"{credentials.client_id}:{credentials.client_secret.reveal()}".encode()
         headers = {
             "Authorization": f"Basic {base64.b64encode(pair).decode()}",
             "X-External-Correlation-Id": attempt_id,
         }
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
         sent_at = self._clock()
         with _Watch(within.total_seconds()) as watch:
             try:
                 status, answered, content = self._call("POST", self._token_url, headers, form, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return _failed(error, watch)
-        outcome = classify(status, answered, content, sent_at)
-        if isinstance(outcome, ClientRefused):
-            self._secrets.forget()
-        return outcome
+        return classify(status, answered, content, sent_at)
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         """See `Wise.ask`."""
