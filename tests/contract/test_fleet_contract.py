@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from types_boto3_dynamodb import DynamoDBClient
 
 from tests.contract.examples import HOUR, NOW, TICK, a_grant, an_alert
+from tests.contract.minutes import MINUTE, Calls, fullest_minute
 from tests.fakes.fleet import InMemoryFleet
 from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
@@ -28,7 +29,6 @@ from token_rotator.service.ports import Admitted, FleetStore, Paced
 
 Item = dict[str, Any]
 
-MINUTE = timedelta(minutes=1)
 LANE = Lane("sweep", 900)
 OTHER = Lane("demand", 100)
 OPEN = Fleet(open_until=NOW + HOUR, why="throttled", since=NOW, trips=1)
@@ -223,16 +223,7 @@ def test_an_open_breaker_is_seen_by_who_saw_the_lane_busy_or_full(store: FleetSt
 
 # --- no more than a lane admits
 
-Calls = list[tuple[datetime, int]]
 LANES = [1, 2, 3, 9, 10, 11, 19, 20, 21, 60, 100, 149, 150, 151, 601, 900, 1000, 7919, 60_016, 100_000]
-
-
-def fullest_minute(admitted: Calls) -> int:
-    """Give the most calls that any minute holds, its end left out: the fullest one begins with a call."""
-    ordered = sorted(admitted)
-    return max(
-        sum(calls for at, calls in ordered[first:] if at < began + MINUTE) for first, (began, _) in enumerate(ordered)
-    )
 
 
 def greedy(store: FleetStore, lane: Lane, calls: int, minutes: int) -> Calls:
@@ -288,6 +279,13 @@ def test_a_lane_under_load_admits_nearly_all_that_it_may(per_minute: int, calls:
     admitted = greedy(InMemoryFleet(), lane, lane.burst if calls == "burst" else 1, 4)
     assert fullest_minute(admitted) <= per_minute
     assert sum(count for _, count in admitted) >= 4 * (per_minute - lane.burst) * 0.98
+
+
+def test_the_fullest_minute_leaves_out_its_end() -> None:
+    assert fullest_minute([(NOW, 1), (NOW + MINUTE, 2)]) == 2
+    assert fullest_minute([(NOW + MINUTE - TICK, 2), (NOW, 1), (NOW, 1)]) == 4
+    assert fullest_minute([(NOW + n * MINUTE / 2, n) for n in range(1, 5)]) == 7
+    assert fullest_minute([]) == 0
 
 
 def test_a_pace_that_forgets_the_burst_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
