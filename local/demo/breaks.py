@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _LINKED: Final = (".venv", ".emulator", "node_modules")
@@ -25,6 +29,15 @@ class Break:
     path: str
     old: str
     new: str
+
+    def apply(self, root: Path) -> None:
+        """Make the edit in a copy. Raises RuntimeError where the code has changed under it."""
+        broken = root / self.path
+        text = broken.read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            msg = f"the break no longer fits {self.path}"
+            raise RuntimeError(msg)
+        broken.write_text(text.replace(self.old, self.new), encoding="utf-8")
 
 
 BREAKS: Final = {
@@ -71,9 +84,9 @@ BREAKS: Final = {
 """By the name that `make demo BREAK=<name>` takes."""
 
 
-def run_broken(name: str, arguments: list[str]) -> int:
-    """Copy the project, break it, and run the demo of the copy. Gives the demo's exit code."""
-    chosen = BREAKS[name]
+@contextlib.contextmanager
+def broken_copy(chosen: Break) -> Iterator[Path]:
+    """Give a copy of the project with one edit, for the length of a block."""
     with tempfile.TemporaryDirectory(prefix="token-rotator-broken-") as directory:
         copy = Path(directory)
         for entry in _COPIED:
@@ -84,16 +97,23 @@ def run_broken(name: str, arguments: list[str]) -> int:
                 shutil.copy2(source, copy / entry)
         for entry in _LINKED:
             (copy / entry).symlink_to(ROOT / entry)
-        broken = copy / chosen.path
-        text = broken.read_text(encoding="utf-8")
-        if text.count(chosen.old) != 1:
-            msg = f"the break {name} no longer fits {chosen.path}"
-            raise RuntimeError(msg)
-        broken.write_text(text.replace(chosen.old, chosen.new), encoding="utf-8")
+        chosen.apply(copy)
+        yield copy
+
+
+def run_module(copy: Path, module: str, arguments: list[str]) -> int:
+    """Run one of our commands in a copy; its output goes where ours would. Gives its exit code."""
+    command = [sys.executable, "-m", module, "--out", str(ROOT / "local" / "out"), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(command, cwd=copy, env=environment, check=False).returncode
+
+
+def run_broken(name: str, arguments: list[str]) -> int:
+    """Copy the project, break it, and run the demo of the copy. Gives the demo's exit code."""
+    chosen = BREAKS[name]
+    with broken_copy(chosen) as copy:
         print(f"  broken on purpose: {name}. The check «{chosen.check}» must not hold.", flush=True)
-        command = [sys.executable, "-m", "local.demo", "--out", str(ROOT / "local" / "out"), *arguments]
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        code = subprocess.run(command, cwd=copy, env=environment, check=False).returncode
+        code = run_module(copy, "local.demo", arguments)
     checks = json.loads((ROOT / "local" / "out" / "demo.json").read_text(encoding="utf-8"))
     held = [check["held"] for check in checks if check["name"] == chosen.check]
     print(f"\n  BREAK={name}: {'noticed' if held == [False] else 'NOT NOTICED'} by «{chosen.check}»", flush=True)

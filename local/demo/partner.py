@@ -107,7 +107,7 @@ class Wise:
     """Wise as a partner service sees it."""
 
     def __init__(self, url: str, ca_file: Path) -> None:
-        self._url = url
+        self.url = url
         context = ssl.create_default_context(cafile=str(ca_file))
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
@@ -116,7 +116,7 @@ class Wise:
     def me(self, access_token: str) -> int:
         """Call `GET /v1/me` with a token and give the status."""
         request = urllib.request.Request(  # noqa: S310 - the emulator's own address
-            f"{self._url}/v1/me", headers={"Authorization": f"Bearer {access_token}"}
+            f"{self.url}/v1/me", headers={"Authorization": f"Bearer {access_token}"}
         )
         try:
             with self._opener.open(request, timeout=10) as answer:

@@ -80,31 +80,36 @@ def _processes() -> Iterator[tuple[int, int, str]]:
         yield int(fields[0]), int(fields[1]), fields[-1]
 
 
-def _wise(directory: Path) -> subprocess.Popen[str]:
+def _wise(directory: Path, life_s: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "local.wise", "--directory", str(directory)]
-    command += ["--access-token-lifetime-s", str(LIFE_S)]
+    command += ["--access-token-lifetime-s", str(life_s)]
     command += ["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @contextlib.contextmanager
-def stage(directory: Path, report: Report, *, keep: bool) -> Iterator[Stage]:
-    """Start, deploy, and at the end leave nothing running, unless it is to be kept."""
+def stage(
+    directory: Path, report: Report, *, keep: bool = False, life_s: float = LIFE_S, directly: bool = False
+) -> Iterator[Stage]:
+    """Start, deploy, and at the end leave nothing running, unless it is to be kept.
+
+    Access tokens live `life_s`. `directly` deploys the short way, and without the functions' debug logs.
+    """
     with contextlib.ExitStack() as stack:
-        provider = _wise(directory / "wise")
+        provider = _wise(directory / "wise", life_s)
         if not keep:
             stack.callback(provider.wait, 10)
             stack.callback(provider.terminate)
         if provider.stdout is None:
             raise RuntimeError("the Wise emulator has no output")
         ready = json.loads(provider.stdout.readline())
-        report.tell(f"Wise emulator at {ready['url']}, access tokens live {LIFE_S} s")
+        report.tell(f"Wise emulator at {ready['url']}, access tokens live {life_s:g} s")
         emulator = start(auth=True) if keep else stack.enter_context(ministack(auth=True))
         report.tell(f"AWS emulator at {emulator.url}, IAM and signatures enforced")
-        yield _deployed(emulator, ready | {"pid": str(provider.pid)}, directory, report)
+        yield _deployed(emulator, ready | {"pid": str(provider.pid)}, directory, report, directly=directly)
 
 
-def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, report: Report) -> Stage:
+def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, report: Report, *, directly: bool) -> Stage:
     secret = {
         "environment": "sandbox",
         "client_id": CLIENT_ID,
@@ -123,13 +128,13 @@ def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, repor
             "wise_api_url": ready["url"],
             "wise_ca_file": ready["ca_file"],
             "partners": partners,
-            "log_level": "DEBUG",
+            "log_level": "INFO" if directly else "DEBUG",
         },
     )
     report.tell(f"cdk synth: {assembly.stack_name}, {len(assembly.template['Resources'])} resources")
-    deployed = deploy.with_cdk(emulator, assembly)
+    deployed = (deploy.directly if directly else deploy.with_cdk)(emulator, assembly)
     outputs = deployed.outputs
-    report.tell(f"cdk bootstrap, cdk deploy: {outputs['ApiUrl']}")
+    report.tell(f"{'deployed' if directly else 'cdk bootstrap, cdk deploy'}: {outputs['ApiUrl']}")
     for row in parity.DIFFERENCES:
         if row.treatment is not parity.Treatment.UNPROVEN:
             report.tell(f"  the emulator differs: {row.resource_type}, {row.what}: {row.treatment}")

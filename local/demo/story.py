@@ -17,6 +17,7 @@ from local.aws.signed import assume
 from local.hunt import found
 from local.wise.truth import Death, Kind, Verdict
 
+from .on_call import OnCall
 from .partner import Readers, hash_of
 from .stage import CLIENT_SECRET, LIFE_S
 
@@ -128,24 +129,7 @@ class Story:
 
     def subscribe(self) -> None:
         """Put a queue in on-call's place."""
-        sqs, sns = self.stage.emulator.client("sqs"), self.stage.emulator.client("sns")
-        self.queue = sqs.create_queue(QueueName="on-call")["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        topic = self.stage.stack.outputs["AlertsTopicArn"]
-        policy = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "sns.amazonaws.com"},
-                    "Action": "sqs:SendMessage",
-                    "Resource": arn,
-                    "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-                }
-            ],
-        }
-        sqs.set_queue_attributes(QueueUrl=self.queue, Attributes={"Policy": json.dumps(policy)})
-        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        self.on_call = OnCall(self.stage.emulator, self.stage.stack.outputs["AlertsTopicArn"])
         self.report.tell("a queue stands in for on-call, subscribed to the topic")
 
     def adopt(self) -> None:
@@ -350,13 +334,10 @@ class Story:
         user = "revoked"
         self._due_in(user, 3)
         self.wise.revoke(user)
-        sqs = self.stage.emulator.client("sqs")
         heard_of: dict[str, Any] = {}
 
         def heard() -> bool:
-            answer = sqs.receive_message(QueueUrl=self.queue, WaitTimeSeconds=1, MaxNumberOfMessages=10)
-            for message in answer.get("Messages", []):
-                told = json.loads(json.loads(message["Body"])["Message"])
+            for told in self.on_call.hear():
                 self.alerts.append(told)
                 if told.get("grant_id") == user:
                     heard_of.update(told)
