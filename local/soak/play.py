@@ -1,0 +1,261 @@
+"""One run on the stage: adopt, abuse, let it heal, ask for everything once more."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from local.demo.on_call import OnCall
+from local.demo.partner import hash_of
+
+from .killer import Killer
+from .ledger import Adoption, Heard, Ledger, now_ms
+from .plan import TENANTS
+from .readers import Reader, Tenant, ask, use
+from .table import GrantsTable, State
+
+if TYPE_CHECKING:
+    from local.demo.partner import PartnerService
+    from local.demo.report import Report
+    from local.demo.stage import Stage
+    from local.wise.settings import RefreshTokenPolicy
+    from local.wise.truth import Truth
+
+    from .plan import Plan
+    from .table import Row
+
+_ADOPTERS: Final = 6
+_TELL_EVERY_S: Final = 20
+_LIVES_EVERY_S: Final = 10
+_LAST_ASK_S: Final = 40
+_HEAL_S: Final = 300
+"""How long, at most, everything may take to come right once nothing fails any more."""
+_CREATED: Final = 201
+_UNSETTLED: Final = frozenset({State.WAITING, State.OVERDUE, State.FORGOTTEN, State.UNTOLD})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Everything that a run left behind, for whoever judges it."""
+
+    plan: Plan
+    ledger: Ledger
+    truth: Truth
+    rows: list[Row]
+    fleet: dict[str, str]
+    parked: int
+    """Answers that are still in the parking queue."""
+    extra_ticks: int
+    troubles: list[str]
+    took_s: float
+    healed_after_s: float | None
+    """None: not within the time that it has."""
+
+
+class Soak:
+    """Plays a plan on a stage."""
+
+    def __init__(self, plan: Plan, stage: Stage, report: Report) -> None:
+        self.plan = plan
+        self.stage = stage
+        self.report = report
+        self.ledger = Ledger()
+        self.table = GrantsTable(stage)
+        self.on_call = OnCall(stage.emulator, stage.stack.outputs["AlertsTopicArn"])
+        self.ids = plan.grant_ids()
+        self.partners = {name: stage.partner(name, tenant, "soak") for tenant, two in TENANTS.items() for name in two}
+        self._told_seq = 0
+
+    def play(self) -> Records:
+        """Play it all. Every wait in it is bounded."""
+        began = time.monotonic()
+        self._warm_up()
+        self._adopt()
+        self.stage.control.change_chaos(**self.plan.chaos())
+        killer = Killer(self.stage, self.ledger, self.plan.random("kills"), self.plan.kill_every_s)
+        readers = self._readers()
+        killer.tick()  # the schedule's first one may be a minute away
+        killer.start()
+        self._abuse()
+        killer.stop()
+        self.stage.control.change_chaos(share=0, me_share=0, latency_s=0)
+        for reader in readers:
+            reader.quiet()
+        healed_after_s = self._heal(readers)
+        for reader in readers:
+            reader.stop(30)
+        rows = self._last_asks()
+        self._hear(3)
+        return Records(
+            plan=self.plan,
+            ledger=self.ledger,
+            truth=self.stage.control.truth(),
+            rows=rows,
+            fleet=self.table.fleet(),
+            parked=self._parked(),
+            extra_ticks=killer.ticks,
+            troubles=killer.troubles,
+            took_s=round(time.monotonic() - began, 1),
+            healed_after_s=healed_after_s,
+        )
+
+    def _warm_up(self) -> None:
+        """Start one process of each function that is called from outside: what a first call costs is not the point."""
+        for tenant, (adopter, reader) in TENANTS.items():
+            self.partners[adopter].call("PUT", f"{tenant}-warm-up", json_body={})
+            self.partners[reader].call("GET", f"{tenant}-warm-up")
+
+    def _adopt(self) -> None:
+        random = self.plan.random("births")
+        births = [(*entry, *self.plan.birth(random)) for entry in self.ids]
+        with ThreadPoolExecutor(_ADOPTERS) as pool:
+            for _ in pool.map(lambda birth: self._adopt_one(*birth), births):
+                pass
+        self.report.tell(f"{len(births)} grants adopted; a third each: the refresh token stays, changes, is left out")
+
+    def _adopt_one(self, tenant: str, grant_id: str, policy: RefreshTokenPolicy, life_s: float, age_s: float) -> None:
+        user = self.stage.control.seed_user(
+            grant_id, access_token_lifetime_s=life_s, age_s=age_s, refresh_token_policy=policy
+        )
+        body = {
+            "refresh_token": user.refresh_token,
+            "access_token": user.access_token,
+            "issued_at": user.issued_at.isoformat(),
+            "expires_at": user.expires_at.isoformat(),
+            "refresh_expires_at": user.refresh_expires_at.isoformat(),
+            "scope": user.scope,
+        }
+        asked_ms = now_ms()
+        answer = self.partners[TENANTS[tenant][0]].call("PUT", grant_id, json_body=body)
+        if answer.status != _CREATED:
+            msg = f"PUT {grant_id} was answered {answer.status}: {answer.body.decode()[:300]}"
+            raise RuntimeError(msg)
+        self.ledger.add(
+            Adoption(
+                tenant=tenant,
+                grant_id=grant_id,
+                policy=policy.value,
+                asked_ms=asked_ms,
+                answered_ms=now_ms(),
+                access=hash_of(user.access_token),
+                refresh=hash_of(user.refresh_token),
+                version=answer.json()["version"],
+            )
+        )
+
+    def _reader(self, tenant: str) -> PartnerService:
+        return self.partners[TENANTS[tenant][1]]
+
+    def _readers(self) -> list[Reader]:
+        plan = self.plan
+        tenants = [
+            Tenant(self._reader(tenant), [grant_id for its, grant_id, _ in self.ids if its == tenant])
+            for tenant in TENANTS
+        ]
+        every_s = plan.readers / plan.asks_per_s
+        readers = []
+        for number in range(plan.readers):
+            name = f"reader-{number}"
+            tenant = tenants[number % len(tenants)]
+            reader = Reader(name, tenant, self.stage.wise, self.ledger, random=plan.random(name), every_s=every_s)
+            # one after the other: many functions that start at once would take all of the machine
+            reader.start(number * every_s / plan.readers)
+            readers.append(reader)
+        return readers
+
+    def _abuse(self) -> None:
+        """Look on until the time is over; meanwhile Wise gives longer and shorter lives."""
+        random = self.plan.random("lives")
+        ends = time.monotonic() + self.plan.seconds
+        next_told = time.monotonic() + _TELL_EVERY_S
+        next_lives = 0.0
+        while (now := time.monotonic()) < ends:
+            if now >= next_lives:
+                next_lives = now + _LIVES_EVERY_S
+                self.stage.control.change_settings(access_token_lifetime_s=random.uniform(*self.plan.lives_s))
+            if now >= next_told:
+                next_told = now + _TELL_EVERY_S
+                self._tell()
+            self._hear(1)
+            time.sleep(0.2)
+
+    def _tell(self) -> None:
+        requests = [r for r in self.stage.control.requests(since=self._told_seq) if r.end_seq is not None]
+        self._told_seq = max((r.end_seq or 0 for r in requests), default=self._told_seq)
+        done = sum(request.carried_out for request in requests)
+        struck = sum(request.fault is not None for request in requests)
+        served, kills = len(self.ledger.served()), len(self.ledger.kills)
+        self.report.tell(
+            f"  {done} more refreshes, {struck} calls struck; so far {served} tokens served, {kills} kills"
+        )
+
+    def _hear(self, within_s: int) -> None:
+        """Take what on-call was told, and wait for nothing but the first of it."""
+        while heard := self.on_call.hear(within_s):
+            for alert in heard:
+                self.ledger.add(Heard(now_ms(), alert))
+
+    def _heal(self, readers: list[Reader]) -> float | None:
+        """Wait until every grant is fine or waits for its user, and nobody waits for a token; give the time it took."""
+        self.report.tell("nothing fails any more; waiting until everything has come right")
+        began = time.monotonic()
+        ends = began + _HEAL_S
+        left: Counter[str] = Counter()
+        next_told = began + _TELL_EVERY_S
+        while time.monotonic() < ends:
+            rows = self.table.rows()
+            left = Counter(row.state.value for row in rows)
+            held_back = {row.grant_id for row in rows if row.held_back_s > self.plan.patience_s}
+            unsettled = {row.grant_id for row in rows if row.state in _UNSETTLED}
+            waited_for = unsettled.union(*(reader.waits_for() for reader in readers))
+            if waited_for <= held_back:
+                took_s = round(time.monotonic() - began, 1)
+                self.report.tell(f"  it has after {took_s:.0f} s: {dict(left)}")
+                return took_s
+            if time.monotonic() >= next_told:
+                next_told += _TELL_EVERY_S
+                self.report.tell(f"  {dict(left)}")
+            self._hear(1)
+            time.sleep(1)
+        self.report.tell(f"  not all of it in {_HEAL_S} s: {dict(left)}")
+        return None
+
+    def _last_asks(self) -> list[Row]:
+        """Ask for every grant's token once more, and use it. Give each row as it was when that was answered.
+
+        Nobody asks for a grant that is held back: it has nothing to give yet.
+        """
+        states = {row.grant_id: row.state for row in self.table.rows()}
+
+        def last(tenant: str, grant_id: str) -> Row | None:
+            ends = time.monotonic() + _LAST_ASK_S
+            while states.get(grant_id) is not State.WAITING:
+                noted, body, retry_after_s = ask(self._reader(tenant), "last", grant_id, self.ledger)
+                row = self.table.row(tenant, grant_id)
+                if noted.sha256 is not None:
+                    use(self.stage.wise, grant_id, str(body["access_token"]), self.ledger)
+                    if row is not None and row.version == noted.version:
+                        return row
+                    retry_after_s = 0  # it was refreshed in between
+                elif noted.status not in (0, 429, 503):
+                    return row
+                if time.monotonic() + retry_after_s > ends:
+                    return row
+                time.sleep(retry_after_s)
+            return self.table.row(tenant, grant_id)
+
+        with ThreadPoolExecutor(_ADOPTERS) as pool:
+            rows = list(pool.map(lambda one: last(*one[:2]), self.ids))
+        self.report.tell(f"asked for the tokens of {len(rows)} grants once more")
+        return [row for row in rows if row is not None]
+
+    def _parked(self) -> int:
+        queue = self.stage.stack.outputs["ParkedQueueUrl"]
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found: dict[str, Any] = self.stage.emulator.client("sqs").get_queue_attributes(
+            QueueUrl=queue, AttributeNames=names
+        )["Attributes"]
+        return sum(int(found[name]) for name in names)

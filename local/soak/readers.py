@@ -1,0 +1,159 @@
+"""Partner services that ask for tokens all the time, use each at once, and once more just before it may be replaced."""
+
+from __future__ import annotations
+
+import heapq
+import http.client
+import itertools
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from local.demo.partner import hash_of
+
+from .ledger import Ask, Wait, now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from random import Random
+
+    from local.aws.signed import Answer
+    from local.demo.partner import PartnerService, Wise
+
+    from .ledger import Ledger
+
+_OK: Final = 200
+_CONFLICT: Final = 409
+_AGAIN_S: Final = 1.0
+_LOST: Final = (OSError, http.client.HTTPException, ValueError)
+"""What a call ends in that gets no answer, or half of one."""
+
+
+def ask(partner: PartnerService, reader: str, grant_id: str, ledger: Ledger) -> tuple[Ask, dict[str, Any], float]:
+    """Ask for a token once and put the answer on record. Gives it, its body, and when to ask again."""
+    asked_ms = now_ms()
+    try:
+        answer: Answer | None = partner.call("GET", grant_id, "/access-token")
+        body = answer.json() if answer is not None else {}
+    except _LOST as error:
+        answer, body = None, {"type": type(error).__name__}
+    facts: dict[str, Any] = {}
+    if answer is not None and answer.status == _OK:
+        facts = {
+            "sha256": hash_of(body["access_token"]),
+            "version": body["version"],
+            "stable_until_ms": int(datetime.fromisoformat(body["stable_until"]).timestamp() * 1000),
+            "degraded": body["degraded"],
+        }
+    else:
+        facts = {"problem": str(body.get("type", ""))}
+    noted = Ask(
+        reader=reader,
+        grant_id=grant_id,
+        asked_ms=asked_ms,
+        answered_ms=now_ms(),
+        status=0 if answer is None else answer.status,
+        **facts,
+    )
+    ledger.add(noted)
+    retry_after_s = _AGAIN_S if answer is None else float(answer.headers.get("retry-after", _AGAIN_S))
+    return noted, body, retry_after_s
+
+
+def use(wise: Wise, grant_id: str, access_token: str, ledger: Ledger) -> None:
+    """Call Wise with a token."""
+    try:
+        status = wise.me(access_token)
+    except _LOST:
+        status = 0
+    ledger.used(grant_id, status)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Where a reader reads."""
+
+    partner: PartnerService
+    grant_ids: Sequence[str]
+
+
+class Reader:
+    """One partner service. It does one thing at a time and has many in mind: what is due first comes first."""
+
+    def __init__(
+        self, name: str, tenant: Tenant, wise: Wise, ledger: Ledger, *, random: Random, every_s: float
+    ) -> None:
+        self.name = name
+        self._tenant = tenant
+        self._wise = wise
+        self._ledger = ledger
+        self._random = random
+        self._every_s = every_s
+        self._plans: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._quiet = threading.Event()
+        self._stop = threading.Event()
+        self._open: dict[str, int] = {}
+        self._lost: set[str] = set()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self, after_s: float) -> None:
+        """Begin in so many seconds."""
+        self._at(after_s, self._ask_somebody)
+        self._thread.start()
+
+    def quiet(self) -> None:
+        """Begin nothing new; go on with what is under way."""
+        self._quiet.set()
+
+    def waits_for(self) -> set[str]:
+        """The grants whose tokens it waits for."""
+        return set(self._open)
+
+    def stop(self, within_s: float) -> None:
+        """End, and put on record who is still waiting."""
+        self._stop.set()
+        self._thread.join(within_s)
+        for grant_id, asked_ms in self._open.items():
+            self._end(grant_id, asked_ms, "nothing")
+
+    def _at(self, after_s: float, plan: Callable[[], None]) -> None:
+        heapq.heappush(self._plans, (time.monotonic() + after_s, next(self._numbers), plan))
+
+    def _work(self) -> None:
+        while self._plans and not self._stop.is_set():
+            when, _, plan = self._plans[0]
+            if self._stop.wait(min(max(when - time.monotonic(), 0), 0.5)):
+                return
+            if time.monotonic() >= when:
+                heapq.heappop(self._plans)
+                plan()
+
+    def _ask_somebody(self) -> None:
+        if self._quiet.is_set():
+            return
+        self._at(self._every_s * self._random.uniform(0.5, 1.5), self._ask_somebody)
+        grant_id = self._random.choice(self._tenant.grant_ids)
+        if grant_id not in self._open and grant_id not in self._lost:
+            self._open[grant_id] = now_ms()
+            self._ask(grant_id)
+
+    def _ask(self, grant_id: str) -> None:
+        noted, body, retry_after_s = ask(self._tenant.partner, self.name, grant_id, self._ledger)
+        if noted.sha256 is not None:
+            self._end(grant_id, self._open.pop(grant_id), "token")
+            token = str(body["access_token"])
+            use(self._wise, grant_id, token, self._ledger)
+            before_s = (noted.stable_until_ms - now_ms()) / 1000 - self._random.uniform(0.1, 1.0)
+            if before_s > 0:
+                self._at(before_s, lambda: use(self._wise, grant_id, token, self._ledger))
+        elif noted.status == _CONFLICT:
+            self._lost.add(grant_id)
+            self._end(grant_id, self._open.pop(grant_id), "reauthorization-required")
+        else:
+            self._at(retry_after_s, lambda: self._ask(grant_id))
+
+    def _end(self, grant_id: str, asked_ms: int, ended: str) -> None:
+        self._ledger.add(Wait(reader=self.name, grant_id=grant_id, asked_ms=asked_ms, ended_ms=now_ms(), ended=ended))

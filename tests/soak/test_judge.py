@@ -1,0 +1,334 @@
+"""The verdict over a run: a good one passes, and each kind of wrong is found, over the Wise emulator's own log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.demo.partner import hash_of
+from local.soak.judge import Verdict, judge
+from local.soak.ledger import Adoption, Ask, Heard, Kill, Ledger, Wait
+from local.soak.plan import Plan
+from local.soak.play import Records
+from local.soak.table import Row
+from local.wise.chaos import CHAOS, ChaosKind
+from local.wise.settings import RefreshTokenPolicy, WiseSettings
+from local.wise.state import TokenRequest, WiseState
+
+CLIENT = (WiseSettings().client_id, WiseSettings().client_secret)
+BEGAN_MS = 1_795_000_000_000
+SAME, ROTATED, OMITTED = "acme-0", "globex-1", "acme-2"
+POLICIES = {SAME: RefreshTokenPolicy.SAME, ROTATED: RefreshTokenPolicy.ROTATED, OMITTED: RefreshTokenPolicy.OMITTED}
+
+
+class World:
+    """Three grants, one of each policy, whose rotator is played by the test."""
+
+    def __init__(self, seconds: float = 60) -> None:
+        self.plan = Plan(seed=1, seconds=seconds, grants=3, readers=1)
+        self.now_ms = BEGAN_MS
+        self.wise = WiseState(WiseSettings(access_token_lifetime_s=200), wall_ns=lambda: self.now_ms * 1_000_000)
+        self.ledger = Ledger()
+        self.refresh_tokens: dict[str, str] = {}
+        self.access_tokens: dict[str, str] = {}
+        self.versions: dict[str, int] = {}
+        self.rows: dict[str, Row] = {}
+        self.gone: set[str] = set()
+        self.attempts = 0
+        self.parked = 0
+        self.healed_after_s: float | None = 1.0
+        for grant_id, policy in POLICIES.items():
+            user = self.wise.seed(grant_id, refresh_token_policy=policy)
+            self.refresh_tokens[grant_id], self.access_tokens[grant_id] = user.refresh_token, user.access_token
+            self.versions[grant_id] = 1
+            self.ledger.add(
+                Adoption(
+                    tenant=grant_id.partition("-")[0],
+                    grant_id=grant_id,
+                    policy=policy.value,
+                    asked_ms=self.tick(1),
+                    answered_ms=self.tick(5),
+                    access=hash_of(user.access_token),
+                    refresh=hash_of(user.refresh_token),
+                    version=1,
+                )
+            )
+
+    def tick(self, ms: int) -> int:
+        self.now_ms += ms
+        return self.now_ms
+
+    def refresh(self, grant_id: str, *, fault: str | None = None, stored: bool = True) -> str:
+        """Refresh at Wise; with a fault the answer is lost."""
+        self.attempts += 1
+        attempt = f"attempt-{self.attempts}"
+        form = {"grant_type": "refresh_token", "refresh_token": self.refresh_tokens[grant_id]}
+        request = TokenRequest(CLIENT, form)
+        self.tick(10)
+        record = self.wise.begin_request("/oauth/token", request, correlation_id=attempt, trace_id="t")
+        self.wise.note_fault(record, fault)
+        self.tick(10)
+        answer = self.wise.carry_out(record, request)
+        self.tick(10)
+        self.wise.end_request(record, status=None if fault else answer.status, delivered=fault is None)
+        self.tick(10)
+        if answer.status == 200 and stored and fault is None:
+            fields = json.loads(answer.body)
+            self.access_tokens[grant_id] = fields["access_token"]
+            self.refresh_tokens[grant_id] = fields.get("refresh_token", self.refresh_tokens[grant_id])
+            self.versions[grant_id] += 1
+        return attempt
+
+    def serve(self, grant_id: str, *, token: str | None = None, stable_for_ms: int = 0, status: int = 200) -> None:
+        asked_ms = self.tick(5)
+        token = token or self.access_tokens[grant_id]
+        facts: dict[str, Any] = (
+            {
+                "sha256": hash_of(token),
+                "version": self.versions[grant_id],
+                "stable_until_ms": self.now_ms + stable_for_ms,
+            }
+            if status == 200
+            else {"problem": "urn:fixture"}
+        )
+        answered_ms = self.tick(5)
+        self.ledger.add(
+            Ask(reader="r", grant_id=grant_id, asked_ms=asked_ms, answered_ms=answered_ms, status=status, **facts)
+        )
+        self.wise.use("/v1/me", token, correlation_id=None, trace_id="t")
+        self.ledger.used(grant_id, 200)
+        self.ledger.add(Wait(reader="r", grant_id=grant_id, asked_ms=asked_ms, ended_ms=answered_ms, ended="token"))
+
+    def kill(self, *attempts: str) -> None:
+        self.ledger.add(Kill(at_ms=self.tick(5), function="sweep", attempts=attempts))
+
+    def put_to_rest(self, grant_id: str, reason: str = "outcome_unknown", *, told: bool = True) -> None:
+        """Judge a grant dead."""
+        raised_ms = self.tick(5)
+        self.rows[grant_id] = replace(
+            self.row(grant_id),
+            phase="reauthorization_required",
+            reason=reason,
+            incident_id=f"incident-{grant_id}",
+            raised_ms=raised_ms,
+            due_at_ms=None,
+            published=True,
+        )
+        if told:
+            alert = {
+                "kind": "reauthorization_required",
+                "incident_id": f"incident-{grant_id}",
+                "grant_id": grant_id,
+                "reason": reason,
+            }
+            self.ledger.add(Heard(self.tick(5), alert))
+
+    def row(self, grant_id: str) -> Row:
+        return Row(
+            read_ms=self.now_ms,
+            grant_id=grant_id,
+            phase="active",
+            version=self.versions[grant_id],
+            attempt=None,
+            lease_until_ms=None,
+            in_doubt=None,
+            due_at_ms=self.now_ms + 60_000,
+            failures=0,
+            last_error=None,
+            reason=None,
+            incident_id=None,
+            raised_ms=None,
+            published=False,
+        )
+
+    def judge(self) -> Verdict:
+        for grant_id in POLICIES:
+            if grant_id not in {*self.rows, *self.gone}:
+                self.serve(grant_id)
+                self.rows[grant_id] = self.row(grant_id)
+        self.tick(100)
+        return judge(
+            Records(
+                plan=self.plan,
+                ledger=self.ledger,
+                truth=self.wise.truth(),
+                rows=list(self.rows.values()),
+                fleet={"pk": "#fleet", "revision": "0"},
+                parked=self.parked,
+                extra_ticks=1,
+                troubles=[],
+                took_s=1.0,
+                healed_after_s=self.healed_after_s,
+            )
+        )
+
+
+def good() -> World:
+    """A run with a little of everything, and nothing wrong."""
+    world = World()
+    for grant_id in POLICIES:
+        world.serve(grant_id, stable_for_ms=1)
+        world.refresh(grant_id)
+        world.serve(grant_id)
+    world.refresh(SAME, fault=CHAOS + ChaosKind.DROP_AFTER)
+    world.refresh(SAME)
+    world.kill()
+    return world
+
+
+def test_good_run_passes_and_is_counted() -> None:
+    verdict = good().judge()
+    facts = verdict.facts
+    assert verdict.wrong == []
+    assert (facts["violations"], facts["grants_lost"], facts["did_not_happen"]) == (0, 0, [])
+    assert (facts["tokens_served"], facts["uses_at_wise"], facts["refreshes"]) == (9, 9, 5)
+    assert facts["refreshes_by_refresh_token"] == {"same": 3, "rotated": 1, "omitted": 1}
+    assert (facts["faults"], facts["faults_by_kind"], facts["kills"]) == (1, {"drop_after": 1}, 1)
+    assert facts["answers_by_status"] == {"200": 9}
+    assert facts["grants_by_phase"] == {"active": 3}
+    assert facts["longest_wait"]["ended"] == "token"
+    [loss] = facts["losses_that_no_client_could_avoid"]
+    assert (loss["attempt"], loss["grant"], loss["why"]) == ("attempt-4", SAME, "no answer")
+    assert (loss["fault"], loss["refresh_token"], loss["grant_now"]) == ("chaos:drop_after", "same", "active")
+    json.dumps(facts)
+
+
+def serve_dead(world: World) -> None:
+    before = world.access_tokens[SAME]
+    world.refresh(SAME)
+    world.serve(SAME, token=before)
+
+
+def replace_early(world: World) -> None:
+    world.serve(SAME, stable_for_ms=60_000)
+    world.refresh(SAME)
+
+
+def refresh_twice_at_once(world: World) -> None:
+    request = TokenRequest(CLIENT, {"grant_type": "refresh_token", "refresh_token": world.refresh_tokens[SAME]})
+    records = [
+        world.wise.begin_request("/oauth/token", request, correlation_id=f"twin-{n}", trace_id="t") for n in range(2)
+    ]
+    for record in records:
+        answer = world.wise.carry_out(record, request)
+        world.wise.end_request(record, status=200, delivered=True)
+        world.access_tokens[SAME] = json.loads(answer.body)["access_token"]
+    world.versions[SAME] += 1
+
+
+def judge_the_living(world: World) -> None:
+    world.put_to_rest(OMITTED, "invalid_grant")
+
+
+def drop_an_answer(world: World) -> None:
+    world.refresh(ROTATED, stored=False)
+    world.put_to_rest(ROTATED)
+
+
+def drop_an_answer_while_others_die(world: World) -> None:
+    world.refresh(ROTATED, stored=False)
+    world.kill("attempt-of-somebody-else")
+    world.put_to_rest(ROTATED)
+
+
+def tell_nobody(world: World) -> None:
+    world.refresh(ROTATED, fault=CHAOS + ChaosKind.DROP_AFTER)
+    world.put_to_rest(ROTATED, told=False)
+
+
+def end_overdue(world: World) -> None:
+    world.serve(SAME)
+    world.rows[SAME] = replace(world.row(SAME), due_at_ms=world.now_ms - 30_000)
+
+
+def end_forgotten(world: World) -> None:
+    world.serve(SAME)
+    world.rows[SAME] = replace(world.row(SAME), due_at_ms=None)
+
+
+def leave_parked(world: World) -> None:
+    world.parked = 1
+
+
+def lose_a_row(world: World) -> None:
+    world.gone = {SAME}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "grant_id", "said", "lost"),
+    [
+        (serve_dead, SAME, "which the refresh of attempt-6 had replaced", 0),
+        (replace_early, SAME, "was replaced by attempt attempt-6", 0),
+        (refresh_twice_at_once, SAME, "could still be carried out", 0),
+        (judge_the_living, OMITTED, "it was judged dead though its refresh token", 1),
+        (drop_an_answer, ROTATED, "and had reached us", 1),
+        (drop_an_answer_while_others_die, ROTATED, "and had reached us", 1),
+        (tell_nobody, ROTATED, "its alert incident-globex-1 counts as published and never came", 0),
+        (end_overdue, SAME, "is overdue, and nobody looks at it", 0),
+        (end_forgotten, SAME, "will never be looked at again", 0),
+        (leave_parked, None, "1 answers are left in the queue", 0),
+        (lose_a_row, SAME, "is gone", 0),
+        (lambda world: world.serve(SAME, status=500), SAME, "was answered 500", 0),
+        (lambda world: world.serve(SAME, status=0), SAME, "was answered 0", 0),
+    ],
+)
+def test_each_wrong_is_found_and_explained(
+    spoil: Callable[[World], None], grant_id: str | None, said: str, lost: int
+) -> None:
+    world = good()
+    spoil(world)
+    verdict = world.judge()
+    found = [text for text in verdict.facts["violations_in_full"] if said in text]
+    assert found, verdict.facts["violations_in_full"]
+    assert grant_id is None or all(grant_id in text for text in found)
+    assert verdict.facts["grants_lost"] == len(verdict.facts["grants_lost_in_full"]) == lost
+    assert verdict.wrong
+
+
+@pytest.mark.parametrize("how", ["no answer", "process died"])
+def test_loss_that_nobody_could_avoid_is_listed_and_no_violation(how: str) -> None:
+    world = good()
+    if how == "no answer":
+        attempt = world.refresh(ROTATED, fault=CHAOS + ChaosKind.DROP_AFTER)
+    else:
+        attempt = world.refresh(ROTATED, stored=False)
+        world.kill(attempt)
+    world.put_to_rest(ROTATED)
+    verdict = world.judge()
+    assert verdict.wrong == []
+    [loss] = [loss for loss in verdict.facts["losses_that_no_client_could_avoid"] if loss["grant"] == ROTATED]
+    assert (loss["attempt"], loss["why"], loss["grant_now"]) == (attempt, how, "reauthorization_required")
+    assert verdict.facts["alerts_received"] == {"reauthorization_required": 1}
+
+
+def test_grant_that_is_held_back_at_the_end_is_shown_and_not_judged() -> None:
+    world = good()
+    attempt = world.refresh(ROTATED, fault=CHAOS + ChaosKind.DROP_AFTER)
+    world.serve(ROTATED, status=503)
+    world.rows[ROTATED] = replace(world.row(ROTATED), in_doubt=attempt, failures=1, due_at_ms=world.now_ms + 120_000)
+    verdict = world.judge()
+    assert verdict.wrong == []
+    [waiting] = verdict.facts["still_waiting"]
+    assert (waiting["grant"], waiting["in_doubt"]) == (ROTATED, attempt)
+
+
+def test_run_in_which_nothing_happened_proves_nothing() -> None:
+    world = World()
+    missing = world.judge().facts["did_not_happen"]
+    assert "a process was killed" in missing
+    assert "a call to Wise was struck" in missing
+    assert "a refresh with a refresh token that is rotated" in missing
+    assert "the fault late" not in missing, "a short run may go without"
+
+
+def test_long_run_must_have_met_every_kind_of_fault() -> None:
+    world = World(seconds=600)
+    for kind in ChaosKind:
+        if kind is not ChaosKind.LATE:
+            world.refresh(SAME, fault=CHAOS + kind)
+    missing = [what for what in world.judge().facts["did_not_happen"] if what.startswith("the fault")]
+    assert missing == ["the fault late"]
