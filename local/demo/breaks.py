@@ -63,7 +63,7 @@ BREAKS: Final = {
     "alert": Break(
         "a revoked user reaches on-call",
         "functions/token_rotator/service/tell_people.py",
-        "            self.publisher.publish(grant, alert)\n",
+        "            self.publisher.publish(grant.key, alert)\n",
         "            _ = self.publisher\n",
     ),
     "secrecy": Break(
