@@ -178,7 +178,7 @@ def test_10_refusals_by_api_gateway_are_problem_documents_that_nobody_keeps(ever
         assert prefix == "urn:token-rotator:problem"
         codes.add(code)
     assert codes == {"forbidden", "not-found", "throttled", "unauthenticated", "request-too-large", "timeout",
-                     "internal-error", "bad-request", "refused"}  # fmt: skip
+                     "temporarily-unavailable", "internal-error", "bad-request", "refused"}  # fmt: skip
 
 
 def test_11_a_partner_role_passes_the_second_lock_in_both_forms_of_its_arn(sandbox: Template) -> None:
