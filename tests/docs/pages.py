@@ -54,6 +54,13 @@ def program(page: str, file: str) -> str:
     return "\n".join(line.removeprefix(indent) for line in code.splitlines()) + "\n"
 
 
+def section(page: str, heading: str) -> str:
+    """What stands under a heading of the second rank, up to the next one."""
+    _, mark, rest = read(page).partition(f"\n## {heading}\n")
+    assert mark, f"{page} has no section {heading}"
+    return rest.partition("\n## ")[0]
+
+
 def links(page: Path) -> list[str]:
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     return _LINK.findall(text)

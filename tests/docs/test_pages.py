@@ -9,7 +9,7 @@ import shlex
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import botocore.session
 import pytest
@@ -17,10 +17,14 @@ from botocore import xform_name
 
 from infra.config import DeployConfig, Partner
 from local.demo.breaks import BREAKS
-from tests.docs.pages import PAGES, ROOT, anchors, blocks, links, program, read, table, words
+from local.proof.checker import Rule
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, links, program, read, section, table, words
+from token_rotator.domain.fleet import Fleet
 from token_rotator.domain.grant import AlertKind
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.outcome import _NAMES, Outcome
 from token_rotator.handlers.http import MAX_BODY
+from token_rotator.service.keep_answer import Place
 from token_rotator.telemetry import _MESSAGES
 
 PACKAGE = ROOT / "functions" / "token_rotator"
@@ -116,27 +120,110 @@ def test_breaks_are_those_that_the_demo_knows() -> None:
 
 def test_the_budgets_are_those_of_the_code() -> None:
     rows = table("docs/protocol.md", "table: budgets")
-    told = {words(name)[0]: timedelta(seconds=int(seconds)) for name, seconds, _ in rows}
+    told = {words(name)[0]: timedelta(seconds=float(seconds)) for name, seconds, _ in rows}
     budgets = Budgets()
     assert told == {field.name: getattr(budgets, field.name) for field in fields(Budgets)}
     assert f"= {budgets.lease.seconds} seconds" in read("docs/protocol.md")
 
 
+def _invariants() -> dict[int, list[str]]:
+    """The lines below each invariant, by its number."""
+    text = section("docs/protocol.md", "Invariants, and the tests that hold them")
+    parts = re.split(r"^### (\d+)\. .+$", text, flags=re.MULTILINE)[1:]
+    return {int(number): part.split("\n") for number, part in zip(parts[::2], parts[1::2], strict=True)}
+
+
 def test_every_invariant_is_held_by_tests_that_exist() -> None:
-    rows = table("docs/protocol.md", "table: invariants")
-    assert len(rows) == 9
-    for _, held_by in rows:
-        assert words(held_by)
-        for test in words(held_by):
-            path, _, name = test.partition("::")
-            assert re.search(rf"^def {name}\(", read(path), re.MULTILINE), test
+    invariants = _invariants()
+    assert list(invariants) == list(range(1, 9))
+    for lines in invariants.values():
+        items = [line for line in lines if line]
+        assert len(items) > 1
+        for item in items:
+            linked = re.match(r"- \[`(test_\w+)`\]\(\.\./(tests/[\w/]+\.py)\)(?:$|: )", item)
+            assert linked is not None, item
+            assert re.search(rf"^ *def {linked[1]}\(", read(linked[2]), re.MULTILINE), item
+
+
+def test_the_checker_decides_the_invariants_that_the_page_says() -> None:
+    page = section("docs/protocol.md", "Invariants, and the tests that hold them")
+    sentence = re.search(r"the promises (\d) to (\d) and (\d)", " ".join(page.split()))
+    assert sentence is not None
+    first, last, other = (int(number) for number in sentence.groups())
+    assert {int(rule.value.partition(" ")[0]) for rule in Rule} == {*range(first, last + 1), other}
 
 
 def test_the_outcomes_are_those_of_the_code() -> None:
-    from token_rotator.domain.outcome import _NAMES
+    rows = table("docs/protocol.md", "table: outcomes")
+    assert {words(name)[0] for name, *_ in rows} == {_NAMES[outcome] for outcome in get_args(Outcome)}
 
-    section = read("docs/protocol.md").partition("## What Wise may answer")[2].partition("\n\n`GET")[0]
-    assert {words(row)[0] for row in section.splitlines() if row.startswith("| `")} == set(_NAMES.values())
+
+def test_the_places_of_an_answer_are_those_of_the_code() -> None:
+    page = section("docs/protocol.md", "When the table takes no writes")
+    rows = re.findall(r"^\| .* \| `(\w+)` \|$", page, re.MULTILINE)
+    assert sorted(rows) == sorted(place.value for place in Place)
+
+
+_ACTOR = re.compile(r"participant (\w+) as [\w ,.'-]+")
+_MESSAGE = re.compile(r"(\w+)(?:->>|-->>|-x|--x)(\w+): [^;#:]+")
+_NOTE = re.compile(r"Note over (\w+)(?:,(\w+))?: [^;#:]+")
+_BRANCH = re.compile(r"(alt|else) [^;#:]+")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_sequence_pictures_can_be_drawn(page: Path) -> None:
+    for picture in blocks(str(page.relative_to(ROOT)), "mermaid"):
+        first, *lines = picture.splitlines()
+        if first != "sequenceDiagram":
+            continue
+        actors: set[str] = set()
+        used: set[str] = set()
+        depth = 0
+        for line in map(str.strip, lines):
+            if found := _ACTOR.fullmatch(line):
+                assert found[1] not in actors, line
+                actors.add(found[1])
+            elif found := _MESSAGE.fullmatch(line) or _NOTE.fullmatch(line):
+                names = {name for name in found.groups() if name}
+                assert names <= actors, line
+                used |= names
+            elif found := _BRANCH.fullmatch(line):
+                depth += found[1] == "alt"
+                assert depth == 1, line
+            else:
+                assert line == "end", line
+                depth -= 1
+        assert depth == 0
+        assert used == actors
+
+
+def test_every_outcome_has_a_picture() -> None:
+    shows = {
+        "refreshed": "P-->>W: 200, new tokens",
+        "not_sent": "W-xP: no connection",
+        "throttled": "P-->>W: 429",
+        "client_refused": "P-->>W: 401 invalid_client",
+        "we_are_wrong": "P-->>W: 404",
+        "grant_invalid": "P-->>W: 400 invalid_grant",
+        "server_fault": "P-->>W: 500",
+        "unknown": "P--xW: no answer",
+    }
+    assert set(shows) == {_NAMES[outcome] for outcome in get_args(Outcome)}
+    pictures = blocks("docs/protocol.md", "mermaid")
+    for outcome, line in shows.items():
+        assert any(line in picture for picture in pictures), outcome
+
+
+def test_what_the_soak_decides_by_is_in_its_json() -> None:
+    told = {
+        word
+        for row in re.findall(r"^\| `\w+` \|.*$", section("docs/protocol.md", "The proof"), re.MULTILINE)
+        for word in words(row.split("|")[1])
+    }
+    assert told == {"violations", "grants_lost", "did_not_happen"}
+    judge = read("local/soak/judge.py")
+    for name in (*told, "losses_that_no_client_could_avoid"):
+        assert f'"{name}":' in judge, name
 
 
 # --- the API
@@ -176,6 +263,18 @@ def test_references_of_the_description_lead_somewhere() -> None:
 def test_every_kind_of_alert_has_its_runbook() -> None:
     for kind in AlertKind:
         assert f"`{kind.value}`" in read(f"docs/runbooks/{kind.value.replace('_', '-')}.md")
+
+
+def test_the_kinds_of_alerts_are_those_of_the_code() -> None:
+    about = {words(kind)[0]: about for kind, about, *_ in table("docs/operations.md", "table: alerts")}
+    assert set(about) == {kind.value for kind in AlertKind}
+    kinds = SCHEMAS["GrantAlert"]["properties"]["kind"]["enum"]
+    assert set(kinds) == {kind for kind, whose in about.items() if whose != "everything"}
+
+
+def test_the_breakers_item_is_explained() -> None:
+    told = [word for row in table("docs/operations.md", "fields: Fleet") for word in words(row[0])]
+    assert sorted(told) == sorted(field.name for field in fields(Fleet))
 
 
 def test_every_runbook_says_what_somebody_at_three_needs() -> None:
