@@ -1,0 +1,21 @@
+"""The guards of the protocol, each with the edit that takes it out and the tests that should notice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from . import answers, doubt, fleet, lease, outside, people, readers, work
+
+if TYPE_CHECKING:
+    from local.mutants.guard import Guard
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    *lease.GUARDS,
+    *doubt.GUARDS,
+    *answers.GUARDS,
+    *readers.GUARDS,
+    *fleet.GUARDS,
+    *work.GUARDS,
+    *people.GUARDS,
+    *outside.GUARDS,
+)

@@ -1,0 +1,198 @@
+"""What Wise issued: stored once, never over something newer, and never dropped unseen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from local.mutants.guard import Guard
+
+_ATTEMPT: Final = "functions/token_rotator/service/refresh_grant.py"
+_KEEP: Final = "functions/token_rotator/service/keep_answer.py"
+_DRAIN: Final = "functions/token_rotator/service/drain_parking.py"
+_SWEEP: Final = "functions/token_rotator/service/refresh_due.py"
+_ADOPT: Final = "functions/token_rotator/service/adopt_grant.py"
+_QUEUE: Final = "functions/token_rotator/adapters/sqs_parking.py"
+_ATTEMPTS: Final = "tests/unit/test_refresh_grant.py"
+_ADOPTIONS: Final = "tests/unit/test_adopt_grant.py"
+_PARKING: Final = "tests/unit/test_parking.py"
+
+GUARDS: Final = (
+    Guard(
+        name="commit-attempt",
+        says="an answer is committed only under the lease that it was seen under",
+        path=_KEEP,
+        old="            when = When(attempt_id=stored.attempt_id, version=stored.version)\n",
+        new="            when = When(version=stored.version)\n",
+        tests=(f"{_ATTEMPTS}::test_an_answer_overtaken_by_an_attempt_is_stored_in_doubt_and_leaves_the_others_lease",),
+    ),
+    Guard(
+        name="commit-version",
+        says="an answer is committed only over the version that it was seen over",
+        path=_KEEP,
+        old="            when = When(attempt_id=stored.attempt_id, version=stored.version)\n",
+        new="            when = When(attempt_id=stored.attempt_id)\n",
+        tests=(f"{_ATTEMPTS}::test_an_answer_under_our_lease_over_another_version_is_stored_in_doubt",),
+    ),
+    Guard(
+        name="commit-phase",
+        says="a late answer is stored only in the phase that it was seen in",
+        path=_KEEP,
+        old="            if not (ours and untouched):\n                when = replace(when, phase=stored.phase)\n",
+        new="",
+        tests=("tests/mutants/test_guards.py",),
+    ),
+    Guard(
+        name="keep-refresh-token",
+        says="the old refresh token stays where the answer has none",
+        path=_KEEP,
+        old="            refresh_token=answer.refresh_token or stored.refresh_token,\n",
+        new="            refresh_token=answer.refresh_token,  # type: ignore[arg-type]\n",
+        tests=(f"{_ATTEMPTS}::test_the_refresh_token_is_kept_when_the_answer_has_none",),
+    ),
+    Guard(
+        name="version-grows",
+        says="each new access token has a version of its own",
+        path=_KEEP,
+        old="        version = stored.version + 1\n",
+        new="        version = stored.version\n",
+        tests=(f"{_ATTEMPTS}::test_an_undisturbed_refresh_costs_two_writes_and_one_request",),
+    ),
+    Guard(
+        name="version-of-adoption",
+        says="a grant made anew does not repeat a version of the one before",
+        path=_ADOPT,
+        old="        version = int(now.timestamp() * 1000)\n",
+        new="        version = 1\n",
+        tests=(f"{_ADOPTIONS}::test_a_grant_made_anew_never_repeats_a_version",),
+    ),
+    Guard(
+        name="version-of-replacement",
+        says="an import over a grant has a newer version than the one before, whatever the clock says",
+        path=_ADOPT,
+        old="            version = max(version, before.version + 1)\n",
+        new="            pass\n",
+        tests=(_ADOPTIONS,),
+    ),
+    Guard(
+        name="replay",
+        says="an import that is played again does not bury a newer refresh token",
+        path=_ADOPT,
+        old="                version=if_match,\n",
+        new="                version=before.version,\n",
+        tests=(f"{_ADOPTIONS}::test_a_replayed_import_does_not_bury_a_newer_token", _ADOPTIONS),
+    ),
+    Guard(
+        name="late-in-doubt",
+        says="an answer that was overtaken is stored in doubt",
+        path=_KEEP,
+        old="        after = replace(self._with_tokens(answer, stored), in_doubt=answer.attempt_id, due_at=now)\n",
+        new="        after = replace(self._with_tokens(answer, stored), due_at=now)\n",
+        tests=(f"{_ATTEMPTS}::test_an_answer_under_our_lease_over_another_version_is_stored_in_doubt",),
+    ),
+    Guard(
+        name="others-lease",
+        says="a late answer leaves the lease of another alone",
+        path=_KEEP,
+        old="        if stored.attempt_id == answer.attempt_id:\n            after = replace(after, attempt_id=None",
+        new="        if stored.attempt_id is not None:\n            after = replace(after, attempt_id=None",
+        tests=(f"{_ATTEMPTS}::test_an_answer_overtaken_by_an_attempt_is_stored_in_doubt_and_leaves_the_others_lease",),
+    ),
+    Guard(
+        name="newer-stays",
+        says="an answer is not stored over a newer version",
+        path=_KEEP,
+        old="            if not ours and not untouched:\n"
+        "                return self._dropped(answer, Place.OVERTAKEN, stored)\n",
+        new="",
+        tests=(
+            f"{_ATTEMPTS}::test_an_answer_older_than_what_is_stored_is_dropped_on_record",
+            f"{_PARKING}::test_one_that_came_too_late_is_dropped_on_record",
+        ),
+    ),
+    Guard(
+        name="stored-twice",
+        says="a second copy of an answer changes nothing",
+        path=_KEEP,
+        old="            if stored.access_token == answer.access_token:  #",
+        new="            if answer.access_token is None:  #",
+        tests=(
+            f"{_PARKING}::test_a_write_that_took_effect_unseen_is_known",
+            f"{_ATTEMPTS}::test_a_commit_whose_answer_was_lost_is_a_success",
+        ),
+    ),
+    Guard(
+        name="brought-back",
+        says="an answer that comes after a verdict brings the grant back",
+        path=_KEEP,
+        old="            after = replace(after, phase=Phase.ACTIVE, alert=None)\n",
+        new="            after = replace(after, alert=None)\n",
+        tests=(f"{_ATTEMPTS}::test_an_answer_that_comes_after_a_verdict_brings_the_grant_back",),
+    ),
+    Guard(
+        name="parking",
+        says="an answer that no write takes is parked",
+        path=_ATTEMPT,
+        old="                parked = parked or self._park(answer)\n",
+        new="",
+        tests=(f"{_PARKING}::test_the_next_sweep_stores_it_before_it_looks_at_anything",),
+    ),
+    Guard(
+        name="tried-again",
+        says="a write that fails is tried again while there is time",
+        path=_ATTEMPT,
+        old="        if self.use.clock() + _STORE_PAUSE + self.use.budgets.store > self.ends:\n",
+        new="        if self.use.clock() + _STORE_PAUSE + self.use.budgets.store > self.use.clock():\n",
+        tests=(f"{_ATTEMPTS}::test_an_answer_is_stored_by_a_later_try",),
+    ),
+    Guard(
+        name="drain-first",
+        says="parked answers are stored before anything is looked at",
+        path=_SWEEP,
+        old="        self.drained_at = use.drain(self.until)\n",
+        new="",
+        tests=(
+            f"{_PARKING}::test_the_next_sweep_stores_it_before_it_looks_at_anything",
+            f"{_PARKING}::test_no_verdict_falls_while_an_answer_may_be_parked",
+        ),
+    ),
+    Guard(
+        name="drain-on-duty",
+        says="the parking queue is looked at again during a sweep",
+        path=_SWEEP,
+        old="            self.draining = self.pool.submit(self.use.drain, self.until)\n",
+        new="            pass\n",
+        tests=(f"{_PARKING}::test_a_sweep_looks_again_every_ten_seconds",),
+    ),
+    Guard(
+        name="empty-means-empty",
+        says="a queue that did not answer is not taken for an empty one",
+        path=_DRAIN,
+        old="            self._trouble(None, error.code)\n            return None\n",
+        new="            self._trouble(None, error.code)\n            return self.clock()\n",
+        tests=(f"{_PARKING}::test_no_verdict_falls_while_the_queue_does_not_answer",),
+    ),
+    Guard(
+        name="removed-when-stored",
+        says="a parked answer stays in the queue until it is stored",
+        path=_DRAIN,
+        old="            self._trouble(answer.key, error.code)\n            return\n",
+        new="            self._trouble(answer.key, error.code)\n",
+        tests=(f"{_PARKING}::test_one_whose_grant_cannot_be_read_stays",),
+    ),
+    Guard(
+        name="unreadable-stays",
+        says="a parked message that cannot be read is not thrown away",
+        path=_DRAIN,
+        old='"parked-unreadable")\n            return\n',
+        new='"parked-unreadable")\n            self.parking.remove(parked)\n            return\n',
+        tests=(f"{_PARKING}::test_an_unreadable_message_stays_and_keeps_no_other_waiting",),
+    ),
+    Guard(
+        name="whole-queue-asked",
+        says="an empty answer of the parking queue comes from all of its servers",
+        path=_QUEUE,
+        old="            WaitTimeSeconds=WAIT_S,\n",
+        new="            WaitTimeSeconds=0,\n",
+        tests=("tests/contract/test_parking_contract.py",),
+    ),
+)

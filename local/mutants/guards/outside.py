@@ -1,0 +1,143 @@
+"""What crosses the border: calls to Wise, sealed values, secrets and callers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from local.mutants.guard import Guard
+
+_HTTP: Final = "functions/token_rotator/adapters/wise_http.py"
+_ANSWERS: Final = "functions/token_rotator/adapters/wise_answers.py"
+_SEALER: Final = "functions/token_rotator/adapters/kms_sealer.py"
+_VALUES: Final = "functions/token_rotator/domain/tokens.py"
+_WISE: Final = "tests/contract/test_wise_contract.py"
+_SEALS: Final = "tests/contract/test_sealer_contract.py"
+
+GUARDS: Final = (
+    Guard(
+        name="total-deadline",
+        says="a dripping answer does not stretch the deadline of a call",
+        path=_HTTP,
+        old="        self._timer.start()\n",
+        new="",
+        tests=(f"{_WISE}::test_the_deadline_is_total",),
+    ),
+    Guard(
+        name="no-redirect",
+        says="a redirect is not followed: it would send the credentials elsewhere",
+        path=_HTTP,
+        old="            allow_redirects=False,\n",
+        new="            allow_redirects=True,\n",
+        tests=(f"{_WISE}::test_a_redirect_is_never_followed",),
+    ),
+    Guard(
+        name="never-resent",
+        says="a request is not sent twice by the library",
+        path=_HTTP,
+        old="        super().__init__(max_retries=0, pool_maxsize=32)\n",
+        new="        super().__init__(max_retries=urllib3.Retry(2, allowed_methods=None), pool_maxsize=32)\n",
+        tests=(f"{_WISE}::test_a_connection_lost_before_anything_happened_is_unknown_too", _WISE),
+    ),
+    Guard(
+        name="sent-is-unknown",
+        says="once a connection stands, a failure is not called not-sent",
+        path=_HTTP,
+        old="    if not watch.connected:\n",
+        new="    if not watch.late:\n",
+        tests=(f"{_WISE}::test_a_connection_lost_after_the_commit_is_unknown",),
+    ),
+    Guard(
+        name="client-fault",
+        says="a grant is not judged by what Wise says of our client",
+        path=_ANSWERS,
+        old="        if error in _CLIENT_ERRORS or (status == 401 and error is None):  # noqa: PLR2004\n"
+        "            return ClientRefused(**facts)\n",
+        new="        if error in _CLIENT_ERRORS or (status == 401 and error is None):  # noqa: PLR2004\n"
+        "            return GrantInvalid(**facts)\n",
+        tests=(f"{_WISE}::test_an_answer_is_read",),
+    ),
+    Guard(
+        name="no-token-no-success",
+        says="a success without a token is unknown, not refreshed and not harmless",
+        path=_ANSWERS,
+        old='else Unknown(reason=f"{status}-without-token", **facts)\n',
+        new="else ServerFault(**facts)\n",
+        tests=(f"{_WISE}::test_an_answer_is_read",),
+    ),
+    Guard(
+        name="gateway-is-unknown",
+        says="a fault that Wise itself did not answer leaves the outcome unknown",
+        path=_ANSWERS,
+        old='    if status in (500, 503) and isinstance(body.get("error"), str) and trace_id:  #',
+        new="    if status >= 500:  #",
+        tests=(f"{_WISE}::test_an_answer_is_read",),
+    ),
+    Guard(
+        name="dead-in-wises-words",
+        says="a token is dead only where Wise says so, and not on any 401",
+        path=_ANSWERS,
+        old='    if status == 401 and _body(content).get("error") == "invalid_token":  # noqa: PLR2004\n',
+        new="    if status == 401:  # noqa: PLR2004\n",
+        tests=(f"{_WISE}::test_what_is_said_about_a_token",),
+    ),
+    Guard(
+        name="earlier-end",
+        says="of two ends that Wise names for a token the earlier one counts",
+        path=_ANSWERS,
+        old="    return min(moments, default=None)\n",
+        new="    return max(moments, default=None)\n",
+        tests=(f"{_WISE}::test_the_end_of_a_token_is_the_earlier_of_what_wise_says",),
+    ),
+    Guard(
+        name="bound-to-its-grant",
+        says="a sealed value opens only for its own grant and field",
+        path=_SEALER,
+        old='        return f"{self._environment}|{key.tenant}|{key.grant_id}|{field}".encode()\n',
+        new='        return f"{self._environment}|{field}".encode()\n',
+        tests=(f"{_SEALS}::test_a_value_moved_to_another_grant_does_not_open",),
+    ),
+    Guard(
+        name="bound-to-its-environment",
+        says="a sealed value opens only in its own environment",
+        path=_SEALER,
+        old='        return f"{self._environment}|{key.tenant}|{key.grant_id}|{field}".encode()\n',
+        new='        return f"{key.tenant}|{key.grant_id}|{field}".encode()\n',
+        tests=(f"{_SEALS}::test_a_data_key_at_hand_does_not_open_another_environments_value",),
+    ),
+    Guard(
+        name="secret-repr",
+        says="a secret does not show itself",
+        path=_VALUES,
+        old='        return "Secret(…)"\n',
+        new='        return f"Secret({self._value})"\n',
+        tests=("tests/unit/test_values.py::test_a_secret_shows_itself_only_to_who_asks_by_name",),
+    ),
+    Guard(
+        name="one-profile-one-grant",
+        says="two grants of one Wise user would kill each other's tokens",
+        path="functions/token_rotator/adapters/dynamo_grants.py",
+        old='"holder": me},\n                    "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",\n',
+        new='"holder": me},\n'
+        '                    "ConditionExpression": "attribute_not_exists(pk) OR holder = :me OR holder <> :me",\n',
+        tests=("tests/contract/test_grants_contract.py::test_a_profile_belongs_to_one_grant",),
+    ),
+    Guard(
+        name="third-lock",
+        says="the function itself refuses a partner the tenants of another",
+        path="functions/token_rotator/handlers/http.py",
+        old="    if partner is None or tenant not in partner.tenants or route",
+        new="    if partner is None or route",
+        tests=(
+            "tests/handlers/test_locks.py::test_a_role_may_what_its_partner_may_and_nothing_else",
+            "tests/handlers/test_locks.py::test_a_stranger_costs_no_read",
+        ),
+    ),
+    Guard(
+        name="asked-once",
+        says="the refresh function is invoked once: a retry of the SDK would start a second refresh",
+        path="functions/token_rotator/wiring/serving.py",
+        old="tries=1",
+        new="tries=3",
+        tests=("tests/mutants/test_guards.py",),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Guards that no other test would miss."""
