@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from infra.token_api import TokenApi
 
 OVERDUE_S: Final = 300
-SWEEP_LONG_S: Final = SWEEP_TIMEOUT_S - 5
+SWEEP_LONG_S: Final = SWEEP_TIMEOUT_S - 2
 MANY_REJECTIONS: Final = 100
 PARKED_S: Final = 300
 STUCK: Final = (3, 10)

@@ -101,6 +101,16 @@ def test_functions_have_the_time_that_the_protocol_reckons_with(every: Template)
         assert method["Integration"]["TimeoutInMillis"] == budgets.gateway.total_seconds() * 1000
 
 
+def test_a_sweep_that_takes_what_the_budgets_allow_is_not_too_long(every: Template) -> None:
+    budgets = Budgets()
+    (threshold,) = (
+        timedelta(seconds=alarm["Threshold"])
+        for alarm in every.of_type("AWS::CloudWatch::Alarm").values()
+        if alarm["MetricName"] == "SweepSeconds"
+    )
+    assert budgets.sweep_duty + budgets.attempt + budgets.http <= threshold < budgets.sweep_function
+
+
 def test_a_parked_answer_is_hidden_long_enough_to_be_settled_and_seen_again_before_a_verdict(every: Template) -> None:
     budgets = Budgets()
     hidden = timedelta(seconds=every.properties("AWS::SQS::Queue", "Parked")["VisibilityTimeout"])
