@@ -228,6 +228,7 @@ class Deployment:
         self.queue = self.sqs.create_queue(QueueName="fixture-on-call")["QueueUrl"]
         arn = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self.sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn)
+        self.parked = self.sqs.create_queue(QueueName="fixture-parked")["QueueUrl"]
         self.secrets.create_secret(Name=WISE_SECRET, SecretString=self._secret(environment="sandbox"))
         self.sweep = self.load("sweep")
         self.refresh = self.load("refresh")
@@ -293,6 +294,14 @@ class Deployment:
         for function in (self.sweep, self.refresh):
             function.wired.wise._secrets.forget()
 
+    def forget_fleet(self) -> None:
+        """Close the breaker and give every lane its calls back, as a quiet hour would."""
+        self.dynamodb.delete_item(TableName=self.table, Key={"pk": {"S": "#fleet"}})
+        for function in (self.sweep, self.refresh):
+            breaker = function.wired.breaker
+            breaker._seen = type(breaker._seen)()
+            breaker._unhealthy = 0
+
     def load(self, name: str, **changes: str) -> Function:
         """Start a function's process anew."""
         environment = {**self.environment(name), **self.log_environment, **changes}
@@ -317,6 +326,7 @@ class Deployment:
                 "WISE_CA_FILE": str(self.wise.ca_file),
                 "WISE_SECRET_NAME": WISE_SECRET,
                 "ALERTS_TOPIC_ARN": self.topic,
+                "PARKED_QUEUE_URL": self.parked,
             }
         return common
 

@@ -108,6 +108,7 @@ class Story:
 
     def refresh(self, name: str, fault: Fault | None = None, expected: int | None = None) -> Answer:
         self.deployment.make_due(name)
+        self.deployment.forget_fleet()
         if fault is not None:
             self.deployment.wise.control.add_fault(fault)
         answer = self.ask(name)

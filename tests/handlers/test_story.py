@@ -489,22 +489,37 @@ def test_without_a_usable_secret_the_system_is_quiet_and_says_so(
     else:
         deployment.delete_secret()
     try:
-        assert deployment.sweep(ALL_SHARDS) == {"idle_because": "wise-secret-unusable"}
-        (line,) = deployment.sweep.logged()
+        told = deployment.sweep(ALL_SHARDS)
+        assert (told["idle_because"], told["calls"]) == ("wise-secret-unusable", 0)
+        line = deployment.sweep.logged()[0]
         assert (line["level"], line["message"]) == ("WARNING", "nothing can be refreshed")
         assert line["reason"] == f"the secret {WISE_SECRET} {reason}"
         for metric in ("SweepStarted", "SweepFinished", "WiseSecretUnusable"):
             assert deployment.sweep.told(metric) == [1]
         answer = deployment.token(grant_id)
-        assert (answer.status, answer.problem) == (503, "temporarily-unavailable")
-        assert user.access_token not in answer.text
+        assert (answer.status, answer.body["access_token"], answer.body["degraded"]) == (200, user.access_token, True)
         assert deployment.refresh.told("WiseSecretUnusable") == [1]
     finally:
         deployment.write_secret(None)
     assert deployment.refreshes(grant_id) == 0
     item = deployment.item(grant_id)
     assert "attempt_id" not in item
-    assert "last_error" not in item
+    assert item["last_error"] == {"S": "wise-secret-unusable"}
+    deployment.clock.advance(seconds=70)
+    renewed = deployment.token(grant_id)
+    assert (renewed.status, renewed.body["degraded"]) == (200, False)
+    assert renewed.body["access_token"] != user.access_token
+
+
+def test_without_a_usable_secret_a_token_that_is_over_is_a_503(deployment: Deployment, grant_id: str) -> None:
+    deployment.adopt(grant_id)
+    deployment.clock.advance(hours=13)
+    deployment.delete_secret()
+    try:
+        answer = deployment.token(grant_id)
+        assert (answer.status, answer.problem) == (503, "temporarily-unavailable")
+    finally:
+        deployment.write_secret(None)
     assert deployment.token(grant_id).status == 200
 
 

@@ -21,8 +21,14 @@ OUTCOMES = {
 }  # fmt: skip
 KNOWN = {
     "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
-    "AlertPublished", "AlertPublishFailed", "AnswerLost", "AnswerLate", "StoreRefused", "WiseSecretUnusable",
+    "AlertPublished", "AlertPublishFailed", "AnswerParked", "ParkedSettled", "AnswerLost", "AnswerLate",
+    "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
 }  # fmt: skip
+BY_OUTCOME = {
+    "RefreshAttempted": OUTCOMES,
+    "BreakerOpened": OUTCOMES,
+    "ParkedSettled": {"stored", "late", "known", "overtaken", "gone"},
+}
 
 
 def read(line: dict[str, Any]) -> list[tuple[str, dict[str, str], str]]:
@@ -58,9 +64,9 @@ class Ear:
             assert unit == UNITS.get(name, "Count")
             assert dimensions["environment"] == "sandbox"
             assert dimensions["service"] == function.name
-            expected = {"environment", "service"} | ({"outcome"} if name == "RefreshAttempted" else set())
+            expected = {"environment", "service"} | ({"outcome"} if name in BY_OUTCOME else set())
             assert set(dimensions) == expected
-            assert dimensions.get("outcome", "refreshed") in OUTCOMES
+            assert name not in BY_OUTCOME or dimensions["outcome"] in BY_OUTCOME[name]
             self.heard.add((name, frozenset(dimensions.items())))
         return told
 
@@ -161,7 +167,10 @@ def test_an_alert_is_told_whether_it_went_out_or_not(
 
 
 @SERVICES
-def test_a_lost_answer_is_told(heard: Deployment, grant_id: str, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("queue", ["takes it", "is down"])
+def test_an_answer_that_no_write_takes_is_told(
+    heard: Deployment, grant_id: str, service: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard.adopt(grant_id)
     function = heard.sweep if service == "sweep" else heard.refresh
     client = function.wired.refresh_grant.grants._client
@@ -173,11 +182,45 @@ def test_a_lost_answer_is_told(heard: Deployment, grant_id: str, service: str, m
             raise refusal("UpdateItem", "InternalServerError", 500)
         return write(**request)
 
+    def no_queue(**_: object) -> object:
+        raise refusal("SendMessage", "InternalError", 500)
+
     monkeypatch.setattr(client, "update_item", only_the_first)
+    if queue == "is down":
+        monkeypatch.setattr(function.wired.refresh_grant.parking._client, "send_message", no_queue)
     run(heard, grant_id, service)
-    assert "AnswerLost" in names(function)
+    monkeypatch.undo()
     assert heard.refreshes(grant_id) == 1
-    assert any(line["message"] == "answer lost, no store took it" for line in function.logged())
+    messages = [line["message"] for line in function.logged()]
+    if queue == "is down":
+        assert "AnswerLost" in names(function)
+        assert "answer lost, neither store nor queue took it" in messages
+        return
+    assert "AnswerParked" in names(function)
+    assert "AnswerLost" not in names(function)
+    assert "answer parked" in messages
+    heard.sweep(ALL_SHARDS)
+    assert "ParkedSettled" in names(heard.sweep)
+    user = heard.wise.control.tokens(grant_id, values=True)
+    newest = [token.value for token in user if token.kind == "access"][-1]
+    assert heard.token(grant_id).body["access_token"] == newest
+
+
+@SERVICES
+def test_the_breaker_is_told(heard: Deployment, grant_id: str, service: str) -> None:
+    heard.adopt(grant_id)
+    heard.wise.control.fail_next(status=429)
+    run(heard, grant_id, service)
+    assert "BreakerOpened" in names(heard.sweep if service == "sweep" else heard.refresh)
+    heard.make_due(grant_id)
+    heard.token(grant_id)
+    if service == "refresh":
+        assert "DemandBarred" in names(heard.refresh)
+    heard.clock.advance(seconds=20)
+    heard.sweep(ALL_SHARDS)
+    assert "BreakerClosed" in names(heard.sweep)
+    opened = [line["BreakerOpen"] for line in heard.sweep.metrics() if "BreakerOpen" in line]
+    assert opened[-1] == [0]
 
 
 @SERVICES
@@ -228,7 +271,14 @@ def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
         heard.dynamodb.delete_item(TableName=heard.table, Key={"pk": item["pk"]})
     heard.sweep(ALL_SHARDS, Context(seconds=12))
     told = names(heard.sweep)
-    assert told == ["SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced"]
+    assert told == [
+        "SweepStarted",
+        "SweepFinished",
+        "SweepSeconds",
+        "OldestOverdueSeconds",
+        "GrantsAdvanced",
+        "BreakerOpen",
+    ]
 
 
 def test_every_alarm_watches_what_was_told(ear: Ear, tmp_path: Path) -> None:
@@ -242,7 +292,7 @@ def test_every_alarm_watches_what_was_told(ear: Ear, tmp_path: Path) -> None:
         for name, resource in template["Resources"].items()
         if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == NAMESPACE
     }
-    assert len(alarms) >= 16
+    assert len(alarms) >= 12
     for name, alarm in alarms.items():
         dimensions = frozenset((found["Name"], found["Value"]) for found in alarm["Dimensions"])
         assert (alarm["MetricName"], dimensions) in ear.heard, name

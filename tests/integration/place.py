@@ -62,6 +62,7 @@ def prepare(aws: MiniStack, wise: RunningWise, shape: dict[str, Any]) -> Place:
         queue_url = sqs.create_queue(QueueName=f"on-call-{unique}")["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
         sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=attributes["QueueArn"])
+        parked_url = sqs.create_queue(QueueName=f"parked-{unique}")["QueueUrl"]
         table = grants_table.create(client("dynamodb"), shape)
     told = {
         "ROTATOR_ENVIRONMENT": "sandbox",
@@ -72,6 +73,7 @@ def prepare(aws: MiniStack, wise: RunningWise, shape: dict[str, Any]) -> Place:
         "WISE_CA_FILE": str(wise.ca_file),
         "WISE_SECRET_NAME": secret,
         "ALERTS_TOPIC_ARN": topic_arn,
+        "PARKED_QUEUE_URL": parked_url,
         "REFRESH_FUNCTION": "refresh",
         "PARTNERS": json.dumps(
             [{"name": "payroll", "role_id": "AROAFIXTUREROLE", "tenants": [TENANT], "may": ["read", "manage"]}]

@@ -14,7 +14,7 @@ from local.wise.running import RunningWise
 from local.wise.truth import Verdict
 from tests.integration.place import A_WHILE_AGO_S, Parts, Place, wired
 from token_rotator.domain.grant import GrantKey
-from token_rotator.domain.outcome import Liveness, Outcome
+from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.ports import Due, Wise
 from token_rotator.service.refresh_grant import RefreshGrant, Word
@@ -65,6 +65,10 @@ class WatchedWise:
         self.calls.append("wise.refresh")
         return self.wise.refresh(refresh_token, attempt_id=attempt_id, within=within)
 
+    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
+        self.calls.append("wise.settle_client")
+        return self.wise.settle_client(attempt_id=attempt_id, within=within)
+
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         self.calls.append("wise.ask")
         return self.wise.ask(access_token, attempt_id=attempt_id, within=within)
@@ -108,6 +112,18 @@ def test_an_undisturbed_refresh_costs_what_was_promised(wire: Wire, wise: Runnin
         assert request.carried_out
         assert request.delivered
         assert wise.control.uses(user=key.grant_id) == []
+
+
+def test_a_refresh_on_demand_costs_one_write_more_that_takes_its_call_from_the_lane(
+    wire: Wire, wise: RunningWise
+) -> None:
+    anna, ben = (adopted(wire, wise, name) for name in ("anna", "ben"))
+    lane = wire.parts.refreshing.demand
+    wire.refresh_grant(anna, Due(), alone=True, lane=lane)  # the item of the whole deployment is made once
+    wire.forget()
+    assert wire.refresh_grant(ben, Due(), alone=True, lane=lane).word is Word.REFRESHED
+    assert Counter(wire.calls)["dynamodb.UpdateItem"] == 3
+    assert not any("Get" in call and "dynamodb" in call for call in wire.calls)
 
 
 def test_what_is_not_due_costs_one_write(wire: Wire, wise: RunningWise) -> None:
