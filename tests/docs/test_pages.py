@@ -17,6 +17,7 @@ from botocore import xform_name
 
 from infra.config import DeployConfig, Partner
 from local.demo.breaks import BREAKS
+from local.mutants.guards import GUARDS
 from local.proof.checker import Rule
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, links, program, read, section, table, words
 from token_rotator.domain.fleet import Fleet
@@ -224,6 +225,12 @@ def test_what_the_soak_decides_by_is_in_its_json() -> None:
     judge = read("local/soak/judge.py")
     for name in (*told, "losses_that_no_client_could_avoid"):
         assert f'"{name}":' in judge, name
+
+
+def test_guards_that_are_named_exist() -> None:
+    named = {name for page in PAGES for name in re.findall(r'--only ([\w-]+)"', page.read_text(encoding="utf-8"))}
+    assert named
+    assert named <= {guard.name for guard in GUARDS}
 
 
 # --- the API
