@@ -99,9 +99,10 @@ def test_without_any_time_nothing_is_asked() -> None:
     assert questions.begun == 0
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_question_that_fails_has_no_answer_and_the_next_one_is_asked() -> None:
+def test_a_question_that_fails_has_no_answer_and_the_next_one_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     shared, questions = SharedAnswer[int](), Questions()
+    raised: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: raised.append(told.exc_type))
 
     def fail() -> int:
         questions.begun += 1
@@ -110,4 +111,5 @@ def test_a_question_that_fails_has_no_answer_and_the_next_one_is_asked() -> None
     now = time.monotonic()
     assert shared.get(fail, since=now, until=now + AMPLE_S) is None
     assert questions.begun == 1
+    wait_until(lambda: raised == [ZeroDivisionError])
     assert now_and(shared, questions) == 2
