@@ -1131,8 +1131,9 @@ def test_calls_in_many_threads_keep_to_their_own_deadlines(wise: Setting) -> Non
     def run(user: SeededUser, within: timedelta) -> Outcome:
         return client.refresh(Secret(user.refresh_token), attempt_id=user.user, within=within)
 
-    with ThreadPoolExecutor(9) as pool, bounded(SHORT):
-        late = pool.submit(run, slow, SHORT)
+    with ThreadPoolExecutor(9) as pool, bounded(SHORT * 2):
+        late = pool.submit(run, slow, SHORT * 2)
+        wise.emulator.control.wait_until_withheld("slow")
         others = [pool.submit(run, user, AMPLE) for user in quick]
         assert late.result() == Unknown(reason="deadline")
     assert {type(other.result()) for other in others} == {Refreshed}
