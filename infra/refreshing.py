@@ -118,7 +118,15 @@ class Refreshing(Construct):
             )
         # Both park answers; the sweep alone takes them out and settles them.
         _allow(self.refresh.role, self.parked, keys, "SendMessage")
-        _allow(self.sweep.role, self.parked, keys, "SendMessage", "ReceiveMessage", "DeleteMessage")
+        _allow(
+            self.sweep.role,
+            self.parked,
+            keys,
+            "SendMessage",
+            "ReceiveMessage",
+            "DeleteMessage",
+            "GetQueueAttributes",
+        )
         _allow(self.sweep.role, self.failures, keys, "SendMessage")
         lambda_.CfnEventInvokeConfig(
             self,

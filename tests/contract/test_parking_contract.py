@@ -196,6 +196,23 @@ def test_who_received_an_answer_has_it_for_half_a_minute(lot: Lot) -> None:
     assert answers(lot.port.receive()) == [an_answer()]
 
 
+def test_what_somebody_has_received_still_lies_there(lot: Lot) -> None:
+    assert not lot.port.holds_any()
+    lot.port.park(an_answer())
+    assert lot.port.holds_any()
+    (parked,) = lot.port.receive()
+    assert lot.port.receive() == []
+    assert lot.port.holds_any()
+    lot.port.remove(parked)
+    assert not lot.port.holds_any()
+
+
+def test_a_count_that_does_not_come_is_unavailable(lot: Lot) -> None:
+    lot.refuse()
+    with pytest.raises(ParkingUnavailable):
+        lot.port.holds_any()
+
+
 def test_a_removed_answer_does_not_come_back(lot: Lot) -> None:
     lot.port.park(an_answer())
     lot.port.park(an_answer(attempt_id="attempt-2"))

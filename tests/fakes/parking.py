@@ -91,3 +91,9 @@ class InMemoryParking:
             plan = self._begin()
             self.messages = [message for message in self.messages if parked.receipt not in message.receipts]
             self._end(plan)
+
+    def holds_any(self) -> bool:
+        with self._lock:
+            plan = self._begin()
+            self._end(plan)
+            return bool(self.messages)

@@ -16,7 +16,7 @@ ACTIONS = {
     "PutKeyPolicy ScheduleKeyDeletion DisableKey",
     "secretsmanager": "GetSecretValue BatchGetSecretValue PutSecretValue UpdateSecret DeleteSecret",
     "sns": "Publish Subscribe SetTopicAttributes",
-    "sqs": "SendMessage ReceiveMessage DeleteMessage PurgeQueue ChangeMessageVisibility SetQueueAttributes DeleteQueue",
+    "sqs": "SendMessage ReceiveMessage DeleteMessage GetQueueAttributes PurgeQueue SetQueueAttributes DeleteQueue",
     "lambda": "InvokeFunction UpdateFunctionCode UpdateFunctionConfiguration AddPermission",
     "logs": "CreateLogStream PutLogEvents GetLogEvents DeleteLogGroup",
     "sts": "AssumeRole",
@@ -98,7 +98,7 @@ POWERS = {
     "sweep": spelled(
         *REFRESHING,
         "Query on due",
-        "ReceiveMessage, DeleteMessage on parked",
+        "ReceiveMessage, DeleteMessage, GetQueueAttributes on parked",
         "SendMessage on failures",
         "CreateLogStream, PutLogEvents on sweep log",
     ),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from types_boto3_sqs import SQSClient
+    from types_boto3_sqs.literals import QueueAttributeNameType
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +57,13 @@ def _failures(call: Callable[P, T]) -> Callable[P, T]:
             raise ParkingUnavailable(msg) from None
 
     return wrapped
+
+
+_COUNTS: Final[Sequence[QueueAttributeNameType]] = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 
 
 class SqsParking:
@@ -89,6 +97,15 @@ class SqsParking:
     def remove(self, parked: Parked) -> None:
         """See `ParkingQueue.remove`."""
         self._client.delete_message(QueueUrl=self._queue_url, ReceiptHandle=parked.receipt)
+
+    @_failures
+    def holds_any(self) -> bool:
+        """See `ParkingQueue.holds_any`. SQS calls its counts approximate, and settled a minute after the last message.
+
+        docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+        """
+        found = self._client.get_queue_attributes(QueueUrl=self._queue_url, AttributeNames=list(_COUNTS))["Attributes"]
+        return any(int(found[name]) for name in _COUNTS)
 
 
 def _written(answer: SealedAnswer) -> str:

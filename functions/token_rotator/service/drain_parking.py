@@ -26,7 +26,7 @@ class DrainParking:
     """Stores every parked answer by the same rules as the attempt that parked it.
 
     A message is removed once its answer is stored or provably overtaken. One that cannot be read, or whose grant
-    cannot, stays: it may be the newest, and an alarm watches the age of what lies there.
+    cannot, stays: it may be the newest, and alarms watch what lies there.
     """
 
     parking: ParkingQueue
@@ -36,7 +36,10 @@ class DrainParking:
     clock: Callable[[], datetime]
 
     def __call__(self, until: datetime) -> datetime | None:
-        """Drain it, and give the instant since which the queue has shown nothing; `None`: it may still hold some."""
+        """Drain it, and give an instant at which the queue held nothing; `None`: it may have held some.
+
+        What somebody has received and not settled is hidden, and counts.
+        """
         try:
             while True:
                 asked_at = self.clock()
@@ -44,7 +47,7 @@ class DrainParking:
                     return None
                 messages = self.parking.receive()
                 if not messages:
-                    return asked_at
+                    return None if self.parking.holds_any() else asked_at
                 for parked in messages:
                     self._settle(parked)
         except (ParkingUnavailable, StoreUnavailable) as error:

@@ -224,6 +224,10 @@ class ParkingQueue(Parking, Protocol):
         """Forget one for good."""
         ...
 
+    def holds_any(self) -> bool:
+        """Tell whether anything lies there, hidden or not. It may be a minute behind."""
+        ...
+
 
 class DueIndex(Protocol):
     """The index of what is due. It only proposes: it may be late, and every condition is on the item."""

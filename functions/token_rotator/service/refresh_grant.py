@@ -137,7 +137,7 @@ class RefreshGrant:
         """Try once. `alone` says that nothing else would suffer if this grant killed the worker.
 
         `until` is when the worker ends, where that may come before the attempt's own time is over. `lane` is asked
-        for the call to Wise; without one the caller has asked. `drained_at` is since when the parking queue has shown
+        for the call to Wise; without one the caller has asked. `drained_at` is when the parking queue last held
         nothing: only who has seen that judges a grant that was in doubt.
         """
         if lane is not None and isinstance(cause, Due):
