@@ -1,0 +1,181 @@
+"""One actor meets a fault at one of its steps, something else comes next, and then everything heals."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from local.proof.checker import check
+from tests.protocol.stage import Stage
+from tests.protocol.steps import Once
+
+POLICIES = ("same", "rotated", "omitted")
+NEXT = ("sweep", "read", "report", "readopt", "delete", "revoke")
+WAITS = {"rotated": (0.0, 12.0, 23.0, 60.0), "same": (0.0, 23.0), "omitted": (23.0,)}
+"""How long until the next one comes: at once, while a lease still runs, when it has run out, when an outage is over.
+
+Where Wise replaces the refresh token a lost answer costs most: there every wait is played.
+"""
+
+
+@dataclass
+class Explored:
+    """How many histories were played, how many were left out as repetitions, and what was wrong."""
+
+    histories: int = 0
+    pruned: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def judge(self, stage: Stage, story: str) -> None:
+        self.histories += 1
+        self.violations += [f"{story}: {violation}" for violation in check(stage.history())]
+
+
+# --- how a story begins
+
+
+def due(stage: Stage) -> None:
+    """The grant is due."""
+    stage.due_now()
+
+
+def fresh(stage: Stage) -> None:
+    """It is not, and a reader has been promised something."""
+    stage.pass_time(600)
+    stage.act("read")
+
+
+def ended(stage: Stage) -> None:
+    """Wise has ended the access token that a reader has."""
+    fresh(stage)
+    stage.act("end_token")
+
+
+def in_doubt(stage: Stage) -> None:
+    """A worker was killed after it had sent, nobody knows what became of it, and its lease has run out."""
+    stage.due_now()
+    stage.act("refresh", Killing("killed, done"))
+    stage.pass_time(23)
+
+
+def untouched(stage: Stage) -> None:
+    """As before, but Wise never carried it out."""
+    stage.due_now()
+    stage.act("refresh", Killing("killed, never"))
+    stage.pass_time(23)
+
+
+def parked(stage: Stage) -> None:
+    """An answer lies in the queue, since the table took no writes."""
+    stage.due_now()
+    stage.act("refresh", Killing("outage 60 s"))
+    stage.pass_time(62)
+
+
+def revoked(stage: Stage) -> None:
+    """The user has ended the authorization at Wise, and it is due."""
+    stage.due_now()
+    stage.act("revoke")
+
+
+def paused(stage: Stage) -> None:
+    """Wise has just told us to slow down, the pause is over, and the grant is due."""
+    stage.due_now()
+    stage.act("refresh", Killing("throttled"))
+    stage.due_now()
+    stage.pass_time(20)
+
+
+class Killing:
+    """Lets the first answer of Wise's go wrong."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault: str | None = fault
+
+    def next(self, step: object) -> str:
+        if getattr(step, "kind", "") != "answer" or self.fault is None:
+            return "ok"
+        fault, self.fault = self.fault, None
+        return fault
+
+
+Scene = Callable[[Stage], None]
+
+ADVANCING: dict[str, tuple[Scene, str]] = {
+    "due, sweep": (due, "sweep"),
+    "due, refresh": (due, "refresh"),
+    "due, read": (due, "read"),
+    "fresh, report": (fresh, "report"),
+    "ended, report": (ended, "report"),
+    "due, readopt": (due, "readopt"),
+    "due, delete": (due, "delete"),
+}
+RECOVERING: dict[str, tuple[Scene, str]] = {
+    "in doubt, sweep": (in_doubt, "sweep"),
+    "in doubt, read": (in_doubt, "read"),
+    "untouched, sweep": (untouched, "sweep"),
+    "parked, sweep": (parked, "sweep"),
+    "parked, read": (parked, "read"),
+    "revoked, sweep": (revoked, "sweep"),
+    "paused, sweep": (paused, "sweep"),
+    "paused, read": (paused, "read"),
+}
+STORIES = ADVANCING | RECOVERING
+"""How a story begins, and who then meets a fault."""
+
+
+def begun(policy: str, story: str) -> Stage:
+    scene, _ = STORIES[story]
+    stage = Stage(policy)
+    scene(stage)
+    return stage
+
+
+def faulty_steps(policy: str, story: str) -> Iterator[tuple[int, str]]:
+    """Every step that the actor takes undisturbed, and every fault of each: before it nothing differs."""
+    steps = Once()
+    begun(policy, story).act(STORIES[story][1], steps)
+    for at, step in enumerate(steps.taken):
+        for fault in step.faults:
+            yield at, fault
+
+
+def explore_one(policy: str, story: str) -> Explored:
+    """One fault, then everything that may come next, after every wait."""
+    result = Explored()
+    actor = STORIES[story][1]
+    for at, fault in faulty_steps(policy, story):
+        for after, wait in itertools.product(NEXT, WAITS[policy]):
+            stage = begun(policy, story)
+            steps = Once({at: fault})
+            stage.act(actor, steps)
+            stage.pass_time(wait)
+            stage.act(after)
+            stage.heal()
+            result.judge(stage, f"{policy}: {story} [{fault} at {at} {steps.taken[at].name}], {wait:.0f} s, {after}")
+    return result
+
+
+def explore_two(policy: str, story: str, following: str, wait: float) -> Explored:
+    """A fault in the first actor, and one in whoever comes next."""
+    result = Explored()
+    actor = STORIES[story][1]
+    for at, fault in faulty_steps(policy, story):
+        stage = begun(policy, story)
+        stage.act(actor, Once({at: fault}))
+        stage.pass_time(wait)
+        second = Once()
+        stage.act(following, second)
+        for second_at, step in enumerate(second.taken):
+            for second_fault in step.faults:
+                stage = begun(policy, story)
+                stage.act(actor, Once({at: fault}))
+                stage.pass_time(wait)
+                stage.act(following, Once({second_at: second_fault}))
+                stage.heal()
+                result.judge(
+                    stage,
+                    f"{policy}: {story} [{fault} at {at}], {wait:.0f} s, {following} [{second_fault} at {second_at}]",
+                )
+    return result

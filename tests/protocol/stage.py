@@ -1,0 +1,573 @@
+"""The real use cases over the fakes, step by step: what goes wrong at which step, and a history of all of it.
+
+A step is one call of a port. A director decides what becomes of each: that it works, or one of the port's faults. An
+actor is whoever wants something (a sweep, a reader, an operator); a process is what dies when it is killed, so a
+reader's call has two: its own, and that of the refresh function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from local.proof.history import (
+    GONE,
+    Acted,
+    Adopted,
+    Announced,
+    Deleted,
+    Died,
+    History,
+    Keeper,
+    Kind,
+    Minted,
+    Moment,
+    NotServed,
+    Outage,
+    Parked,
+    ProcessDied,
+    Recorder,
+    Reported,
+    Served,
+    Stored,
+)
+from tests.fakes import rotator
+from tests.fakes.rotator import World
+from tests.fakes.wise import LIFE
+from tests.protocol.clock import StageClock
+from tests.protocol.steps import Director, Killed, Step, Undisturbed
+from tests.protocol.wise import LATE, WiseOnStage
+from token_rotator.domain.errors import (
+    KeyUnavailable,
+    ParkingUnavailable,
+    PublishRefused,
+    PublishUnknown,
+    RotatorError,
+    StoreUnavailable,
+)
+from token_rotator.domain.grant import Grant, GrantKey, Phase
+from token_rotator.domain.tokens import Sealed, SealedField, Secret
+from token_rotator.service import serve_token
+from token_rotator.service.adopt_grant import Offer
+from token_rotator.service.breaker import Breaker
+from token_rotator.service.ports import AlreadyHeld, Cause, Due, RefreshReport, Refused
+
+NAME = "anna"
+_STORE_TIME = timedelta(seconds=2)
+_QUEUE_TIME = timedelta(milliseconds=500)
+_REFUSED_AT_ONCE = timedelta(milliseconds=300)
+
+
+@dataclass
+class Process:
+    """What dies when it is killed, with the attempts that it had begun."""
+
+    role: str
+    attempts: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Actor:
+    """Whoever does something. `off`: how far its clock is off."""
+
+    name: str
+    off: timedelta = timedelta(0)
+    began: Moment | None = None
+    looked: Moment | None = None
+    processes: list[Process] = field(default_factory=list)
+
+
+NOBODY = Actor("nobody")
+
+
+def world_on(clock: StageClock, policy: str) -> World:
+    """A world that runs on this clock, which it would otherwise make for itself."""
+    plain = rotator.FakeClock
+    rotator.FakeClock = lambda: clock  # type: ignore[assignment,misc]
+    try:
+        return World(policy)
+    finally:
+        rotator.FakeClock = plain  # type: ignore[misc]
+
+
+class Stage:
+    """One world, its faults and its history. `anna` is adopted with a fresh token."""
+
+    name = NAME
+
+    def __init__(self, policy: str = "same", life: timedelta = LIFE) -> None:
+        self.clock = StageClock()
+        self.key = GrantKey("acme", NAME)
+        self.world = world_on(self.clock, policy)
+        self.world.wise.clock = self.clock.true
+        self.world.wise.life = life
+        self.world.parking.clock = self.clock.true
+        self.recorder = Recorder(self.clock.true)
+        self.director: Director = Undisturbed()
+        self.actor = NOBODY
+        self.clock.off = lambda: self.actor.off
+        self.breakers: dict[str, Breaker] = {}
+        self.down: dict[Keeper, datetime] = {}
+        self.names: dict[str, str] = {}
+        self.sealed: dict[bytes, str] = {}
+        self.seen: Grant | None = None
+        self.wise = WiseOnStage(self)
+        self._wrap()
+        self.exported = self._adopted(life)
+
+    # --- names
+
+    @property
+    def stored(self) -> Grant | None:
+        return self.world.grants.items.get(self.key)
+
+    @property
+    def user(self) -> Any:
+        return self.world.wise.users[NAME]
+
+    def name_of(self, token: str) -> str:
+        """A short name for a token: a1, a2, r1, by its appearance."""
+        if token not in self.names:
+            kind = "a" if token.startswith("access") else "r"
+            self.names[token] = f"{kind}{sum(name[0] == kind for name in self.names.values()) + 1}"
+        return self.names[token]
+
+    def sealed_name(self, sealed: Sealed | None, kind: SealedField) -> str | None:
+        if sealed is None:
+            return None
+        name = self.sealed.get(sealed.blob)
+        if name is None:
+            name = self.sealed[sealed.blob] = self.name_of(self.world.sealer.unbox(self.key, kind, sealed).reveal())
+        return name
+
+    # --- recording
+
+    def moment(self) -> Moment:
+        return self.recorder.moment()
+
+    def note(self, act: str) -> None:
+        self.recorder.add(Acted(when=self.moment(), grant=NAME, act=act))
+
+    def minted(self, token: str, kind: Kind, request: str | None) -> str:
+        when = self.moment()
+        name = self.name_of(token)
+        expires_at = self.user.expires_at if kind is Kind.ACCESS else when.at + timedelta(days=7300)
+        self.recorder.add(Minted(when=when, grant=NAME, token=name, kind=kind, expires_at=expires_at, request=request))
+        return name
+
+    def died(self, token: str, request: str | None) -> None:
+        self.recorder.add(Died(when=self.moment(), grant=NAME, token=self.name_of(token), request=request))
+
+    def _note_stored(self) -> None:
+        """Take down what the table holds, if that is new."""
+        grant = self.stored
+        if grant is self.seen:
+            return
+        self.seen = grant
+        when = self.moment()
+        if grant is None:
+            self.recorder.add(Stored(when=when, grant=NAME, phase=GONE))
+            return
+        self.recorder.add(
+            Stored(
+                when=when,
+                grant=NAME,
+                phase=grant.phase.value,
+                version=grant.version,
+                access=self.sealed_name(grant.access_token, SealedField.ACCESS_TOKEN),
+                refresh=self.sealed_name(grant.refresh_token, SealedField.REFRESH_TOKEN),
+                reason=grant.last_error,
+                lease=grant.attempt_id,
+                doubt=grant.in_doubt,
+            )
+        )
+
+    def history(self, *, healed: bool = True) -> History:
+        return self.recorder.history(healed=healed)
+
+    # --- steps
+
+    def step(self, kind: str, name: str, *touches: tuple[str, str]) -> str:
+        """Say what becomes of the step that an actor is about to take; it may be killed before it."""
+        plan = self.director.next(Step(kind, name, touches))
+        if plan == "kill before":
+            raise Killed
+        return plan
+
+    def _wrap(self) -> None:
+        """Make a step of each call of a port, with what it reads and changes."""
+        world = self.world
+        item, reads, wise = ("item", "w"), ("item", "r"), ("wise", "w")
+        # What a read leads to being served has its place among what happens at Wise, and so has what others bring.
+        self._wrap_calls(world.grants, "read", StoreUnavailable, get=(reads, ("wise", "r")), due=(reads,))
+        for name in ("acquire", "write", "postpone", "stand_down"):
+            self._wrap_calls(world.grants, "write", StoreUnavailable, **{name: (item,)})
+        for name in ("create", "replace", "delete"):
+            self._wrap_calls(world.grants, "write", StoreUnavailable, **{name: (item, wise)})
+        self._wrap_calls(world.fleet, "read", StoreUnavailable, read=(("fleet", "r"),))
+        self._wrap_calls(world.fleet, "write", StoreUnavailable, write=(("fleet", "w"),))
+        self._wrap_calls(world.fleet, "admit", StoreUnavailable, admit=(("fleet", "w"),))
+        for name in ("park", "receive", "remove"):
+            self._wrap_calls(world.parking, name, ParkingUnavailable, **{name: (("queue", "w"),)})
+        self._wrap_calls(world.sealer, "key", KeyUnavailable, prepare=(), open_access_token=(), seal=())
+        self.wise.wrap()
+        self._wrap_publish()
+        self._wrap_invoke()
+
+    def _wrap_calls(
+        self, target: Any, kind: str, error: type[RotatorError], **calls: tuple[tuple[str, str], ...]
+    ) -> None:
+        for name, touches in calls.items():
+            setattr(target, name, self._wrapped(getattr(target, name), kind, name, touches, error))
+
+    def _wrapped(
+        self,
+        plain: Callable[..., Any],
+        kind: str,
+        name: str,
+        touches: tuple[tuple[str, str], ...],
+        error: type[RotatorError],
+    ) -> Callable[..., Any]:
+        queue = error is ParkingUnavailable
+        changes = kind not in ("read", "receive", "key")
+        takes = _QUEUE_TIME if queue else _STORE_TIME
+        verdicts = name == "write" and touches == (("item", "w"),)
+
+        def call(*arguments: Any) -> Any:
+            touched = touches
+            if verdicts and arguments[0].phase != arguments[1].phase:
+                touched = (*touches, ("wise", "r"))
+            plan = self.step(kind, name, *touched)
+            if changes and self._is_down(Keeper.QUEUE if queue else Keeper.TABLE):
+                self.clock.sleep(_REFUSED_AT_ONCE)
+                raise error("injected outage")
+            if name == "acquire" and self.actor.processes:
+                self.actor.processes[-1].attempts.add(arguments[1].attempt_id)
+            if plan == "late":
+                self.clock.later(LATE, lambda: self._do(plain, name, arguments))
+            if plan in ("fail", "time out", "late"):
+                self.clock.sleep(timedelta(0) if plan == "fail" else takes)
+                raise error("injected")
+            answer = self._do(plain, name, arguments)
+            if plan == "kill after":
+                raise Killed
+            if plan == "time out, done":
+                self.clock.sleep(takes)
+                raise error("injected")
+            return answer
+
+        return call
+
+    def _wrap_publish(self) -> None:
+        plain = self.world.alerts.publish
+
+        def publish(key: GrantKey | None, alert: Any) -> None:
+            plan = self.step("topic", "publish", ("topic", "w"))
+            if plan == "refused":
+                raise PublishRefused("injected")
+            if plan == "unknown":
+                raise PublishUnknown("injected")
+            plain(key, alert)
+            when, grant = self.moment(), None if key is None else NAME
+            kind, incident_id = alert.kind.value, alert.incident_id
+            self.recorder.add(
+                Announced(when=when, grant=grant, kind=kind, incident_id=incident_id, reason=alert.reason)
+            )
+            if plan == "kill after":
+                raise Killed
+            if plan == "unknown, done":
+                raise PublishUnknown("injected")
+
+        self.world.alerts.publish = publish  # type: ignore[method-assign]
+
+    def _do(self, plain: Callable[..., Any], name: str, arguments: tuple[Any, ...]) -> Any:
+        """Have a call take effect, and take down what it changed."""
+        actor = self.actor
+        if name == "get":
+            actor.looked = self.moment()
+        answer = plain(*arguments)
+        if name in ("create", "replace", "delete") and not isinstance(answer, Refused | AlreadyHeld):
+            self._note_act(name, arguments)
+        if name == "park":
+            access = self.sealed_name(arguments[0].access_token, SealedField.ACCESS_TOKEN)
+            self.recorder.add(Parked(when=self.moment(), grant=NAME, access=access or ""))
+        self._note_stored()
+        return answer
+
+    def _note_act(self, name: str, arguments: tuple[Any, ...]) -> None:
+        when = self.moment()
+        asked = self.actor.began or when
+        if name == "delete":
+            self.recorder.add(Deleted(when=when, grant=NAME, asked=asked))
+            return
+        after: Grant = arguments[-1] if name == "create" else arguments[1]
+        self.recorder.add(
+            Adopted(
+                when=when,
+                grant=NAME,
+                asked=asked,
+                access=self.sealed_name(after.access_token, SealedField.ACCESS_TOKEN),
+                refresh=self.sealed_name(after.refresh_token, SealedField.REFRESH_TOKEN) or "",
+                replaced=name == "replace",
+            )
+        )
+
+    # --- outages
+
+    def _is_down(self, keeper: Keeper) -> bool:
+        until = self.down.get(keeper)
+        return until is not None and self.clock.now < until
+
+    def outage(self, keepers: tuple[Keeper, ...], seconds: float) -> None:
+        """Let nothing be written for a while, from now on."""
+        for keeper in keepers:
+            when = self.moment()
+            until = when.at + timedelta(seconds=seconds)
+            self.down[keeper] = until
+            self.recorder.add(Outage(when=when, grant=None, keeper=keeper, ended=Moment(when.order, until)))
+
+    # --- processes and actors
+
+    def _breaker(self, role: str) -> Breaker:
+        if role not in self.breakers:
+            self.breakers[role] = self.world.new_breaker()
+        return self.breakers[role]
+
+    @contextlib.contextmanager
+    def process(self, role: str) -> Iterator[Process]:
+        """Run in a process of its own: what it had begun dies with it, if it is killed."""
+        process, actor = Process(role), self.actor
+        actor.processes.append(process)
+        try:
+            yield process
+        except Killed:
+            attempts = frozenset(process.attempts)
+            self.recorder.add(ProcessDied(when=self.moment(), grant=None, attempts=attempts))
+            self.breakers.pop(role, None)
+            raise
+        finally:
+            actor.processes.remove(process)
+
+    def _wrap_invoke(self) -> None:
+        """The refresh function is a process of its own: a reader outlives it."""
+        plain = self.world.refresh
+
+        def refresh(key: Any, cause: Cause) -> RefreshReport:
+            plan = self.step("invoke", "refresh")
+            if plan == "refused":
+                return RefreshReport("failed")
+            try:
+                with self.process("refresh"):
+                    self.world.refresh_grant = replace(self.world.refresh_grant, breaker=self._breaker("refresh"))
+                    report = plain(key, cause)
+            except Killed:
+                return RefreshReport("failed")
+            return RefreshReport("failed") if plan == "lost" else report
+
+        self.world.refresh = refresh  # type: ignore[method-assign]
+
+    @contextlib.contextmanager
+    def acting(self, actor: Actor) -> Iterator[None]:
+        before, self.actor = self.actor, actor
+        actor.began = self.moment()
+        try:
+            yield
+        except Killed:
+            pass
+        except RotatorError:
+            pass  # whoever called gets an error; the next one comes
+        finally:
+            self.actor = before
+
+    def act(self, what: str, director: Director | None = None, *, off_s: float = 0) -> None:
+        """Let somebody do something, until it is done, fails or is killed."""
+        outer, self.director = self.director, director or Undisturbed()
+        try:
+            with self.acting(Actor(what, timedelta(seconds=off_s))):
+                self.perform(what)
+        finally:
+            self.director = outer
+
+    def perform(self, what: str) -> None:
+        """Do what an actor does, as the actor that is on stage."""
+        getattr(self, f"_{what}")()
+
+    def _sweep(self, role: str = "sweep") -> None:
+        with self.process(role):
+            breaker = self._breaker(role)
+            due = replace(
+                self.world.refresh_due,
+                refresh=replace(self.world.refresh_grant, breaker=breaker),
+                breaker=breaker,
+            )
+            due(range(16), self.clock() + timedelta(seconds=1))
+
+    def _sweep2(self) -> None:
+        self._sweep("sweep2")
+
+    def _refresh(self) -> None:
+        """The refresh function alone, as a reader's invocation that nobody waits for any more."""
+        with self.process("refresh"):
+            self.world.refresh(self.key, Due())
+
+    def _read(self) -> None:
+        with self.process("serve"):
+            self._served(self.world.serve(NAME))
+
+    def _report(self) -> None:
+        stored = self.stored
+        if stored is None:
+            return
+        self._report_version(stored.version)
+
+    def _report_version(self, version: int) -> None:
+        self.recorder.add(Reported(when=self.moment(), grant=NAME, version=version))
+        with self.process("serve"):
+            self._served(self.world.serve(NAME, rejected=version))
+
+    def _served(self, answer: object) -> None:
+        actor = self.actor
+        looked = actor.looked or actor.began or self.moment()
+        if isinstance(answer, serve_token.Served):
+            self.recorder.add(
+                Served(
+                    when=self.moment(),
+                    grant=NAME,
+                    looked=looked,
+                    token=self.name_of(answer.access_token.reveal()),
+                    version=answer.version,
+                    stable_until=answer.stable_until - actor.off,
+                    reader=actor.name,
+                    degraded=answer.degraded,
+                )
+            )
+        elif isinstance(answer, serve_token.NotServed):
+            self.recorder.add(
+                NotServed(when=self.moment(), grant=NAME, looked=looked, why=answer.why.value, reader=actor.name)
+            )
+
+    # --- others
+
+    def _adopted(self, life: timedelta) -> Grant:
+        access, refresh = self.world.wise.add(NAME, life)
+        self.minted(access.reveal(), Kind.ACCESS, None)
+        self.minted(refresh.reveal(), Kind.REFRESH, None)
+        self.offer = Offer(
+            refresh_token=refresh, access_token=access, issued_at=self.clock.now, expires_at=self.clock.now + life
+        )
+        with self.acting(Actor("operator")):
+            self.world.adopt_grant(self.key, self.offer, None)
+        stored = self.stored
+        assert stored is not None
+        return stored
+
+    def _readopt(self) -> None:
+        """An operator imports what was exported before the story began, under the version of then."""
+        with self.process("admin"):
+            self.world.adopt_grant(self.key, self.offer, self.exported.version)
+
+    def _relink(self) -> None:
+        """The user authorizes again: Wise ends the old refresh token, and somebody brings the new ones."""
+        user = self.user
+        self.died(user.refresh_token, None)
+        access, refresh = self.world.wise._next(user.access_token), f"refresh-{NAME}-{len(self.names) + 500}"
+        user.access_token, user.refresh_token, user.alive = access, refresh, True
+        user.expires_at = self.clock.now + self.world.wise.life
+        self.minted(access, Kind.ACCESS, None)
+        self.minted(refresh, Kind.REFRESH, None)
+        offer = Offer(
+            refresh_token=Secret(refresh),
+            access_token=Secret(access),
+            issued_at=self.clock.now,
+            expires_at=user.expires_at,
+        )
+        with self.process("admin"):
+            stored = self.stored
+            self.world.adopt_grant(self.key, offer, None if stored is None else stored.version)
+
+    def _delete(self) -> None:
+        with self.process("admin"):
+            self.world.delete_grant(self.key)
+
+    def _recreate(self) -> None:
+        """An operator deletes the grant and imports what he exported before the story began."""
+        self._delete()
+        if self.stored is None:
+            with self.process("admin"):
+                self.world.adopt_grant(self.key, self.offer, None)
+
+    def _revoke(self) -> None:
+        """The user ends the authorization at Wise: every token dies, and nobody is told."""
+        user = self.user
+        if not user.alive:
+            return
+        user.alive = False
+        self.note("revoked at Wise")
+        self.died(user.access_token, None)
+        self.died(user.refresh_token, None)
+
+    def _end_token(self) -> None:
+        """Wise ends the access token by itself; the refresh token lives on."""
+        user = self.user
+        self.note("access token ended at Wise")
+        self.died(user.access_token, None)
+        user.access_token = f"access-{NAME}-{len(self.names) + 100}"
+
+    def _suspend(self) -> None:
+        """What suspending is to do: the phase changes, and nothing else."""
+        self._overwrite("suspended", phase=Phase.SUSPENDED)
+
+    def _lift(self) -> None:
+        self._overwrite("suspension lifted", phase=Phase.ACTIVE, due_at=self.clock.now)
+
+    def _overwrite(self, act: str, **changes: Any) -> None:
+        stored = self.stored
+        assert stored is not None
+        self.world.grants.items[stored.key] = replace(stored, **changes)
+        self.note(act)
+        self._note_stored()
+
+    # --- time
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance_by(timedelta(seconds=seconds))
+
+    def due_now(self) -> None:
+        """Go to the instant at which the grant is due."""
+        stored = self.stored
+        assert stored is not None
+        self.clock.now = max(self.clock.now, stored.refresh_at)
+
+    def heal(self, within: timedelta = timedelta(minutes=20)) -> None:
+        """No more faults: sweeps look whenever there is something to find, readers come now and then."""
+        self.director, self.wise.swift = Undisturbed(), False
+        end = self.clock.now + within
+        reads = [self.clock.now + timedelta(seconds=s) for s in (0, 40, 300)]
+        self.act("sweep")
+        while True:
+            coming = [moment for moment in (*reads[:1], self._next_sweep()) if moment is not None and moment < end]
+            if not coming:
+                break
+            first = min(coming)
+            self.clock.now = max(self.clock.now, first)
+            if reads and first == reads[0]:
+                reads.pop(0)
+                self.act("read")
+            else:
+                self.act("sweep")
+        self.clock.now = max(self.clock.now, end)
+        self.act("read")
+
+    def _next_sweep(self) -> datetime | None:
+        """Say when a sweep would next find anything; between those instants it finds nothing to do."""
+        now = self.clock.now
+        fleet = self.world.fleet.fleet
+        moments = [grant.due_at for grant in self.world.grants.items.values() if grant.due_at is not None]
+        if fleet.open_until is not None:
+            moments = [max(moment, fleet.barred_until(now)) for moment in moments] + [fleet.barred_until(now)]
+        moments += [message.visible_at for message in self.world.parking.messages]
+        moments += [moment for moment, _ in self.clock.pending]
+        return max(min(moments), now + timedelta(milliseconds=1)) if moments else None
