@@ -414,8 +414,7 @@ def _kept(case: _Case) -> Iterator[Violation]:
         if case.overtaken(request, answered.when):
             continue
         if any(parked.access == settled.access for parked in case.parked):
-            touched = any(act.when > request.began.when for act in case.acts)
-            if case.history.healed and not touched and not case.overtaken(request):
+            if case.history.healed and _still_wanted(case, request):
                 yield case.broken(
                     Rule.KEPT, answered.when, f"the answer to {request.began.attempt} was parked and never stored"
                 )
@@ -423,6 +422,13 @@ def _kept(case: _Case) -> Iterator[Violation]:
             yield case.broken(
                 Rule.KEPT, answered.when, f"the answer to {request.began.attempt} reached us and was dropped"
             )
+
+
+def _still_wanted(case: _Case, request: _Request) -> bool:
+    """Tell whether what a request brought is still the newest at the end, and lives."""
+    access = request.settled.access if request.settled is not None else None
+    replaced = any(act.when > request.began.when for act in case.acts)
+    return access is not None and access not in case.died and not replaced and not case.overtaken(request)
 
 
 def _judged(case: _Case) -> Iterator[Violation]:

@@ -591,3 +591,13 @@ def test_a_grant_that_was_replaced_after_its_answer_was_parked_needs_it_no_longe
     story.later(60).delete()
     story.store(None, phase="gone")
     assert story.broken() == []
+
+
+def test_a_parked_answer_whose_token_died_is_wanted_no_longer() -> None:
+    story = Story()
+    story.refresh("x", "a2").park("a2")
+    story.die("a2")
+    story.die("r1")
+    story.judge()
+    story.announce()
+    assert story.broken() == []
