@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,11 +26,11 @@ from .plan import POLICIES
 from .table import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from local.proof.checker import Loss
-    from local.proof.history import History, Moment, Record
-    from local.wise.truth import RequestTruth
+    from local.proof.history import Moment, Record
+    from local.wise.truth import RequestTruth, Truth
 
     from .ledger import Ask
     from .play import Records
@@ -58,13 +58,18 @@ def judge(records: Records) -> Verdict:
     states = {row.grant_id: row.state for row in records.rows}
     waiting = {grant_id for grant_id, state in states.items() if state is State.WAITING}
     entries = list(_ledger(records))
-    histories = [
-        _history(records, entries, {a.grant_id for a in records.ledger.adoptions} - waiting, healed=True),
-        # what is held back for a while yet has not come to its end: only its way so far can be judged
-        _history(records, entries, waiting, healed=False),
-    ]
-    violations = [str(violation) for history in histories for violation in check(history)]
-    lost_answers = [loss for history in histories for loss in losses(history)]
+    users = {adoption.grant_id: adoption.grant_id for adoption in records.ledger.adoptions}
+    way = history_of(records.truth, entries, users, healed=False)
+    # what is held back for a while yet has not come to its end
+    ended = {grant_id: grant_id for grant_id in users if grant_id not in waiting}
+    end = history_of(
+        _until(records.truth, {row.grant_id: row.read_ms for row in records.rows}),
+        [entry for entry in entries if entry.grant is None or entry.grant in ended],
+        ended,
+        healed=True,
+    )
+    violations = list(dict.fromkeys(str(violation) for history in (way, end) for violation in check(history)))
+    lost_answers = losses(way)
     violations += _wrong_rows(records, states)
     violations += _wrong_answers(records.ledger.asks)
     lost = _lost_grants(records, {loss.attempt for loss in lost_answers})
@@ -93,9 +98,30 @@ def _at(epoch_ms: int) -> Moment:
     return at(_instant(epoch_ms))
 
 
-def _history(records: Records, entries: list[Record], grant_ids: set[str], *, healed: bool) -> History:
-    ours = [entry for entry in entries if entry.grant is None or entry.grant in grant_ids]
-    return history_of(records.truth, ours, {grant_id: grant_id for grant_id in grant_ids}, healed=healed)
+def _until(truth: Truth, read_ms: Mapping[str, int]) -> Truth:
+    """Give Wise's log as it was when each grant was read for the last time: the rotator does not stand still since."""
+
+    def seen(user: str | None, at_ms: int | None) -> bool:
+        return at_ms is not None and at_ms <= read_ms.get(user or "", at_ms)
+
+    return replace(
+        truth,
+        tokens=[
+            token if seen(token.user, token.died_ms) else replace(token, killed_by=None, died_seq=None, died_ms=None)
+            for token in truth.tokens
+            if seen(token.user, token.minted_ms)
+        ],
+        requests=[
+            replace(
+                request,
+                settled_seq=request.settled_seq if seen(request.user, request.settled_ms) else None,
+                end_seq=request.end_seq if seen(request.user, request.end_ms) else None,
+            )
+            for request in truth.requests
+            if seen(request.user, request.begin_ms)
+        ],
+        uses=[use for use in truth.uses if seen(use.user, use.at_ms)],
+    )
 
 
 def _ledger(records: Records) -> Iterable[Record]:

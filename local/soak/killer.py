@@ -87,6 +87,7 @@ class Killer:
         self._lambda = stage.emulator.client("lambda")
         self._port = int(stage.wise.url.rpartition(":")[2])
         self._seen = 0
+        self._last = 0
         self.ticks = 0
         self.troubles: list[str] = []
 
@@ -115,12 +116,20 @@ class Killer:
                 if tick_at is not None and now >= tick_at:
                     tick_at = None
                     self.tick()
-                if now >= next_kill:
+                if now >= next_kill and not self._anything_happened():
+                    next_kill = now + 1
+                elif now >= next_kill:
                     next_kill = now + self._random.expovariate(1 / self._every_s)
                     if self._kill() == "sweep":
                         tick_at = now + self._random.uniform(0.5, 15)
             except Exception as error:  # noqa: BLE001 - shown at the end; the run goes on
                 self.troubles.append(f"{type(error).__name__}: {error}"[:200])
+
+    def _anything_happened(self) -> bool:
+        """Whether Wise was called since the last kill: where nothing gets on, there is nothing to kill."""
+        seen = max((request.begin_seq for request in self._stage.control.requests(since=self._seen)), default=0)
+        happened, self._last = seen > self._last, seen
+        return happened
 
     def _kill(self) -> str | None:
         """Kill one process of a function drawn at random, if there is one; give the function."""

@@ -316,6 +316,23 @@ def test_grant_that_is_held_back_at_the_end_is_shown_and_not_judged() -> None:
     assert (waiting["grant"], waiting["in_doubt"]) == (ROTATED, attempt)
 
 
+def test_rotator_may_go_on_after_a_grant_was_looked_at_for_the_last_time() -> None:
+    world = good()
+    world.serve(SAME)
+    world.rows[SAME] = world.row(SAME)
+    world.refresh(SAME)
+    assert world.judge().wrong == []
+
+
+def test_promise_made_by_the_last_look_holds_all_the_same() -> None:
+    world = good()
+    world.serve(SAME, stable_for_ms=60_000)
+    world.rows[SAME] = world.row(SAME)
+    world.refresh(SAME)
+    [violation] = world.judge().facts["violations_in_full"]
+    assert "was replaced by attempt" in violation
+
+
 def test_run_in_which_nothing_happened_proves_nothing() -> None:
     world = World()
     missing = world.judge().facts["did_not_happen"]
