@@ -47,19 +47,19 @@ def now_and(shared: SharedAnswer[int], questions: Questions, *, within: float = 
 
 
 def test_each_who_comes_alone_asks_anew() -> None:
-    shared, questions = SharedAnswer[int](), Questions()
+    shared, questions = SharedAnswer[int](time.monotonic), Questions()
     assert [now_and(shared, questions) for _ in range(3)] == [1, 2, 3]
 
 
 def test_an_answer_serves_who_wanted_to_know_before_it_was_asked_for() -> None:
-    shared, questions, early = SharedAnswer[int](), Questions(), time.monotonic()
+    shared, questions, early = SharedAnswer[int](time.monotonic), Questions(), time.monotonic()
     assert now_and(shared, questions) == 1
     assert shared.get(questions.ask, since=early, until=early) == 1
     assert questions.begun == 1
 
 
 def test_two_questions_serve_all_who_come_while_the_first_is_open() -> None:
-    shared, questions = SharedAnswer[int](), Questions()
+    shared, questions = SharedAnswer[int](time.monotonic), Questions()
     first, second = questions.hold(), questions.hold()
     with ThreadPoolExecutor(9) as pool:
         leader = pool.submit(now_and, shared, questions)
@@ -82,7 +82,7 @@ def test_two_questions_serve_all_who_come_while_the_first_is_open() -> None:
 
 
 def test_nobody_waits_past_his_time_and_the_answer_still_serves_others() -> None:
-    shared, questions = SharedAnswer[int](), Questions()
+    shared, questions = SharedAnswer[int](time.monotonic), Questions()
     first, early = questions.hold(), time.monotonic()
     assert now_and(shared, questions, within=0.05) is None
     with ThreadPoolExecutor(1) as pool:
@@ -94,13 +94,13 @@ def test_nobody_waits_past_his_time_and_the_answer_still_serves_others() -> None
 
 
 def test_without_any_time_nothing_is_asked() -> None:
-    shared, questions = SharedAnswer[int](), Questions()
+    shared, questions = SharedAnswer[int](time.monotonic), Questions()
     assert now_and(shared, questions, within=0) is None
     assert questions.begun == 0
 
 
 def test_a_question_that_fails_has_no_answer_and_the_next_one_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared, questions = SharedAnswer[int](), Questions()
+    shared, questions = SharedAnswer[int](time.monotonic), Questions()
     raised: list[type[BaseException]] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: raised.append(told.exc_type))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -21,7 +20,9 @@ class SharedAnswer(Generic[T]):
     thread of its own: nobody waits past his own time, and an answer that comes too late for one still serves others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds that never go back."""
+        self._clock = clock
         self._changed = threading.Condition()
         self._asking = False
         self._began = -math.inf
@@ -30,11 +31,11 @@ class SharedAnswer(Generic[T]):
     def get(self, ask: Callable[[], T], *, since: float, until: float) -> T | None:
         """Give an answer to a question that was asked after `since`; `None` if there is none by `until`.
 
-        Both are instants of `time.monotonic`. `ask` must end by itself; if it raises there is no answer.
+        Both are instants of the clock. `ask` must end by itself; if it raises there is no answer.
         """
         with self._changed:
             while self._began < since:
-                left = until - time.monotonic()
+                left = until - self._clock()
                 if left <= 0:
                     return None
                 if not self._asking:
@@ -44,7 +45,7 @@ class SharedAnswer(Generic[T]):
             return self._answer
 
     def _ask(self, ask: Callable[[], T]) -> None:
-        began, answer = time.monotonic(), None
+        began, answer = self._clock(), None
         try:
             answer = ask()
         finally:

@@ -162,7 +162,7 @@ class WiseHttp:
         self._secrets = secrets
         self._clock = clock
         self._connect_s = connect_s
-        self._settled: SharedAnswer[tuple[ClientCheck, ClientCredentials | None]] = SharedAnswer()
+        self._settled: SharedAnswer[tuple[ClientCheck, ClientCredentials | None]] = SharedAnswer(time.monotonic)
         self._own = threading.local()
         context = ssl.create_default_context(cafile=ca_file or certifi.where())
         context.minimum_version = ssl.TLSVersion.TLSv1_2
