@@ -59,7 +59,8 @@ def main() -> int:
     plan = _plan(chosen)
     if chosen.broken:
         return run_broken(chosen.broken, plan)
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupted)
     began = time.monotonic()
     report = Report()
     report.tell(f"seed {plan.seed}: {plan.seconds:g} s, {plan.grants} grants, {plan.readers} readers")

@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 BREAKS: Final = {
-    "wait": Break(
-        "never serve what may be dead",
+    "promise": Break(
+        "never replace a token before its stable_until",
         "functions/token_rotator/domain/policy.py",
-        "    if grant.attempt_id is not None:\n        if ran_out(grant, now, budgets):\n            return Reading",
-        "    if grant.attempt_id is not None and grant.access_token is None:\n"
-        "        if ran_out(grant, now, budgets):\n            return Reading",
+        "        stable_until = min(grant.refresh_at, grant.expires_at) - budgets.guard\n",
+        "        stable_until = grant.expires_at - budgets.guard\n",
+    ),
+    "lease": Break(
+        "never two refreshes of one grant in flight at Wise",
+        "functions/token_rotator/domain/lease.py",
+        "    return grant.lease_until is None or now > grant.lease_until + budgets.margin\n",
+        "    return True\n",
+    ),
+    "doubt": Break(
+        "never serve what may be dead",
+        "functions/token_rotator/service/refresh_grant.py",
+        "            if not first or self._proves(grant) is not Liveness.DEAD:\n"
+        "                return self._leave(grant, outcome.reason)\n",
+        "            self.doubt = None\n            return self._give_back(grant, outcome.reason)\n",
     ),
 }
 """By the name that `--break` takes: a guard that is taken out."""
