@@ -71,6 +71,35 @@ def facts(event: object) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
+_PLAIN: Final[dict[type[Any], str]] = {
+    AnswerLate: "AnswerLate",
+    AnswerParked: "AnswerParked",
+    AnswerLost: "AnswerLost",
+    BreakerClosed: "BreakerClosed",
+    DemandBarred: "DemandBarred",
+}
+_REFUSALS: Final = ("store-refused", "key-refused")
+
+
+def _counted(event: Event) -> tuple[str, str | None] | None:
+    """Give the metric that counts an event, and its outcome where it has one."""
+    match event:
+        case Sent(outcome=outcome):
+            return "RefreshAttempted", outcome
+        case ParkedSettled(result=result):
+            return "ParkedSettled", result
+        case BreakerOpened(why=why):
+            return "BreakerOpened", why
+        case AlertTold(code=code):
+            return "AlertPublished" if code is None else "AlertPublishFailed", None
+        case AttemptEnded(code=code):
+            return ("StoreRefused", None) if code == "key-refused" else None
+        case Trouble(code=code):
+            return ("StoreRefused", None) if code in _REFUSALS else None
+        case _:
+            return _PLAIN[type(event)], None
+
+
 class PowertoolsJournal:
     """`Journal` over Powertools: one log line an event, and the metrics that the alarms watch.
 
@@ -103,28 +132,7 @@ class PowertoolsJournal:
         serious = serious or (isinstance(event, AlertTold) and event.code is not None)
         log = logger.warning if serious else logger.info
         log(_MESSAGES[type(event)], extra=facts(event))
-        match event:
-            case Sent():
-                self.count("RefreshAttempted", outcome=event.outcome)
-            case AttemptEnded():
-                if event.code == "key-refused":
-                    self.count("StoreRefused")
-            case AnswerLate():
-                self.count("AnswerLate")
-            case AnswerParked():
-                self.count("AnswerParked")
-            case ParkedSettled():
-                self.count("ParkedSettled", outcome=event.result)
-            case AnswerLost():
-                self.count("AnswerLost")
-            case BreakerOpened():
-                self.count("BreakerOpened", outcome=event.why)
-            case BreakerClosed():
-                self.count("BreakerClosed")
-            case DemandBarred():
-                self.count("DemandBarred")
-            case AlertTold():
-                self.count("AlertPublished" if event.code is None else "AlertPublishFailed")
-            case Trouble():
-                if event.code in ("store-refused", "key-refused"):
-                    self.count("StoreRefused")
+        counted = _counted(event)
+        if counted is not None:
+            name, outcome = counted
+            self.count(name, outcome=outcome)
