@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import shlex
@@ -19,14 +20,15 @@ from infra.config import DeployConfig, Partner
 from local.demo.breaks import BREAKS
 from local.mutants.guards import GUARDS
 from local.proof.checker import Rule
+from local.soak.breaks import BREAKS as SOAK_BREAKS
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, links, program, read, section, table, words
+from token_rotator import telemetry
 from token_rotator.domain.fleet import Fleet
 from token_rotator.domain.grant import AlertKind
 from token_rotator.domain.lease import Budgets
 from token_rotator.domain.outcome import _NAMES, Outcome
 from token_rotator.handlers.http import MAX_BODY
 from token_rotator.service.keep_answer import Place
-from token_rotator.telemetry import _MESSAGES
 
 PACKAGE = ROOT / "functions" / "token_rotator"
 SCHEMAS: dict[str, Any] = json.loads(read("docs/openapi.json"))["components"]["schemas"]
@@ -109,11 +111,14 @@ def test_every_key_of_the_context_is_explained() -> None:
     assert {field.name for field in fields(Partner)} <= set(words(section))
 
 
-def test_breaks_are_those_that_the_demo_knows() -> None:
+def test_breaks_are_those_that_the_demo_and_the_soak_know() -> None:
     text = " ".join(read("README.md").split())
     sentence = re.search(r"`make demo BREAK=([a-z-]+)`.*?`BREAK=` also takes ([^.]*)\.", text)
     assert sentence is not None
     assert {sentence[1], *words(sentence[2])} == set(BREAKS)
+    sentence = re.search(r"`ARGS=\"--break ([a-z-]+)\"`.*?`--break` also takes ([^.]*)\.", text)
+    assert sentence is not None
+    assert {sentence[1], *words(sentence[2])} == set(SOAK_BREAKS)
 
 
 # --- the protocol
@@ -304,13 +309,16 @@ def _constants(calls: set[str]) -> set[str]:
 
 def test_the_metrics_are_those_that_are_counted() -> None:
     told = {word for row in table("docs/operations.md", "table: metrics") for word in words(row[0])}
-    assert told == {name for name in _constants({"count"}) if name[:1].isupper()}
+    of_events = ast.walk(ast.parse(inspect.getsource(telemetry._counted)))
+    counted = {node.value for node in of_events if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    counted |= _constants({"count"}) | set(telemetry._PLAIN.values())
+    assert told == {name for name in counted if re.fullmatch(r"(?:[A-Z][a-z]+)+", name)}
 
 
 def test_the_log_lines_are_those_that_are_written() -> None:
     told = {words(row[0])[0] for row in table("docs/operations.md", "table: messages")}
     rare = {"request broke", "an unexpected error"}  # faults of the code's own: the alarm on errors leads to them
-    written = _constants({"info", "warning", "error"}) | set(_MESSAGES.values())
+    written = _constants({"info", "warning", "error"}) | set(telemetry._MESSAGES.values())
     assert told == written - rare
 
 
