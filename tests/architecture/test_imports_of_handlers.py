@@ -26,6 +26,7 @@ REFRESH_KEY = {"REFRESH_TOKENS_KEY_ARN": "arn:aws:kms:eu-west-1:123456789012:key
 WISE = {
     "WISE_API_URL": "https://api.wise-sandbox.com",
     "WISE_SECRET_NAME": "token-rotator/sandbox/wise",
+    "PARKED_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/000000000000/parked",
     "ALERTS_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:fixture",
 }
 API = {"PARTNERS": json.dumps(PARTNERS)}

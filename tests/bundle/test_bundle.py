@@ -28,6 +28,7 @@ SETTINGS = {
     "WISE_API_URL": "https://api.wise-sandbox.com",
     "WISE_SECRET_NAME": "fixture-wise",
     "ALERTS_TOPIC_ARN": "arn:aws:sns:eu-west-1:000000000000:fixture-alerts",
+    "PARKED_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/000000000000/fixture-parked",
     "REFRESH_FUNCTION": "fixture-refresh",
     "PARTNERS": '[{"name":"acme","role_id":"AROAFIXTUREROLE000001","tenants":["acme"],"may":["read"]}]',
     "POWERTOOLS_METRICS_NAMESPACE": "TokenRotator",

@@ -131,6 +131,7 @@ class _Duty:
         self.suspects_turn = False
         self.backlog: deque[GrantKey] = deque()
         self.allowance = 0
+        self.portion = use.lane.burst
         self.owed = 0
         self.barred: Barred | None = None
         self.draining: Future[datetime | None] | None = None
@@ -230,14 +231,16 @@ class _Duty:
             return False
         wanted = min(len(self.backlog) + len(self.suspects), self.use.workers) + self.owed
         try:
-            admitted = self.use.breaker.enter(self.use.lane, max(min(wanted, self.use.lane.burst), 1))
+            admitted = self.use.breaker.enter(self.use.lane, max(min(wanted, self.portion), 1))
         except StoreUnavailable as error:
             self.use.journal.record(Trouble(key=None, code=error.code, detail="asking for calls to Wise"))
             return False
         if isinstance(admitted, Barred):
             self.barred = admitted
+            self.portion = max(self.portion // 2, 1)  # who asks for many waits long beside those who ask for one
             return False
         self.barred = None
+        self.portion = min(self.portion * 2, self.use.lane.burst)
         paid = min(admitted - 1, self.owed)
         self.owed -= paid
         self.allowance = admitted - paid
