@@ -227,6 +227,7 @@ def _lost_grants(records: Records, unavoidable: set[str]) -> list[str]:
 
 def _in_full(lost: Iterable[Loss], records: Records) -> list[dict[str, Any]]:
     requests = {request.correlation_id: request for request in records.truth.requests}
+    killed = {attempt for kill in records.ledger.kills for attempt in kill.attempts}
     rows = {row.grant_id: row for row in records.rows}
     policies = {adoption.grant_id: adoption.policy for adoption in records.ledger.adoptions}
     return [
@@ -234,7 +235,7 @@ def _in_full(lost: Iterable[Loss], records: Records) -> list[dict[str, Any]]:
             "attempt": loss.attempt,
             "grant": loss.grant,
             "at": loss.when.at.isoformat(),
-            "why": loss.why,
+            "why": "process died" if loss.attempt in killed else loss.why,
             "fault": requests[loss.attempt].fault,
             "refresh_token": policies.get(loss.grant),
             "grant_now": rows[loss.grant].phase if loss.grant in rows else None,

@@ -31,6 +31,8 @@ _ADOPTERS: Final = 6
 _TELL_EVERY_S: Final = 20
 _LIVES_EVERY_S: Final = 10
 _LAST_ASK_S: Final = 40
+_START_S: Final = 5
+_WORKS_WITHIN_S: Final = 90
 _HEAL_S: Final = 300
 """How long, at most, everything may take to come right once nothing fails any more."""
 _CREATED: Final = 201
@@ -72,16 +74,18 @@ class Soak:
     def play(self) -> Records:
         """Play it all. Every wait in it is bounded."""
         began = time.monotonic()
+        killer = Killer(self.stage, self.ledger, self.plan.random("kills"), self.plan.kill_every_s)
+        killer.tick()  # the schedule's first one may be a minute away
         self._warm_up()
         self._adopt()
-        self.stage.control.change_chaos(**self.plan.chaos())
-        killer = Killer(self.stage, self.ledger, self.plan.random("kills"), self.plan.kill_every_s)
         readers = self._readers()
-        killer.tick()  # the schedule's first one may be a minute away
+        self._await_first_refresh()
+        self.stage.control.change_chaos(**self.plan.chaos())
         killer.start()
         self._abuse()
         killer.stop()
         self.stage.control.change_chaos(share=0, me_share=0, latency_s=0)
+        killer.tick()  # as after the last kill before
         for reader in readers:
             reader.quiet()
         healed_after_s = self._heal(readers)
@@ -162,9 +166,16 @@ class Soak:
             tenant = tenants[number % len(tenants)]
             reader = Reader(name, tenant, self.stage.wise, self.ledger, random=plan.random(name), every_s=every_s)
             # one after the other: many functions that start at once would take all of the machine
-            reader.start(number * every_s / plan.readers)
+            reader.start(_START_S)
             readers.append(reader)
         return readers
+
+    def _await_first_refresh(self) -> None:
+        """Let the time run only once the rotator is at work: nothing proves nothing."""
+        ends = time.monotonic() + _WORKS_WITHIN_S
+        while time.monotonic() < ends and not any(request.carried_out for request in self.stage.control.requests()):
+            time.sleep(0.5)
+        self.report.tell(f"{self.plan.readers} readers read, and the first grants are refreshed; now everything fails")
 
     def _abuse(self) -> None:
         """Look on until the time is over; meanwhile Wise gives longer and shorter lives."""

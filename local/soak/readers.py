@@ -93,16 +93,18 @@ class Reader:
         self._every_s = every_s
         self._plans: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
+        self._answered = threading.Event()
         self._quiet = threading.Event()
         self._stop = threading.Event()
         self._open: dict[str, int] = {}
         self._lost: set[str] = set()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
-    def start(self, after_s: float) -> None:
-        """Begin in so many seconds."""
-        self._at(after_s, self._ask_somebody)
+    def start(self, answered_within_s: float) -> None:
+        """Begin, and wait for the first answer, but no longer than this."""
+        self._at(0, self._ask_somebody)
         self._thread.start()
+        self._answered.wait(answered_within_s)
 
     def quiet(self) -> None:
         """Begin nothing new; go on with what is under way."""
@@ -142,6 +144,7 @@ class Reader:
 
     def _ask(self, grant_id: str) -> None:
         noted, body, retry_after_s = ask(self._tenant.partner, self.name, grant_id, self._ledger)
+        self._answered.set()
         if noted.sha256 is not None:
             self._end(grant_id, self._open.pop(grant_id), "token")
             token = str(body["access_token"])

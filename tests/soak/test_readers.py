@@ -69,7 +69,8 @@ def run(partner: Partner, wise: Wise, until: Callable[[Ledger], bool], *, within
         random=random.Random(1),  # noqa: S311
         every_s=0.05,
     )
-    reader.start(0)
+    reader.start(1)
+    assert ledger.asks, "it waits for the first answer"
     deadline = time.monotonic() + within_s
     while not until(ledger):
         assert time.monotonic() < deadline
