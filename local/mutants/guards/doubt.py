@@ -87,7 +87,7 @@ GUARDS: Final = (
         path=_ATTEMPT,
         old="            first = self.sends == 1 and self.sure\n",
         new="            first = self.sends == 1\n",
-        tests=(f"{_ATTEMPTS}::test_unanswered_requests_are_not_taken_for_dead_workers",),
+        tests=("tests/mutants/test_guards.py::test_a_death_that_was_known_before_proves_nothing_about_our_request",),
     ),
     Guard(
         name="first-send",
@@ -95,7 +95,7 @@ GUARDS: Final = (
         path=_ATTEMPT,
         old="            first = self.sends == 1 and self.sure\n",
         new="            first = self.sure\n",
-        tests=("tests/mutants/test_guards.py",),
+        tests=("tests/mutants/test_guards.py::test_the_second_request_of_an_attempt_is_its_last",),
     ),
     Guard(
         name="old-age",
@@ -115,6 +115,14 @@ GUARDS: Final = (
             f"{_ATTEMPTS}::test_a_server_fault_is_settled_by_asking",
             f"{_ATTEMPTS}::test_a_server_fault_for_an_expired_token_leaves_the_grant_in_doubt",
         ),
+    ),
+    Guard(
+        name="two-faults",
+        says="an attempt does not send a third time after two faults",
+        path=_ATTEMPT,
+        old=" or self.sends >= _SENDS:\n",
+        new=":\n",
+        tests=(f"{_ATTEMPTS}::test_two_server_faults_with_a_dead_token_leave_the_grant_in_doubt",),
     ),
     Guard(
         name="living-worker",
@@ -146,7 +154,9 @@ GUARDS: Final = (
         path=_ATTEMPT,
         old="        return self.drained_at is None or self.drained_at < grant.hold_until\n",
         new="        return self.drained_at is None\n",
-        tests=(f"{_PARKING}::test_no_verdict_falls_while_an_answer_may_be_parked", _PARKING),
+        tests=(
+            "tests/mutants/test_guards.py::test_no_verdict_falls_at_who_saw_the_queue_empty_before_an_answer_could_be_in_it",
+        ),
     ),
     Guard(
         name="drained-queue",

@@ -32,6 +32,14 @@ GUARDS: Final = (
         tests=(f"{_TESTS}::test_an_answer_about_a_grant_ends_the_row",),
     ),
     Guard(
+        name="streak-asks",
+        says="a row of faults that are the grants' own opens nothing",
+        path=_BREAKER,
+        old="            if isinstance(check, ClientAccepted):\n                return\n",
+        new="",
+        tests=(f"{_TESTS}::test_a_row_that_is_the_grants_own_fault_opens_nothing",),
+    ),
+    Guard(
         name="rate-limit-opens",
         says="Wise's rate limit opens the breaker at once",
         path=_BREAKER,
@@ -88,7 +96,7 @@ GUARDS: Final = (
         path=_FLEET,
         old="        return self.probe_until is None or now > self.probe_until\n",
         new="        return True\n",
-        tests=(f"{_TESTS}::test_two_who_would_probe_probe_once",),
+        tests=("tests/unit/test_fleet.py::test_somebody_has_to_ask_once_the_pause_is_over_and_nobody_is_at_it",),
     ),
     Guard(
         name="probe-before-calling",
@@ -99,11 +107,19 @@ GUARDS: Final = (
         tests=(f"{_TESTS}::test_a_probe_that_fails_opens_it_for_longer",),
     ),
     Guard(
+        name="recovery-paced",
+        says="what waited for a closed breaker comes at the lane's pace",
+        path=_BREAKER,
+        old="            return calls if self.admit(lane, calls) is None else Barred(self.clock() + _SHORTLY, PACED)\n",
+        new="            return calls\n",
+        tests=(f"{_TESTS}::test_a_probe_that_closes_it_is_still_paced",),
+    ),
+    Guard(
         name="fleet-revision",
         says="of two who change the breaker only one wins",
         path=_STORE,
         old='        update.require_equal("revision", NUMBER.encode(before.revision) if before.revision else None)\n',
-        new="",
+        new='        update.require("attribute_exists(pk) OR attribute_not_exists(pk)")\n',
         tests=(f"{_CONTRACT}::test_the_second_to_write_over_one_revision_writes_nothing",),
     ),
     Guard(
@@ -112,7 +128,7 @@ GUARDS: Final = (
         path=_STORE,
         old='ConsistentRead=True).get("Item", {})',
         new='ConsistentRead=False).get("Item", {})',
-        tests=("tests/mutants/test_guards.py",),
+        tests=("tests/mutants/test_guards.py::test_what_is_decided_by_is_read_consistently[the fleet]",),
     ),
     Guard(
         name="paced",
@@ -161,7 +177,7 @@ GUARDS: Final = (
         path=_ATTEMPT,
         old="            barred = self.breaker.known()\n",
         new="            barred = None\n",
-        tests=(f"{_TESTS}::test_readers_get_the_living_token_degraded_while_it_is_open", _TESTS),
+        tests=("tests/mutants/test_guards.py::test_no_lease_is_taken_on_demand_while_the_breaker_is_known_to_be_open",),
     ),
     Guard(
         name="demand-asks-its-lane",

@@ -77,7 +77,10 @@ GUARDS: Final = (
         path=_STORE,
         old='ConsistentRead=True).get("Item")',
         new='ConsistentRead=False).get("Item")',
-        tests=("tests/integration/test_counted_calls.py::test_a_warm_serve_costs_one_consistent_read",),
+        tests=(
+            "tests/mutants/test_guards.py::test_what_is_decided_by_is_read_consistently[a grant]",
+            "tests/integration/test_counted_calls.py::test_a_warm_serve_costs_one_consistent_read",
+        ),
     ),
     Guard(
         name="ran-out",
@@ -85,7 +88,7 @@ GUARDS: Final = (
         path=_ATTEMPT,
         old="        if not ran_out(stored, now, self.use.budgets):\n            return self._held(stored)\n",
         new="",
-        tests=(f"{_ATTEMPTS}::test_nobody_refreshes_under_the_lease_of_another",),
+        tests=(f"{_ATTEMPTS}::test_nobody_sends_again_while_an_unanswered_request_may_still_be_carried_out",),
     ),
     Guard(
         name="skew-margin",
@@ -120,7 +123,7 @@ GUARDS: Final = (
         path=_ATTEMPT,
         old="        when = When(attempt_id=stored.attempt_id, version=stored.version, phase=Phase.ACTIVE)\n",
         new="        when = When(version=stored.version, phase=Phase.ACTIVE)\n",
-        tests=(f"{_ATTEMPTS}::test_two_takers_never_both_win",),
+        tests=(f"{_ATTEMPTS}::test_a_taker_that_loses_to_a_holder_is_told_to_wait",),
     ),
     Guard(
         name="takeover-moves-due",
@@ -145,6 +148,14 @@ GUARDS: Final = (
         old="            if left < self.use.budgets.send_least:\n",
         new="            if left < timedelta(0):\n",
         tests=(f"{_ATTEMPTS}::test_no_time_means_not_sent",),
+    ),
+    Guard(
+        name="give-back-asks",
+        says="giving a lease back leaves alone what a late answer has stored under it",
+        path=_ATTEMPT,
+        old="        when = When(attempt_id=mine, version=grant.version, in_doubt=grant.in_doubt)\n",
+        new="        when = When(attempt_id=mine)\n",
+        tests=(f"{_ATTEMPTS}::test_giving_back_a_lease_leaves_a_late_answers_doubt",),
     ),
     Guard(
         name="worker-ends",

@@ -75,7 +75,7 @@ GUARDS: Final = (
         path=_SWEEP,
         old="            if self.suspects and self.suspects_turn and not self.in_flight and self._may_call():\n",
         new="            if self.suspects and self.suspects_turn and self._may_call():\n",
-        tests=(f"{_SWEEPS}::test_a_grant_that_kills_its_workers_is_advanced_when_nobody_else_is_in_flight",),
+        tests=("tests/mutants/test_guards.py::test_nobody_else_is_in_flight_while_a_suspect_is_advanced",),
     ),
     Guard(
         name="suspects-one-by-one",
@@ -83,14 +83,14 @@ GUARDS: Final = (
         path=_SWEEP,
         old='so that others get on."""\n        self.suspects_turn = False\n',
         new='so that others get on."""\n',
-        tests=(f"{_SWEEPS}::test_suspects_do_not_hold_up_the_healthy",),
+        tests=("tests/mutants/test_guards.py::test_suspects_are_advanced_one_between_two_looks",),
     ),
     Guard(
         name="sweep-ends",
         says="a sweep starts nothing after its time",
         path=_SWEEP,
-        old="            if now >= self.until:\n                break\n",
-        new="            if now >= self.until + LOOK_EVERY * 20:\n                break\n",
+        old="            duty = _Duty(self, shards, until, pool)\n",
+        new="            duty = _Duty(self, shards, until + TEND_EVERY, pool)\n",
         tests=(f"{_SWEEPS}::test_it_looks_every_second_and_starts_nothing_after_its_duty",),
     ),
     Guard(
@@ -99,7 +99,7 @@ GUARDS: Final = (
         path=_SWEEP,
         old="            if may_call:\n                self.allowance -= 1\n",
         new="            if may_call:\n",
-        tests=(_SWEEPS,),
+        tests=("tests/unit/test_breaker.py::test_a_sweep_makes_no_more_calls_in_a_minute_than_its_lane_allows",),
     ),
     Guard(
         name="extra-calls-paid",
@@ -107,6 +107,6 @@ GUARDS: Final = (
         path=_SWEEP,
         old="        self.owed += max(result.calls - 1, 0)\n",
         new="",
-        tests=(_SWEEPS,),
+        tests=("tests/mutants/test_guards.py::test_a_question_before_a_refresh_is_taken_from_the_lane_too",),
     ),
 )
