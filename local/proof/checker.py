@@ -36,6 +36,7 @@ from local.proof.history import (
     RefreshSettled,
     Served,
     Stored,
+    Suspended,
     Told,
 )
 
@@ -49,6 +50,7 @@ class Rule(StrEnum):
     KEPT = "4 never lose an answer, and end well"
     JUDGED = "5 never judge a grant by a fault that is not its own"
     OWN = "7 never serve the token of another grant"
+    SUSPENDED = "never serve what an operator has suspended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +153,9 @@ class _Case:
     readers: list[Served | NotServed] = field(default_factory=list)
     announced: list[Announced] = field(default_factory=list)
     acts: list[Adopted | Deleted] = field(default_factory=list)
+    suspended: list[Suspended] = field(default_factory=list)
 
-    def take(self, record: Record) -> None:  # noqa: C901 - one line a kind of record
+    def take(self, record: Record) -> None:  # noqa: C901, PLR0912 - one line a kind of record
         match record:
             case Minted():
                 self.minted[record.token] = record
@@ -176,6 +179,8 @@ class _Case:
                 self.announced.append(record)
             case Adopted() | Deleted():
                 self.acts.append(record)
+            case Suspended():
+                self.suspended.append(record)
             case _:
                 pass  # told for whoever reads the history
 
@@ -311,6 +316,11 @@ def _not_dead(case: _Case) -> Iterator[Violation]:
         if owner not in (None, case.grant):
             yield case.broken(Rule.OWN, served.when, f"a reader got {served.token}, which is {owner}'s")
             continue
+        orders = [order for order in case.suspended if order.when < served.looked]
+        if orders and not orders[-1].lifted:
+            yield case.broken(
+                Rule.SUSPENDED, served.when, f"{served.token} was served, suspended since {orders[-1].when}"
+            )
         wrong = _why_not(case, served)
         if wrong is not None:
             yield case.broken(
@@ -368,8 +378,12 @@ def _resolved(case: _Case, token: str, request: _Request, looked: Moment) -> boo
         return True
     if request.told in (Told.REFUSED, Told.INVALID) and request.answered is not None and request.answered.when < looked:
         return True
-    if any(isinstance(act, Deleted) and request.began.when < act.when < looked for act in case.acts):
+    brought = [act for act in case.acts if request.began.when < act.when < looked]
+    if any(isinstance(act, Deleted) for act in brought):
         return True
+    death = case.died.get(request.began.presented or "")
+    if death is not None and death.when < looked and any(isinstance(act, Adopted) for act in brought):
+        return True  # somebody brought other tokens, and what it came with is dead: it can do nothing any more
     return settled is not None and any(
         asked.token == token and asked.told and asked.lives and settled.when < asked.when < looked
         for asked in case.asked

@@ -206,6 +206,13 @@ class Reported(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended(Record):
+    """An operator stopped the serving of a grant; or lets it go on (`lifted`)."""
+
+    lifted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acted(Record):
     """Anything else that was done from outside: an operator's act, a revocation at Wise, a fault that was injected."""
 

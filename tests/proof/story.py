@@ -26,6 +26,7 @@ from local.proof.history import (
     RefreshSettled,
     Served,
     Stored,
+    Suspended,
     Told,
 )
 from tests.fakes.world import FakeClock
@@ -165,6 +166,9 @@ class Story:
 
     def delete(self) -> None:
         self.recorder.add(Deleted(when=self.now(), grant="anna", asked=self.now()))
+
+    def suspend(self, *, lifted: bool = False) -> None:
+        self.recorder.add(Suspended(when=self.now(), grant="anna", lifted=lifted))
 
     def kill(self, *attempts: str) -> None:
         self.recorder.add(ProcessDied(when=self.now(), grant=None, attempts=frozenset(attempts)))

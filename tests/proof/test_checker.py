@@ -194,6 +194,21 @@ def test_a_token_that_was_brought_dead_is_unknown_unless_something_was_open() ->
     assert still_open.broken(healed=False) == [Rule.NOT_DEAD]
 
 
+def test_nothing_is_served_between_an_operators_word_and_the_next() -> None:
+    story = Story()
+    looked = story.now()
+    story.suspend()
+    story.serve("a1", looked=looked)
+    assert story.broken() == []
+    story.serve("a1")
+    assert story.broken() == [Rule.SUSPENDED]
+    lifted = Story()
+    lifted.suspend()
+    lifted.suspend(lifted=True)
+    lifted.serve("a1")
+    assert lifted.broken() == []
+
+
 # --- 3: the promise
 
 
@@ -601,3 +616,23 @@ def test_a_parked_answer_whose_token_died_is_wanted_no_longer() -> None:
     story.judge()
     story.announce()
     assert story.broken() == []
+
+
+def test_a_refresh_with_a_dead_token_can_do_nothing_to_tokens_that_were_brought_since() -> None:
+    def brought(*, after_the_refresh_began: bool) -> list[Rule]:
+        story = Story()
+        story.die("r1")
+        story.mint("a2", Kind.ACCESS)
+        story.mint("r2", Kind.REFRESH)
+        if after_the_refresh_began:
+            story.begin("x", "r1")
+        story.adopt("a2", "r2")
+        story.refresh_token = "r2"
+        story.store("a2", "r2")
+        if not after_the_refresh_began:
+            story.begin("x", "r1")
+        story.serve("a2")
+        return story.broken(healed=False)
+
+    assert brought(after_the_refresh_began=True) == []
+    assert brought(after_the_refresh_began=False) == [Rule.NOT_DEAD]

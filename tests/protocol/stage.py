@@ -33,6 +33,7 @@ from local.proof.history import (
     Reported,
     Served,
     Stored,
+    Suspended,
 )
 from tests.fakes import rotator
 from tests.fakes.rotator import World
@@ -114,6 +115,7 @@ class Stage:
         self.names: dict[str, str] = {}
         self.sealed: dict[bytes, str] = {}
         self.seen: Grant | None = None
+        self.late = LATE
         self.wise = WiseOnStage(self)
         self._wrap()
         self.exported = self._adopted(life)
@@ -247,11 +249,13 @@ class Stage:
             if name == "acquire" and self.actor.processes:
                 self.actor.processes[-1].attempts.add(arguments[1].attempt_id)
             if plan == "late":
-                self.clock.later(LATE, lambda: self._do(plain, name, arguments))
+                self.clock.later(self.late, lambda: self._do(plain, name, arguments))
             if plan in ("fail", "time out", "late"):
                 self.clock.sleep(timedelta(0) if plan == "fail" else takes)
                 raise error("injected")
             answer = self._do(plain, name, arguments)
+            if plan == "done twice":
+                self.clock.later(self.late, lambda: self._do(plain, name, arguments))
             if plan == "kill after":
                 raise Killed
             if plan == "time out, done":
@@ -408,6 +412,11 @@ class Stage:
     def _sweep2(self) -> None:
         self._sweep("sweep2")
 
+    def _drain(self) -> None:
+        """Another sweep takes parked answers out of the queue."""
+        with self.process("sweep2"):
+            self.world.drain(self.clock() + timedelta(seconds=1))
+
     def _refresh(self) -> None:
         """The refresh function alone, as a reader's invocation that nobody waits for any more."""
         with self.process("refresh"):
@@ -417,13 +426,16 @@ class Stage:
         with self.process("serve"):
             self._served(self.world.serve(NAME))
 
+    def _read2(self) -> None:
+        self._read()
+
     def _report(self) -> None:
         stored = self.stored
         if stored is None:
             return
-        self._report_version(stored.version)
+        self.report(stored.version)
 
-    def _report_version(self, version: int) -> None:
+    def report(self, version: int) -> None:
         self.recorder.add(Reported(when=self.moment(), grant=NAME, version=version))
         with self.process("serve"):
             self._served(self.world.serve(NAME, rejected=version))
@@ -518,16 +530,18 @@ class Stage:
 
     def _suspend(self) -> None:
         """What suspending is to do: the phase changes, and nothing else."""
-        self._overwrite("suspended", phase=Phase.SUSPENDED)
+        self._overwrite(phase=Phase.SUSPENDED)
+        self.recorder.add(Suspended(when=self.moment(), grant=NAME))
 
     def _lift(self) -> None:
-        self._overwrite("suspension lifted", phase=Phase.ACTIVE, due_at=self.clock.now)
+        self.recorder.add(Suspended(when=self.moment(), grant=NAME, lifted=True))
+        self._overwrite(phase=Phase.ACTIVE, due_at=self.clock.now)
 
-    def _overwrite(self, act: str, **changes: Any) -> None:
+    def _overwrite(self, **changes: Any) -> None:
+        """An operator's act that has no use case of its own yet, on what is stored."""
         stored = self.stored
         assert stored is not None
         self.world.grants.items[stored.key] = replace(stored, **changes)
-        self.note(act)
         self._note_stored()
 
     # --- time

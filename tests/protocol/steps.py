@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +14,8 @@ class Killed(BaseException):
 
 
 READ = ("kill before", "fail", "time out")
-WRITE = ("kill before", "kill after", "fail", "time out", "time out, done", "late")
+WRITE = ("kill before", "kill after", "fail", "time out", "time out, done", "late", "done twice")
+"""`done twice`: a copy of the write that was under way arrives when everybody has gone on."""
 FAULTS: dict[str, tuple[str, ...]] = {
     "read": READ,
     "write": WRITE,
@@ -67,6 +69,33 @@ class Undisturbed:
 
     def next(self, step: Step) -> str:
         return "ok"
+
+
+@dataclass
+class Script:
+    """Says by the kind of step what becomes of the next ones: a fault, or something that happens just before it."""
+
+    plans: dict[str, list[str | Callable[[], None]]]
+
+    def next(self, step: Step) -> str:
+        plans = self.plans.get(step.kind)
+        plan = plans.pop(0) if plans else "ok"
+        if callable(plan):
+            plan()
+            return "ok"
+        assert plan in ("ok", *step.faults), plan
+        return plan
+
+
+@dataclass
+class Always:
+    """The same fault at every step of a kind."""
+
+    kind: str
+    fault: str
+
+    def next(self, step: Step) -> str:
+        return self.fault if step.kind == self.kind else "ok"
 
 
 @dataclass

@@ -85,7 +85,8 @@ class Player:
         self.wakes_at: datetime | None = None
         self.done = False
         self.error: BaseException | None = None
-        self.gate = threading.Semaphore(0)
+        self.gate = threading.Lock()  # open while this player is to go on
+        self.gate.acquire()
         self.thread = threading.Thread(target=self._run, args=(scheduler,), daemon=True)
 
     def _run(self, scheduler: Scheduler) -> None:
@@ -116,7 +117,8 @@ class Scheduler:
         self.abandoned = False
         self.told: list[str] = []
         self.pruned = 0
-        self.over = threading.Semaphore(0)
+        self.over = threading.Lock()
+        self.over.acquire()
         self.current: Player | None = None
         self.players = [Player(self, number, what) for number, what in enumerate(actors)]
 
@@ -242,9 +244,10 @@ def explore(
     faults: int = 0,
     reduce: bool = True,
     seen: Callable[[Stage, list[str]], None] = lambda _stage, _told: None,
+    result: Explored | None = None,
 ) -> Explored:
     """Play every order of the actors' steps, with up to so many faults; `reduce` leaves out repetitions."""
-    result = Explored()
+    result = result or Explored()
     path: list[Node] = []
     while True:
         stage = Stage(policy)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 GAVE_UP = timedelta(seconds=5)
 """When we give up on a refresh."""
-LATE = timedelta(seconds=9)
-"""When Wise carries out a request that we gave up on, or the table a write: within the settle time."""
+LATE = timedelta(seconds=14)
+"""When Wise carries out a request that we gave up on, or the table a write: as late as we have to reckon with."""
 _ANSWERS_IN = timedelta(milliseconds=200)
 _ASKED_IN_VAIN = timedelta(seconds=2)
 _PAUSE = timedelta(seconds=2)
@@ -170,7 +170,7 @@ class WiseOnStage:
         """A request that arrived, and whose answer is not the one that it should be."""
         value = token.reveal()
         if plan.endswith("late"):
-            self.stage.clock.later(LATE, lambda: self._during(request, lambda: self.wise.carry_out(value)))
+            self.stage.clock.later(self.stage.late, lambda: self._during(request, lambda: self.wise.carry_out(value)))
         elif plan.endswith("done") or plan == "lost":
             self._during(request, lambda: self.wise.carry_out(value))
         else:

@@ -1,0 +1,34 @@
+"""Two actors and one fault at any step of either: every order that is not a repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.protocol.single import due
+from tests.protocol.two import explore
+
+pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
+
+
+PAIRS = [
+    ("rotated", ("sweep", "sweep2")),
+    ("rotated", ("sweep", "read")),
+    ("rotated", ("sweep", "report")),
+    ("rotated", ("sweep", "readopt")),
+    ("rotated", ("sweep", "delete")),
+    ("same", ("sweep", "sweep2")),
+    ("omitted", ("sweep", "readopt")),
+]
+
+
+@pytest.mark.parametrize(("policy", "actors"), PAIRS, ids=[f"{policy}, {' x '.join(two)}" for policy, two in PAIRS])
+def test_two_actors_and_one_fault_do_no_harm(
+    policy: str, actors: tuple[str, ...], record_property: Callable[[str, object], None]
+) -> None:
+    found = explore(policy, due, actors, faults=1)
+    record_property("histories", found.histories)
+    record_property("pruned", found.pruned)
+    assert found.violations == []
+    assert found.histories > 500
