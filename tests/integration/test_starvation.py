@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -29,9 +29,8 @@ from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
 from token_rotator.domain.policy import BACKOFF_BASE, BACKOFF_CAP
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.journal import AlertTold, AttemptEnded, BreakerOpened, Event, Sent, Trouble
-from token_rotator.service.refresh_due import LOOK_EVERY, LOOK_LIMIT, TROUBLE_REST, SweepSummary
+from token_rotator.service.refresh_due import LOOK_LIMIT, TROUBLE_REST, SweepSummary
 from token_rotator.service.refresh_grant import HELD_FOR
-from token_rotator.service.serve_token import Served
 from token_rotator.wiring import clients, refreshing
 from token_rotator.wiring.clients import utc_now
 
@@ -261,7 +260,7 @@ def test_a_thousand_broken_grants_delay_a_healthy_one_by_no_more_than_a_sweep(wi
         after = world.grant(HEALTHY)
         assert before.due_at is not None
         if after.version == before.version:
-            assert before.due_at > clock() - LOOK_EVERY, "it was due, and nobody came"
+            assert clock() - before.due_at < MINUTE, "it was due, and nobody came"
         else:
             assert after.issued_at is not None
             delays.append(after.issued_at - before.due_at)
@@ -272,10 +271,11 @@ def test_a_thousand_broken_grants_delay_a_healthy_one_by_no_more_than_a_sweep(wi
     assert_wise_was_called_no_more_than_agreed(world)
     assert watch.of(BreakerOpened) == []  # whose fault it was is known: each grant's own
     assert wise.control.overlaps() == []
-    served = replace(world.parts.serve(), clock=clock)(HEALTHY)
-    assert isinstance(served, Served)
+    sealed = world.grant(HEALTHY).access_token
+    assert sealed is not None
+    kept = world.parts.refreshing.refresh_grant.sealer.open_access_token(HEALTHY, sealed)
     (live,) = (token for token in wise.control.tokens(HEALTHY.grant_id) if token.kind == "access" and token.lives)
-    assert hash_of(served.access_token.reveal()) == live.sha256
+    assert hash_of(kept.reveal()) == live.sha256
 
 
 def assert_work_grows_with_what_is_tried(watch: Watch, summary: SweepSummary, events: Sequence[Event]) -> None:
