@@ -1,7 +1,8 @@
 """Decides over a history whether the rotator kept its promises. It knows nothing of how they are kept.
 
 No lease, no doubt, no breaker: only what Wise did and said, what was kept, served and announced, and what others did.
-The rules are invariants 1 to 5 and 7 of docs/protocol.md, the promise of `stable_until` among them.
+The rules are invariants 1 to 5 and 7 of docs/protocol.md, the promise of `stable_until` among them; that a suspended
+grant is not served counts as the second.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Rule(StrEnum):
     KEPT = "4 never lose an answer, and end well"
     JUDGED = "5 never judge a grant by a fault that is not its own"
     OWN = "7 never serve the token of another grant"
-    SUSPENDED = "never serve what an operator has suspended"
+    SUSPENDED = "2 never serve what an operator has suspended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
