@@ -12,6 +12,7 @@ import pytest
 from local.aws import cdk
 from local.aws.assembly import Assembly
 from local.aws.ministack import MiniStack, ministack
+from tests.protocol.summary import pytest_terminal_summary  # noqa: F401 - only this folder's hooks are asked at the end
 
 hypothesis.settings.register_profile("default", deadline=None)
 # The same examples each time: a failure in CI is a failure at the desk.
