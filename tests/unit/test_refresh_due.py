@@ -7,16 +7,17 @@ import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.fakes.rotator import World
 from token_rotator.domain.errors import CorruptGrant
-from token_rotator.domain.grant import Phase
+from token_rotator.domain.grant import GrantKey, Phase
 from token_rotator.domain.outcome import ClientRefused, NotSent, ServerFault
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.journal import AlertTold, Trouble
-from token_rotator.service.ports import Refused
+from token_rotator.service.ports import Done, Refused
 from token_rotator.service.refresh_due import SweepSummary
 
 
@@ -173,6 +174,28 @@ def test_a_thousand_broken_grants_do_not_delay_a_healthy_one(world: World) -> No
     assert timedelta(0) < healthy.issued_at - began < timedelta(seconds=80)
     assert len(world.wise.refreshes) == 1
     assert not world.breaker.is_open
+
+
+def test_grants_that_cannot_be_read_take_no_share_of_the_calls_to_wise(world: World) -> None:
+    for number in range(400):
+        world.adopted(f"corrupt-{number}")
+    world.clock.advance(minutes=1)
+    world.adopted("healthy")
+    world.clock.advance(hours=9)
+    acquire = world.grants.acquire
+
+    def corrupt(key: GrantKey, *rest: Any) -> Done | Refused:
+        if key.grant_id != "healthy":
+            raise CorruptGrant("injected")
+        return acquire(key, *rest)
+
+    world.grants.acquire = corrupt  # type: ignore[method-assign]
+    began = world.clock()
+    summary = sweep(world, 55)
+    issued_at = world.stored("healthy").issued_at
+    assert issued_at is not None
+    assert timedelta(0) < issued_at - began < timedelta(seconds=5)
+    assert summary.calls == 1
 
 
 def test_held_grants_are_not_written_to(world: World) -> None:

@@ -147,8 +147,8 @@ class Breaker:
         if trial is not None:
             self._safely(lambda: self._end_trial(trial, attempt_id))
 
-    def unhealthy(self, outcome: Outcome | ClientCheck, attempt_id: str, *, ask: bool = False) -> None:
-        """The answer, or its absence, said nothing about the grant.
+    def unhealthy(self, outcome: Outcome | ClientCheck, attempt_id: str, *, ask: bool = False) -> int:
+        """The answer, or its absence, said nothing about the grant. Gives how many calls to Wise this took.
 
         `ask`: there is time to ask Wise about our client before the breaker is opened for a streak. If it is
         accepted, and no request is left unanswered, then the grants are at fault, and they back off by themselves.
@@ -162,16 +162,19 @@ class Breaker:
         if trial is not None or isinstance(outcome, Throttled) or (too_many and not ask):
             self._safely(lambda: self._open(self.fleet.read(), name_of(outcome), attempt_id, outcome, trial=trial))
         elif too_many:
-            self._streak(outcome, attempt_id)
+            return self._streak(outcome, attempt_id)
+        return 0
 
-    def _streak(self, outcome: Outcome | ClientCheck, attempt_id: str) -> None:
-        found: Outcome | ClientCheck = outcome
+    def _streak(self, outcome: Outcome | ClientCheck, attempt_id: str) -> int:
+        found, calls = outcome, 0
         if not isinstance(outcome, Unknown):
+            calls = 1
             check = self.wise.settle_client(attempt_id=attempt_id, within=self.budgets.http)
             if isinstance(check, ClientAccepted):
-                return
+                return calls
             found = check if isinstance(check, ClientRefused | WeAreWrong | Throttled) else outcome
         self._safely(lambda: self._open(self.fleet.read(), name_of(found), attempt_id, found))
+        return calls
 
     def client_in_question(
         self, outcome: ClientRefused | WeAreWrong, check: ClientCheck | None, attempt_id: str

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from token_rotator.domain.errors import RotatorError, StoreUnavailable
+from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
 from token_rotator.domain.policy import Step, decide
 
 from .breaker import Barred
@@ -41,6 +41,8 @@ TEND_EVERY: Final = timedelta(seconds=10)
 """How often the parking queue and the breaker are looked at where nothing has happened to either."""
 TELL_ONLY_FROM: Final = timedelta(seconds=3)
 """A pause of this length is used to tell people what lies in due grants; a shorter one is waited for."""
+_BEFORE_ANY_CALL: Final = (CorruptGrant, StoreUnavailable)
+"""What comes of asking for a lease: Wise was not called then."""
 _LEAST_PAUSE: Final = timedelta(milliseconds=20)
 
 
@@ -125,7 +127,7 @@ class _Duty:
         self.until = until
         self.pool = pool
         self.summary = SweepSummary()
-        self.in_flight: dict[Future[Result | None], GrantKey] = {}
+        self.in_flight: dict[Future[Result | Exception], GrantKey] = {}
         self.resting: dict[GrantKey, datetime] = {}
         self.suspects: deque[GrantKey] = deque()
         self.suspects_turn = False
@@ -253,27 +255,29 @@ class _Duty:
         self.allowance -= 1
         self._note(key, self._safely(key, partial(self.use.advance, key, alone=True, drained_at=self.drained_at)))
 
-    def _safely(self, key: GrantKey, step: Callable[[], Result]) -> Result | None:
+    def _safely(self, key: GrantKey, step: Callable[[], Result]) -> Result | Exception:
         """Take one step with one grant; whatever it raises stays its own."""
         try:
             return step()
         except Exception as error:  # noqa: BLE001 - one bad grant never stops the others; the error is kept on record
             self._trouble(key, error)
+            raised = error
         try:
             now = self.use.clock()
             self.use.grants.postpone(key, now + TROUBLE_REST, now)
         except Exception as error:  # noqa: BLE001 - the same: it rests in this sweep at least
             self._trouble(key, error)
-        return None
+        return raised
 
     def _trouble(self, key: GrantKey, error: Exception) -> None:
         code = error.code if isinstance(error, RotatorError) else "internal-error"
         self.use.journal.record(Trouble(key=key, code=code, detail=type(error).__name__))
 
-    def _note(self, key: GrantKey, result: Result | None) -> None:
+    def _note(self, key: GrantKey, result: Result | Exception) -> None:
         now = self.use.clock()
-        if result is None:
+        if isinstance(result, Exception):
             self.summary.troubled += 1
+            self.allowance += isinstance(result, _BEFORE_ANY_CALL)
             self.resting[key] = now + TROUBLE_REST
             return
         self.summary.calls += result.calls

@@ -375,7 +375,7 @@ class _Attempt:
                 result = self._give_back(grant, "throttled", outcome.retry_after)
             case _:
                 assert_never(outcome)  # type: ignore[arg-type]  # a refreshed one was committed
-        breaker.unhealthy(outcome, mine, ask=self.may_linger)
+        self.calls += breaker.unhealthy(outcome, mine, ask=self.may_linger)
         return result
 
     def _unsettled(self, grant: Grant, outcome: ServerFault | Unknown) -> Result | None:
