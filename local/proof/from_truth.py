@@ -27,13 +27,20 @@ from local.proof.history import (
 from local.wise import truth as wise
 
 _NAME = 16
+_BETWEEN = 1_000_000
+"""So much room there is between two things that Wise did."""
 _OK = 200
 _REDIRECTS_AND_REFUSALS = range(300, 500)
 
 
-def at(instant: datetime) -> Moment:
-    """Make a moment for the ledger, which knows no order: `history_of` gives it its place."""
-    return Moment(0, instant)
+def at(instant: datetime, *, seq: int | None = None, number: int = 0) -> Moment:
+    """Make a moment for the ledger: `history_of` gives it its place.
+
+    `seq` is the number of the last thing that Wise had done by then, where that is known, and `number` the place among
+    what the ledger tells before Wise does the next one. Without them it comes before all that Wise did in the same
+    millisecond.
+    """
+    return Moment(0 if seq is None else seq * _BETWEEN + number + 1, instant)
 
 
 def history_of(
@@ -53,15 +60,15 @@ def history_of(
     `grants` names the grant of each user at Wise; users that are not named do not appear. An answer that came later
     than `deadline` after its request counts as one that did not arrive; so does one that was `unusable` by a fault.
     `ours` tells by the correlation id what the rotator sent, questions included. `clock_ahead`: how far Wise's clock
-    was ahead of the machine's. Of two things in the same millisecond, what the ledger tells came first.
+    was ahead of the machine's.
     """
     log = _Log(truth=truth, grants=grants, deadline=deadline, clock_ahead=clock_ahead, unusable=unusable, ours=ours)
     entries = sorted(log.entries(), key=lambda entry: entry[0])
     latest = 0
-    placed: list[tuple[int, int, int, Record]] = []
+    placed: list[tuple[int, int, Record]] = []
     for seq, ms, record in entries:  # what the emulator did in one order stays in it, whatever its clock showed
         latest = max(latest, ms)
-        placed.append((latest, 1, seq, record))
+        placed.append((latest, seq, record))
     return _in_order(placed, list(ledger), healed=healed, every_write=every_write, ended_ms=truth.at_ms)
 
 
@@ -185,7 +192,7 @@ def _moments(record: Record) -> list[str]:
 
 
 def _in_order(
-    placed: list[tuple[int, int, int, Record]],
+    placed: list[tuple[int, int, Record]],
     ledger: list[Record],
     *,
     healed: bool,
@@ -193,14 +200,15 @@ def _in_order(
     ended_ms: int,
 ) -> History:
     """Give each moment its place, a record's earlier moments (`asked`, `looked`) among them."""
-    points: list[tuple[tuple[int, int, int], int, str]] = []
+    points: list[tuple[int, int, int, str]] = []
     records = [record for *_, record in placed] + ledger
-    for number, (ms, kind, seq, _record) in enumerate(placed):
-        points.append(((ms, kind, seq), number, "when"))
+    for number, (ms, seq, _record) in enumerate(placed):
+        points.append((ms, seq * _BETWEEN, number, "when"))
     for number, record in enumerate(ledger, start=len(placed)):
-        points += [((_ms(getattr(record, name).at), 0, number), number, name) for name in _moments(record)]
+        moments = [(getattr(record, name), name) for name in _moments(record)]
+        points += [(_ms(moment.at), moment.order, number, name) for moment, name in moments]
     changes: list[dict[str, Any]] = [{} for _ in records]
-    for order, ((ms, _, _), number, name) in enumerate(sorted(points), start=1):
+    for order, (ms, _, number, name) in enumerate(sorted(points), start=1):
         changes[number][name] = Moment(order, _instant(ms))
     ordered = [replace(record, **change) for record, change in zip(records, changes, strict=True)]
     ordered.sort(key=lambda record: record.when)

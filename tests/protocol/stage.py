@@ -86,12 +86,12 @@ NOBODY = Actor("nobody")
 
 def world_on(clock: StageClock, policy: str) -> World:
     """A world that runs on this clock, which it would otherwise make for itself."""
-    plain = rotator.FakeClock
-    rotator.FakeClock = lambda: clock  # type: ignore[assignment,misc]
+    module: Any = rotator
+    plain, module.FakeClock = module.FakeClock, lambda: clock
     try:
         return World(policy)
     finally:
-        rotator.FakeClock = plain  # type: ignore[misc]
+        module.FakeClock = plain
 
 
 class Stage:
@@ -214,6 +214,7 @@ class Stage:
         self._wrap_calls(world.fleet, "admit", StoreUnavailable, admit=(("fleet", "w"),))
         for name in ("park", "receive", "remove"):
             self._wrap_calls(world.parking, name, ParkingUnavailable, **{name: (("queue", "w"),)})
+        self._wrap_calls(world.parking, "read", ParkingUnavailable, holds_any=(("queue", "r"),))
         self._wrap_calls(world.sealer, "key", KeyUnavailable, prepare=(), open_access_token=(), seal=())
         self.wise.wrap()
         self._wrap_publish()

@@ -244,7 +244,7 @@ def g_not_sent_again_and_again(stage: Stage) -> None:
 def g1_not_sent_until_it_expires(stage: Stage) -> None:
     """Wise cannot be reached until the token has expired: nobody is handed it then."""
     stage.due_now()
-    expires_at = stage.stored.expires_at
+    expires_at = stage.exported.expires_at
     assert expires_at is not None
     while stage.clock.now < expires_at + timedelta(minutes=2):
         stage.act("sweep", Always("send", "not sent"))

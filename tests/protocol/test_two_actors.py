@@ -15,7 +15,7 @@ from tests.protocol.two import explore
 pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
 
 
-WHOLE = [
+WHOLE: list[tuple[Scene, tuple[str, ...]]] = [
     (due, ("sweep", "sweep2")),
     (due, ("sweep", "read")),
     (due, ("sweep", "report")),
@@ -23,7 +23,7 @@ WHOLE = [
     (due, ("sweep", "delete")),
     (parked, ("sweep", "drain")),
 ]
-REDUCED = [
+REDUCED: list[tuple[Scene, tuple[str, ...]]] = [
     *WHOLE,
     (ended, ("sweep", "report")),
     (due, ("read", "read2")),

@@ -61,7 +61,7 @@ class WiseOnStage:
 
     # --- the port
 
-    def refresh(self, token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
+    def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
         """Two steps: the request leaves, and is answered. Between them it is at Wise."""
         stage = self.stage
         plan = stage.step("send", "refresh", ("wise", "w"))
@@ -71,28 +71,36 @@ class WiseOnStage:
             stage.clock.sleep(_PAUSE)
         if stage.actor.processes:
             stage.actor.processes[-1].attempts.add(attempt_id)
-        request = self._began(attempt_id, token)
+        request = self._began(attempt_id, refresh_token)
         plan = stage.step("answer", "refresh", ("wise", "w"))
         if not self.swift:
             stage.clock.sleep(_ANSWERS_IN)
         if plan != "ok" and plan not in OUTAGES:
-            return self._disturbed(plan, request, token)
-        answer = self._during(request, lambda: self.plain_refresh(token, attempt_id=attempt_id, within=within))
+            return self._disturbed(plan, request, refresh_token)
+        answer: Outcome = self._during(
+            request, lambda: self.plain_refresh(refresh_token, attempt_id=attempt_id, within=within)
+        )
         self._answered(request, answer)
         if plan in OUTAGES:
             stage.outage(*OUTAGES[plan])
         return answer
 
-    def ask(self, token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         stage = self.stage
         plan = stage.step("ask", "ask", ("wise", "w"))
         if plan == "time out":
             stage.clock.sleep(_ASKED_IN_VAIN)
         told = plan == "ok"
-        lives = self.wise.lives(token.reveal())
-        answer = self.plain_ask(token, attempt_id=attempt_id, within=within) if told else Liveness.NO_ANSWER
+        lives = self.wise.lives(access_token.reveal())
+        answer = self.plain_ask(access_token, attempt_id=attempt_id, within=within) if told else Liveness.NO_ANSWER
         stage.recorder.add(
-            Asked(when=stage.moment(), grant=stage.name, token=stage.name_of(token.reveal()), lives=lives, told=told)
+            Asked(
+                when=stage.moment(),
+                grant=stage.name,
+                token=stage.name_of(access_token.reveal()),
+                lives=lives,
+                told=told,
+            )
         )
         return answer
 
