@@ -94,6 +94,10 @@ def _instant(epoch_ms: int) -> datetime:
     return datetime.fromtimestamp(epoch_ms // 1000, UTC) + timedelta(milliseconds=epoch_ms % 1000)
 
 
+def _ms(instant: datetime) -> int:
+    return int((instant - datetime.fromtimestamp(0, UTC)) / timedelta(milliseconds=1))
+
+
 def _at(epoch_ms: int) -> Moment:
     return at(_instant(epoch_ms))
 
@@ -226,7 +230,7 @@ def _lost_grants(records: Records, unavoidable: set[str]) -> list[str]:
 
 
 def _in_full(lost: Iterable[Loss], records: Records) -> list[dict[str, Any]]:
-    requests = {request.correlation_id: request for request in records.truth.requests}
+    requests = {(request.correlation_id, request.begin_ms): request for request in records.truth.requests}
     killed = {attempt for kill in records.ledger.kills for attempt in kill.attempts}
     rows = {row.grant_id: row for row in records.rows}
     policies = {adoption.grant_id: adoption.policy for adoption in records.ledger.adoptions}
@@ -236,7 +240,7 @@ def _in_full(lost: Iterable[Loss], records: Records) -> list[dict[str, Any]]:
             "grant": loss.grant,
             "at": loss.when.at.isoformat(),
             "why": "process died" if loss.attempt in killed else loss.why,
-            "fault": requests[loss.attempt].fault,
+            "fault": requests[loss.attempt, _ms(loss.when.at)].fault,
             "refresh_token": policies.get(loss.grant),
             "grant_now": rows[loss.grant].phase if loss.grant in rows else None,
         }

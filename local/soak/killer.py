@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _FUNCTIONS: Final = {"sweep": "SweepFunction", "refresh": "RefreshFunction"}
 _FROZEN_S: Final = 0.3
 """How long a process stands still before it dies: another's commit takes less, so what is still open is its own."""
+_BUSY_SHARE: Final = 0.5
+_LOOKS_FOR_BUSY: Final = 40
+_LOOK_EVERY_S: Final = 0.05
+_AFTERWARDS_S: Final = 0.4
+"""A call takes about this long: what was on its way may have been answered by then, or stored."""
 _ATTEMPT_MS: Final = 8_000
 _OK: Final = 200
 _LISTENS: Final = "0100007F"
@@ -131,13 +136,26 @@ class Killer:
         happened, self._last = seen > self._last, seen
         return happened
 
-    def _kill(self) -> str | None:
-        """Kill one process of a function drawn at random, if there is one; give the function."""
+    def _victim(self) -> tuple[str, int] | None:
+        """Draw a process: half of the time any one, half of the time one that is or just was talking to Wise."""
         function = self._random.choice(list(_FUNCTIONS))
         pids = sorted(self._stage.function_pids(_FUNCTIONS[function]))
-        if not pids:
+        if self._random.random() < _BUSY_SHARE:
+            for _ in range(_LOOKS_FOR_BUSY):
+                pids = sorted(self._stage.function_pids(_FUNCTIONS[function]))
+                busy = [pid for pid in pids if ports_to(pid, self._port)]
+                if busy:
+                    time.sleep(self._random.uniform(0, _AFTERWARDS_S))
+                    return function, self._random.choice(busy)
+                time.sleep(_LOOK_EVERY_S)
+        return (function, self._random.choice(pids)) if pids else None
+
+    def _kill(self) -> str | None:
+        """Kill a process, if there is one; give its function."""
+        victim = self._victim()
+        if victim is None:
             return None
-        pid = self._random.choice(pids)
+        function, pid = victim
         try:
             os.kill(pid, signal.SIGSTOP)
         except ProcessLookupError:

@@ -81,6 +81,6 @@ class Plan:
             "share": self.share,
             "me_share": self.share,
             "latency_s": 0.4,
-            # Without Retry-After the whole fleet pauses for ten seconds: rarer, so that there is something to pause.
-            "weights": {ChaosKind.THROTTLED_BARE.value: 0.4},
+            # They stop the whole fleet, and for longer each time: rare, so that there is something to stop.
+            "weights": {ChaosKind.THROTTLED.value: 0.4, ChaosKind.THROTTLED_BARE.value: 0.15},
         }

@@ -88,7 +88,7 @@ class Soak:
         killer.tick()  # as after the last kill before
         for reader in readers:
             reader.quiet()
-        healed_after_s = self._heal(readers)
+        healed_after_s = self._heal()
         for reader in readers:
             reader.stop(30)
         rows = self._last_asks()
@@ -199,9 +199,9 @@ class Soak:
         done = sum(request.carried_out for request in requests)
         struck = sum(request.fault is not None for request in requests)
         served, kills = len(self.ledger.served()), len(self.ledger.kills)
-        self.report.tell(
-            f"  {done} more refreshes, {struck} calls struck; so far {served} tokens served, {kills} kills"
-        )
+        breaker = self.table.fleet().get("why")
+        stopped = "" if breaker is None else f"; all calls stopped: {breaker}"
+        self.report.tell(f"  +{done} refreshes, +{struck} calls struck; {served} tokens served, {kills} kills{stopped}")
 
     def _hear(self, within_s: int) -> None:
         """Take what on-call was told, and wait for nothing but the first of it."""
@@ -209,8 +209,8 @@ class Soak:
             for alert in heard:
                 self.ledger.add(Heard(now_ms(), alert))
 
-    def _heal(self, readers: list[Reader]) -> float | None:
-        """Wait until every grant is fine or waits for its user, and nobody waits for a token; give the time it took."""
+    def _heal(self) -> float | None:
+        """Wait until every grant is fine or waits for its user; give the time it took."""
         self.report.tell("nothing fails any more; waiting until everything has come right")
         began = time.monotonic()
         ends = began + _HEAL_S
@@ -221,8 +221,7 @@ class Soak:
             left = Counter(row.state.value for row in rows)
             held_back = {row.grant_id for row in rows if row.held_back_s > self.plan.patience_s}
             unsettled = {row.grant_id for row in rows if row.state in _UNSETTLED}
-            waited_for = unsettled.union(*(reader.waits_for() for reader in readers))
-            if waited_for <= held_back:
+            if unsettled <= held_back:
                 took_s = round(time.monotonic() - began, 1)
                 self.report.tell(f"  it has after {took_s:.0f} s: {dict(left)}")
                 return took_s

@@ -110,10 +110,6 @@ class Reader:
         """Begin nothing new; go on with what is under way."""
         self._quiet.set()
 
-    def waits_for(self) -> set[str]:
-        """The grants whose tokens it waits for."""
-        return set(self._open)
-
     def stop(self, within_s: float) -> None:
         """End, and put on record who is still waiting."""
         self._stop.set()
