@@ -35,7 +35,7 @@ GUARDS: Final = (
         name="streak-asks",
         says="a row of faults that are the grants' own opens nothing",
         path=_BREAKER,
-        old="            if isinstance(check, ClientAccepted):\n                return\n",
+        old="            if isinstance(check, ClientAccepted):\n                return calls\n",
         new="",
         tests=(f"{_TESTS}::test_a_row_that_is_the_grants_own_fault_opens_nothing",),
     ),
