@@ -36,6 +36,9 @@ _WORKS_WITHIN_S: Final = 90
 _HEAL_S: Final = 300
 """How long, at most, everything may take to come right once nothing fails any more."""
 _CREATED: Final = 201
+_EXISTS: Final = 412
+_PUT_AGAIN: Final = frozenset({429, 503})
+_PUTS: Final = 20
 _UNSETTLED: Final = frozenset({State.WAITING, State.OVERDUE, State.FORGOTTEN, State.UNTOLD})
 
 
@@ -133,10 +136,7 @@ class Soak:
             "scope": user.scope,
         }
         asked_ms = now_ms()
-        answer = self.partners[TENANTS[tenant][0]].call("PUT", grant_id, json_body=body)
-        if answer.status != _CREATED:
-            msg = f"PUT {grant_id} was answered {answer.status}: {answer.body.decode()[:300]}"
-            raise RuntimeError(msg)
+        version = self._put(self.partners[TENANTS[tenant][0]], grant_id, body)
         self.ledger.add(
             Adoption(
                 tenant=tenant,
@@ -146,9 +146,25 @@ class Soak:
                 answered_ms=now_ms(),
                 access=hash_of(user.access_token),
                 refresh=hash_of(user.refresh_token),
-                version=answer.json()["version"],
+                version=version,
             )
         )
+
+    @staticmethod
+    def _put(partner: PartnerService, grant_id: str, body: dict[str, Any]) -> int:
+        """Adopt as a partner does, again where the API says so; give the version. Raises RuntimeError."""
+        turn = 0
+        while True:
+            answer = partner.call("PUT", grant_id, json_body=body)
+            if answer.status == _CREATED:
+                return int(answer.json()["version"])
+            if answer.status == _EXISTS and turn:  # an earlier one took effect though nobody said so
+                return int(partner.call("GET", grant_id).json()["version"])
+            if answer.status not in _PUT_AGAIN or turn == _PUTS:
+                msg = f"PUT {grant_id} was answered {answer.status}: {answer.body.decode()[:300]}"
+                raise RuntimeError(msg)
+            turn += 1
+            time.sleep(float(answer.headers.get("retry-after", 1)))
 
     def _reader(self, tenant: str) -> PartnerService:
         return self.partners[TENANTS[tenant][1]]
