@@ -143,7 +143,7 @@ class Breaker:
         """Wise answered about a grant."""
         with self._lock:
             self._unhealthy = 0
-            trial, self._on_trial = self._on_trial, None
+        trial = self._end_of_trial()
         if trial is not None:
             self._safely(lambda: self._end_trial(trial, attempt_id))
 
@@ -156,9 +156,9 @@ class Breaker:
         with self._lock:
             self._unhealthy += 1
             too_many = self._unhealthy >= UNHEALTHY_AT_MOST
-            trial, self._on_trial = self._on_trial, None
             if too_many:
                 self._unhealthy = 0
+        trial = self._end_of_trial()
         if trial is not None or isinstance(outcome, Throttled) or (too_many and not ask):
             self._safely(lambda: self._open(self.fleet.read(), name_of(outcome), attempt_id, outcome, trial=trial))
         elif too_many:
@@ -183,10 +183,8 @@ class Breaker:
 
         If it accepts our client the grant alone is at fault, and nobody else has to wait for it.
         """
-        with self._lock:
-            on_trial = self._on_trial is not None
         match check:
-            case _ if on_trial:
+            case _ if self._trial() is not None:
                 self.unhealthy(outcome, attempt_id)
             case ClientRefused() | WeAreWrong():
                 self._safely(lambda: self._refused(outcome, attempt_id))
@@ -207,6 +205,17 @@ class Breaker:
     def tend(self) -> None:
         """Look at the breaker, and tell people what is due to be told. Costs one read."""
         self._safely(self._tend)
+
+    def _trial(self) -> str | None:
+        """Give our probe, if a call is on trial for it still: for as long as the claim lasts."""
+        seen, now = self._seen, self.clock()
+        ours = seen.probe_by is not None and seen.probe_by == self._on_trial
+        return seen.probe_by if ours and seen.probe_until is not None and now <= seen.probe_until else None
+
+    def _end_of_trial(self) -> str | None:
+        with self._lock:
+            trial, self._on_trial = self._trial(), None
+        return trial
 
     # --- changing it
 
