@@ -186,6 +186,17 @@ def test_no_lease_is_taken_on_demand_while_the_breaker_is_known_to_be_open(world
     assert isinstance(world.serve(), Served)
 
 
+def test_an_answer_that_comes_after_the_trial_does_not_close_the_breaker(world: World) -> None:
+    for _ in range(3):
+        world.breaker.unhealthy(NotSent(reason="not-connected"), "attempt-of-another")
+    world.clock.advance(seconds=20)
+    world.wise.checks = [ClientRefused(status=401, error="unauthorized_client")]
+    assert world.breaker.enter(world.sweep_lane, 5) == 1  # one call on trial, which nobody makes
+    world.clock.advance(seconds=16)
+    world.breaker.healthy("attempt-of-a-slow-one")
+    assert world.fleet.read().open_until is not None
+
+
 # --- the sweep
 
 

@@ -27,8 +27,8 @@ GUARDS: Final = (
         name="streak-ends",
         says="an answer about a grant ends the row",
         path=_BREAKER,
-        old='        """Wise answered about a grant."""\n        with self._lock:\n            self._unhealthy = 0\n',
-        new='        """Wise answered about a grant."""\n        with self._lock:\n',
+        old='about a grant."""\n        with self._lock:\n            self._unhealthy = 0\n',
+        new='about a grant."""\n        with self._lock:\n            pass\n',
         tests=(f"{_TESTS}::test_an_answer_about_a_grant_ends_the_row",),
     ),
     Guard(
@@ -113,6 +113,14 @@ GUARDS: Final = (
         old="            return calls if self.admit(lane, calls) is None else Barred(self.clock() + _SHORTLY, PACED)\n",
         new="            return calls\n",
         tests=(f"{_TESTS}::test_a_probe_that_closes_it_is_still_paced",),
+    ),
+    Guard(
+        name="trial-ends",
+        says="a trial that nobody made in its time decides nothing",
+        path=_BREAKER,
+        old="if ours and seen.probe_until is not None and now <= seen.probe_until else None\n",
+        new="if ours and seen.probe_until is not None and now is not None else None\n",
+        tests=("tests/mutants/test_guards.py::test_an_answer_that_comes_after_the_trial_does_not_close_the_breaker",),
     ),
     Guard(
         name="fleet-revision",
