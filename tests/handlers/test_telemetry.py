@@ -217,7 +217,7 @@ def test_the_breaker_is_told(heard: Deployment, grant_id: str, service: str) -> 
     if service == "refresh":
         assert "DemandBarred" in names(heard.refresh)
     heard.clock.advance(seconds=20)
-    heard.sweep(ALL_SHARDS)
+    heard.sweep(ALL_SHARDS, Context(seconds=20))
     assert "BreakerClosed" in names(heard.sweep)
     opened = [line["BreakerOpen"] for line in heard.sweep.metrics() if "BreakerOpen" in line]
     assert opened[-1] == [0]

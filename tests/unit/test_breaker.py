@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.fakes.rotator import World
-from token_rotator.domain.fleet import PATIENCE, Fleet, Lane
+from token_rotator.domain.errors import CorruptGrant
+from token_rotator.domain.fleet import CALM, PATIENCE, Fleet, Lane
 from token_rotator.domain.grant import AlertKind, Phase
 from token_rotator.domain.outcome import (
     ClientAccepted,
@@ -20,7 +24,8 @@ from token_rotator.domain.outcome import (
     Unknown,
     WeAreWrong,
 )
-from token_rotator.service.breaker import PACED, Barred
+from token_rotator.domain.tokens import Secret
+from token_rotator.service.breaker import PACED, Barred, Breaker
 from token_rotator.service.journal import AlertTold, BreakerClosed, BreakerOpened, Trouble
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import NotServed, Served
@@ -31,6 +36,7 @@ FAULT = ServerFault(status=500)
 REFUSED = ClientRefused(status=401, error="invalid_client")
 WRONG = WeAreWrong(status=404)
 SILENT = Unknown(reason="deadline")
+SERIAL = itertools.count()
 
 
 @pytest.fixture
@@ -47,8 +53,14 @@ def due(world: World, *names: str) -> None:
 
 
 def fail(world: World, *outcomes: Outcome | ClientCheck, ask: bool = False) -> None:
-    for number, outcome in enumerate(outcomes):
-        world.breaker.unhealthy(outcome, f"attempt-of-{number}", ask=ask)
+    for outcome in outcomes:
+        world.breaker.unhealthy(outcome, f"attempt-of-{next(SERIAL)}", ask=ask)
+
+
+def fail_elsewhere(breaker: Breaker, outcome: Outcome = NOT_SENT) -> None:
+    """Let another process open it."""
+    for _ in range(3):
+        breaker.unhealthy(outcome, f"attempt-of-{next(SERIAL)}")
 
 
 def let_pass(world: World) -> None:
@@ -129,8 +141,7 @@ def test_while_it_is_open_nothing_is_sent_and_what_is_due_stays_due(world: World
 def test_two_who_open_it_open_it_once(world: World) -> None:
     other = world.new_breaker()
     fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
-    for _ in range(3):
-        other.unhealthy(FAULT, "attempt-of-another")
+    fail_elsewhere(other, FAULT)
     assert world.fleet.fleet.trips == 1
     assert world.fleet.fleet.why == "not_sent"
     assert other.is_open
@@ -262,7 +273,8 @@ def test_secret_changed_at_wise_first_recovers_within_one_pause_after_the_second
         assert world.clock() <= open_until + timedelta(minutes=1)
         world.sweep(55)
         world.clock.advance(seconds=5)
-    world.sweep(55)
+    for _ in range(4):
+        world.sweep(55)
     assert {grant.failures for grant in world.grants.items.values()} == {0}
     assert [alert.kind for alert in world.alerts.published][1:] == [AlertKind.RECOVERED]
 
@@ -286,7 +298,7 @@ def test_one_probe_closes_it_and_the_most_urgent_come_first(world: World) -> Non
     world.clock.now = max(order.values())
     fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
     let_pass(world)
-    world.sweep(3)
+    world.sweep(9)
     assert len(world.wise.settled) == 1
     served = sorted(order, key=lambda name: order[name])
     issued = {name: world.stored(name).issued_at for name in order}
@@ -371,7 +383,7 @@ def test_one_grant_decides_where_our_client_may_not_use_client_credentials(world
     fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
     let_pass(world)
     world.wise.checks = [REFUSED]
-    world.sweep(3)
+    world.sweep(9)
     assert world.fleet.fleet.open_until is None
     assert world.fleet.fleet.client_credentials_refused
     assert len(world.wise.refreshes) == 3
@@ -382,7 +394,7 @@ def test_a_grant_on_trial_that_is_refused_opens_it_for_longer(world: World) -> N
     fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
     let_pass(world)
     world.wise.valid_secrets = set()
-    world.sweep(3)
+    world.sweep(9)
     assert len(world.wise.refreshes) == 1
     assert world.fleet.fleet.trips == 2
     assert world.fleet.fleet.why == "client_refused"
@@ -430,8 +442,7 @@ def test_readers_get_the_living_token_degraded_while_it_is_open(world: World) ->
 def test_a_reader_that_finds_it_open_only_under_the_lease_gets_the_living_token_too(world: World) -> None:
     due(world, "anna")
     other = world.new_breaker()
-    for _ in range(3):
-        other.unhealthy(NOT_SENT, "attempt-of-another")
+    fail_elsewhere(other)
     served = world.serve("anna")
     assert isinstance(served, Served)
     assert served.degraded
@@ -459,8 +470,7 @@ def test_a_doubt_that_meets_it_under_the_lease_stays(world: World) -> None:
     world.attempt("anna")
     world.clock.advance(seconds=23)
     other = world.new_breaker()
-    for _ in range(3):
-        other.unhealthy(NOT_SENT, "attempt-of-another")
+    fail_elsewhere(other)
     assert isinstance(world.serve("anna"), NotServed)
     stored = world.stored("anna")
     assert stored.in_doubt is not None
@@ -473,8 +483,7 @@ def test_an_expired_token_is_not_stood_down(world: World) -> None:
     world.clock.advance(hours=12)
     before = world.stored("anna").refresh_at
     other = world.new_breaker()
-    for _ in range(3):
-        other.unhealthy(NOT_SENT, "attempt-of-another")
+    fail_elsewhere(other)
     assert isinstance(world.serve("anna"), NotServed)
     assert world.stored("anna").refresh_at == before
 
@@ -522,7 +531,9 @@ def test_an_outage_is_told_once_it_has_lasted_and_its_end_too(world: World) -> N
     world.wise.checks = []
     while world.fleet.fleet.open_until is not None:
         world.sweep(55)
-    world.sweep(1)
+    assert len(world.alerts.published) == 1
+    for _ in range(4):
+        world.sweep(55)
     assert [alert.kind for alert in world.alerts.published][1:] == [AlertKind.RECOVERED]
 
 
@@ -582,7 +593,7 @@ def test_the_mark_of_an_alert_is_not_put_on_another(world: World) -> None:
     def meanwhile(*arguments: object) -> None:
         world.alerts.publish = publish  # type: ignore[method-assign]
         fleet = world.fleet.fleet
-        world.fleet.write(fleet, fleet.closed(world.clock(), by="probe"))
+        world.fleet.write(fleet, fleet.closed(world.clock()).recovering(world.clock() + CALM, by="probe"))
         publish(*arguments)  # type: ignore[arg-type]
 
     world.alerts.publish = meanwhile  # type: ignore[method-assign]
@@ -600,7 +611,7 @@ def test_a_closing_that_somebody_else_was_quicker_with_is_left(world: World) -> 
 
     def meanwhile(**more: object) -> ClientCheck:
         fleet = world.fleet.fleet
-        world.fleet.write(fleet, fleet.closed(world.clock(), by="another"))
+        world.fleet.write(fleet, fleet.closed(world.clock()))
         return settle(**more)  # type: ignore[arg-type]
 
     world.wise.settle_client = meanwhile  # type: ignore[assignment]
@@ -634,18 +645,185 @@ def test_a_mark_that_always_loses_is_left_to_the_next_claim(world: World) -> Non
     assert len({alert.incident_id for alert in world.alerts.published}) == 1
 
 
-def test_a_new_incident_forgets_what_was_told_of_the_old_one(world: World) -> None:
+def test_an_incident_that_comes_back_soon_is_not_told_anew(world: World) -> None:
+    """A rate limit every forty seconds: one incident, told once, and its end once."""
+    for _ in range(30):
+        fail(world, Throttled(status=429, retry_after=5 * SECOND))
+        world.sweep(40)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.PROVIDER_UNAVAILABLE]
+    for _ in range(5):
+        world.sweep(40)
+    assert [alert.kind for alert in world.alerts.published][1:] == [AlertKind.RECOVERED]
+    assert len({alert.incident_id for alert in world.alerts.published}) == 1
+
+
+def test_an_end_that_was_not_told_yet_is_told_before_anything_new(world: World) -> None:
+    due(world, "anna", "ben")
+    world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
+    world.attempt("anna")
+    let_pass(world)
+    world.sweep(1)
+    world.alerts.script = ["refuse"] * 3
+    for _ in range(4):
+        world.sweep(40)
+    world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
+    world.clock.advance(hours=9)
+    world.attempt("ben")
+    for _ in range(10):
+        world.sweep(40)
+    kinds = [alert.kind for alert in world.alerts.published]
+    assert kinds[:2] == [AlertKind.CLIENT_REFUSED, AlertKind.RECOVERED]
+
+
+def test_a_longer_rate_limit_is_honoured_while_it_is_open(world: World) -> None:
     fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
-    fleet = world.fleet.fleet
-    world.fleet.write(fleet, fleet.alerting(world.clock() + PATIENCE, by="x").closed(world.clock(), by="y"))
-    assert world.fleet.fleet.alert is not None
-    world.clock.advance(minutes=10)
-    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
-    assert world.fleet.fleet.alert is None
+    fail(world, Throttled(status=429, retry_after=5 * SECOND))
+    assert world.fleet.fleet.open_until == world.clock() + 10 * SECOND
+    fail(world, Throttled(status=429, retry_after=300 * SECOND))
+    assert world.fleet.fleet.open_until == world.clock() + 300 * SECOND
+
+
+# --- one grant alone
+
+
+def test_one_grant_whose_refresh_always_hangs_backs_off_and_stops_nobody(world: World) -> None:
+    due(world, "hanging", "well")
+    refresh = world.wise.refresh
+
+    def hang(token: Secret, **more: Any) -> Outcome:
+        if "hanging" not in token.reveal():
+            return refresh(token, **more)
+        world.clock.advance(seconds=5)
+        return SILENT
+
+    world.wise.refresh = hang  # type: ignore[method-assign]
+    tries = [world.stored("hanging").failures]
+    for _ in range(60):
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+        tries.append(world.stored("hanging").failures)
+    assert world.fleet.fleet.trips == 0
     assert world.alerts.published == []
+    assert tries[-1] - tries[30] <= 8
+    assert world.stored("well").failures == 0
+
+
+def test_one_grant_again_and_again_opens_it_where_wise_does_not_accept_our_client_either(world: World) -> None:
+    due(world, "anna")
+    world.wise.checks = [SILENT]
+    for _ in range(6):
+        world.breaker.unhealthy(SILENT, f"attempt-of-{next(SERIAL)}", key=world.key("anna"), ask=True)
+    assert world.fleet.fleet.why == "unknown"
+    assert len(world.wise.settled) == 1
+
+
+def test_a_held_grant_in_doubt_is_tried_again_after_its_pause_and_told_in_the_end(world: World) -> None:
+    grant = world.adopted("anna")
+    world.clock.advance(minutes=10)
+    world.wise.users["anna"].access_token += "0"
+    world.alerts.script = ["refuse"]
+    world.wise.script = [REFUSED] * 5
+    assert isinstance(world.serve("anna", rejected=grant.version), NotServed)
+    stored = world.stored("anna")
+    assert stored.in_doubt is not None
+    assert stored.due_at is not None
+    assert stored.due_at <= world.clock() + timedelta(minutes=20)
+    assert world.alerts.published == []
+    for _ in range(60):
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.HELD]
+    world.wise.script = []
+    for _ in range(30):
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+    assert world.wise.lives(world.access_token("anna"))
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.HELD, AlertKind.RECOVERED]
+
+
+def test_a_held_grant_that_somebody_is_telling_of_is_left_to_them(world: World) -> None:
+    due(world, "anna")
+    world.wise.script = [REFUSED]
+    world.alerts.script = ["refuse"]
+    world.attempt("anna")
+    stored = world.stored("anna")
+    assert stored.alert is not None
+    claimed = replace(stored.alert, claimed_until=world.clock() + timedelta(hours=1))
+    world.grants.items[world.key("anna")] = replace(stored, alert=claimed, refresh_at=world.clock())
+    world.wise.script = [REFUSED]
+    world.attempt("anna")
+    assert world.alerts.published == []
+    assert world.stored("anna").alert == claimed
+
+
+# --- a state that cannot be read
+
+
+def test_a_state_that_cannot_be_read_leaves_no_lease_and_no_doubt_behind(world: World) -> None:
+    due(world, "anna")
+
+    def corrupt(*_: object) -> object:
+        raise CorruptGrant("injected")
+
+    world.fleet.admit = corrupt  # type: ignore[method-assign, assignment]
+    world.fleet.read = corrupt  # type: ignore[method-assign, assignment]
+    assert isinstance(world.serve("anna"), Served)
+    assert world.stored("anna").attempt_id is None
+    world.sweep(3)
+    assert world.wise.refreshes == []
 
 
 # --- the sweep
+
+
+def test_calls_that_were_asked_for_before_it_opened_are_not_made(world: World) -> None:
+    due(world, "anna", "ben")
+    other = world.new_breaker()
+    acquire = world.grants.acquire
+
+    def opened_meanwhile(*arguments: Any) -> Any:
+        world.grants.acquire = acquire  # type: ignore[method-assign]
+        fail_elsewhere(other)
+        world.breaker.tend()
+        return acquire(*arguments)
+
+    world.grants.acquire = opened_meanwhile  # type: ignore[method-assign]
+    world.sweep(3)
+    assert len(world.wise.refreshes) == 1  # the one that was under way
+
+
+def test_no_probe_begins_that_would_outlast_the_duty(world: World) -> None:
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.sweep(6)
+    assert world.wise.settled == []
+    world.sweep(8)
+    assert len(world.wise.settled) == 1
+
+
+def test_nothing_is_started_after_a_question_that_took_too_long(world: World) -> None:
+    due(world, "anna")
+    admit = world.fleet.admit
+
+    def slow(*arguments: Any) -> Any:
+        world.clock.advance(seconds=9)
+        return admit(*arguments)
+
+    world.fleet.admit = slow  # type: ignore[method-assign]
+    world.sweep(8)
+    assert world.wise.refreshes == []
+
+
+def test_a_grant_that_a_reader_had_stand_down_keeps_its_place(world: World) -> None:
+    due(world, "read", "other")
+    before = world.stored("read").due_at
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    assert isinstance(world.serve("read"), Served)
+    world.sweep(5)
+    assert world.stored("read").due_at == before
+    world.sweep(40)
+    assert world.stored("read").failures == 0
+    assert len(world.wise.refreshes) == 2
 
 
 def test_while_it_is_open_people_are_told_all_the_same(world: World) -> None:

@@ -61,7 +61,7 @@ def test_pauses_grow_to_a_cap_within_one_incident() -> None:
 
 @pytest.mark.parametrize(("quiet", "trips"), [(CALM - SECOND, 2), (CALM, 1)])
 def test_an_opening_soon_after_a_closing_is_the_same_incident(quiet: timedelta, trips: int) -> None:
-    again = opened(opened().closed(START, by="probe-1"), after=quiet)
+    again = opened(opened().closed(START), after=quiet)
     assert again.trips == trips
     assert again.since == (START if trips == 2 else START + quiet)
 
@@ -97,23 +97,40 @@ def test_an_incident_that_turns_out_to_be_our_fault_is_told_as_that_and_not_the_
     assert opened(ours, why="unknown", after=2 * PATIENCE).alert == ours.alert
 
 
-def test_the_end_of_what_was_told_is_told_under_the_same_incident() -> None:
+def test_the_end_of_what_was_told_is_told_once_it_is_calm_under_the_same_incident() -> None:
     ours = opened(why="client_refused")
-    over = ours.closed(START + SECOND, by="probe-1")
+    closed = ours.closed(START)
+    assert closed.open_until is None
+    assert closed.alert == ours.alert
+    assert closed.closed(START + SECOND) == closed
+    assert ours.recovering(START + CALM, by="x") == ours
+    assert closed.recovering(START + CALM - SECOND, by="x") == closed
+    over = closed.recovering(START + CALM, by="x")
     assert ours.alert is not None
     assert over.alert is not None
     assert (over.alert.kind, over.alert.incident_id) == (AlertKind.RECOVERED, ours.alert.incident_id)
-    assert over.open_until is None
-    assert over.closed(START + 2 * SECOND, by="probe-2") == over
+    assert over.recovering(START + 2 * CALM, by="x") == over
 
 
 def test_the_end_of_what_nobody_was_told_is_not_told() -> None:
-    assert opened().closed(START, by="probe-1").alert is None
+    assert opened().closed(START).recovering(START + CALM, by="x").alert is None
+
+
+def test_an_incident_goes_on_until_its_end_was_told() -> None:
+    ours = opened(why="client_refused").closed(START)
+    again = opened(ours, why="client_refused", after=2 * CALM)
+    assert again.alert == ours.alert
+    assert again.since == START
 
 
 def test_two_incidents_have_two_names() -> None:
     first = opened(why="client_refused")
-    second = opened(first.closed(START, by="p"), why="client_refused", after=CALM + SECOND)
+    over = first.closed(START).recovering(START + CALM, by="p")
+    untold = opened(over, why="client_refused", after=2 * CALM)
+    assert untold.alert == over.alert  # its end has not been told yet
+    assert over.alert is not None
+    told = replace(over, alert=replace(over.alert, published_at=START + CALM))
+    second = opened(told, why="client_refused", after=3 * CALM)
     assert first.alert is not None
     assert second.alert is not None
     assert first.alert.incident_id != second.alert.incident_id

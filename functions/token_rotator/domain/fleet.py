@@ -75,7 +75,8 @@ class Fleet:
 
         `by` names the attempt or probe that found it out; `salt` in [0, 1) spreads the pause.
         """
-        same = self.open_until is not None or (self.closed_at is not None and now - self.closed_at < CALM)
+        calm = self.closed_at is None or now - self.closed_at >= CALM
+        same = self.open_until is not None or not calm or self._told_already()
         trips = self.trips + 1 if same else 1
         since = self.since if same and self.since is not None else now
         grown = min(PAUSE_BASE * (1 << min(trips - 1, 10)), PAUSE_CAP) * (0.75 + 0.5 * salt)
@@ -89,7 +90,6 @@ class Fleet:
             trips=trips,
             probe_by=None,
             probe_until=None,
-            alert=self.alert if same else None,
         )
         return opened.alerting(now, by=by, trace_id=trace_id)
 
@@ -103,19 +103,27 @@ class Fleet:
         kind = _OUR_FAULT.get(self.why, AlertKind.PROVIDER_UNAVAILABLE)
         if kind is AlertKind.PROVIDER_UNAVAILABLE and (now - self.since < PATIENCE or self._told_already()):
             return self
-        if self.alert is not None and self.alert.kind is kind:
+        if self.alert is not None and (self.alert.kind is kind or self._end_untold()):
             return self
         return replace(self, alert=self._alert(kind, self.why, now, by, trace_id))
 
-    def closed(self, now: datetime, *, by: str) -> Fleet:
-        """Close the breaker. An incident that was alerted is told to be over, under the same `incident_id`."""
+    def closed(self, now: datetime) -> Fleet:
+        """Close the breaker. That it is over is told later: it may open again soon."""
         if self.open_until is None:
             return self
-        alert = self.alert
-        if alert is not None and alert.kind is not AlertKind.RECOVERED:
-            over = self._alert(AlertKind.RECOVERED, alert.reason, now, by, None)
-            alert = replace(over, incident_id=alert.incident_id)
-        return replace(self, open_until=None, why=None, closed_at=now, probe_by=None, probe_until=None, alert=alert)
+        return replace(self, open_until=None, why=None, closed_at=now, probe_by=None, probe_until=None)
+
+    def recovering(self, now: datetime, *, by: str) -> Fleet:
+        """Add the alert that an incident is over, under the same `incident_id`, once it has been calm for long enough.
+
+        Only what was told is told to be over.
+        """
+        if self.open_until is not None or self.alert is None or not self._told_already():
+            return self
+        if self.closed_at is not None and now - self.closed_at < CALM:
+            return self
+        over = self._alert(AlertKind.RECOVERED, self.alert.reason, now, by, None)
+        return replace(self, alert=replace(over, incident_id=self.alert.incident_id))
 
     def half_open(self, now: datetime) -> bool:
         """Tell whether somebody has to ask Wise now: the pause is over, and nobody is at it."""
@@ -129,7 +137,12 @@ class Fleet:
         return max(moments, default=now + timedelta(seconds=1))
 
     def _told_already(self) -> bool:
+        """Tell whether people know of an incident, or will, and not of its end."""
         return self.alert is not None and self.alert.kind is not AlertKind.RECOVERED
+
+    def _end_untold(self) -> bool:
+        alert = self.alert
+        return alert is not None and alert.kind is AlertKind.RECOVERED and alert.published_at is None
 
     def _alert(self, kind: AlertKind, reason: str, now: datetime, by: str, trace_id: str | None) -> Alert:
         return Alert(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from token_rotator.domain.errors import PublishRefused, PublishUnknown, StoreUnavailable
+from token_rotator.domain.errors import CorruptGrant, PublishRefused, PublishUnknown, StoreUnavailable
 from token_rotator.domain.fleet import PROBE_CLAIM, UNHEALTHY_AT_MOST, Fleet
 from token_rotator.domain.outcome import (
     ClientAccepted,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from token_rotator.domain.fleet import Lane
-    from token_rotator.domain.grant import Alert
+    from token_rotator.domain.grant import Alert, GrantKey
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.outcome import ClientCheck, Outcome
 
@@ -79,7 +80,7 @@ class Breaker:
         self.new_id = new_id
         self.random = random
         self._lock = threading.Lock()
-        self._unhealthy = 0
+        self._row: Counter[GrantKey | str] = Counter()
         self._seen = Fleet()
         self._on_trial: str | None = None
 
@@ -142,39 +143,42 @@ class Breaker:
     def healthy(self, attempt_id: str) -> None:
         """Wise answered about a grant."""
         with self._lock:
-            self._unhealthy = 0
+            self._row.clear()
         trial = self._end_of_trial()
         if trial is not None:
             self._safely(lambda: self._end_trial(trial, attempt_id))
 
-    def unhealthy(self, outcome: Outcome | ClientCheck, attempt_id: str, *, ask: bool = False) -> int:
+    def unhealthy(
+        self, outcome: Outcome | ClientCheck, attempt_id: str, *, key: GrantKey | None = None, ask: bool = False
+    ) -> int:
         """The answer, or its absence, said nothing about the grant. Gives how many calls to Wise this took.
 
-        `ask`: there is time to ask Wise about our client before the breaker is opened for a streak. If it is
-        accepted, and no request is left unanswered, then the grants are at fault, and they back off by themselves.
+        Three grants in a row are too many, or one or two again and again. `ask`: there is time to ask Wise about our
+        client before the breaker is opened for that. If it is accepted the grants are at fault, and they back off by
+        themselves; but requests of three grants that stay unanswered open it without a question.
         """
         with self._lock:
-            self._unhealthy += 1
-            too_many = self._unhealthy >= UNHEALTHY_AT_MOST
+            self._row[key or attempt_id] += 1
+            many = len(self._row) >= UNHEALTHY_AT_MOST
+            too_many = many or self._row.total() >= 2 * UNHEALTHY_AT_MOST
             if too_many:
-                self._unhealthy = 0
+                self._row.clear()
         trial = self._end_of_trial()
         if trial is not None or isinstance(outcome, Throttled) or (too_many and not ask):
             self._safely(lambda: self._open(self.fleet.read(), name_of(outcome), attempt_id, outcome, trial=trial))
         elif too_many:
-            return self._streak(outcome, attempt_id)
+            return self._streak(outcome, attempt_id, ask=not (many and isinstance(outcome, Unknown)))
         return 0
 
-    def _streak(self, outcome: Outcome | ClientCheck, attempt_id: str) -> int:
-        found, calls = outcome, 0
-        if not isinstance(outcome, Unknown):
-            calls = 1
+    def _streak(self, outcome: Outcome | ClientCheck, attempt_id: str, *, ask: bool) -> int:
+        found = outcome
+        if ask:
             check = self.wise.settle_client(attempt_id=attempt_id, within=self.budgets.http)
             if isinstance(check, ClientAccepted):
-                return calls
+                return 1
             found = check if isinstance(check, ClientRefused | WeAreWrong | Throttled) else outcome
         self._safely(lambda: self._open(self.fleet.read(), name_of(found), attempt_id, found))
-        return calls
+        return int(ask)
 
     def client_in_question(
         self, outcome: ClientRefused | WeAreWrong, check: ClientCheck | None, attempt_id: str
@@ -222,7 +226,7 @@ class Breaker:
     def _safely(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, CorruptGrant) as error:
             self.journal.record(Trouble(key=None, code=error.code, detail="minding the breaker"))
 
     def _open(
@@ -234,7 +238,8 @@ class Breaker:
             now = self.clock()
             ours = fleet.probe_by is not None and fleet.probe_by in (by, trial)
             self._seen = fleet
-            if fleet.open_until is not None and not ours and not fleet.half_open(now):
+            longer = pause is not None and now + pause > (fleet.open_until or now)
+            if fleet.open_until is not None and not ours and not longer and not fleet.half_open(now):
                 return
             after = fleet.opened(why, now, by=by, salt=self.random(), pause=pause, trace_id=outcome.trace_id)
             written = self.fleet.write(fleet, after)
@@ -247,13 +252,12 @@ class Breaker:
             fleet = self.fleet.read()
 
     def _close(self, fleet: Fleet, by: str, *, refused: bool = False) -> None:
-        after = replace(fleet.closed(self.clock(), by=by), client_credentials_refused=refused)
+        after = replace(fleet.closed(self.clock()), client_credentials_refused=refused)
         written = self.fleet.write(fleet, after)
         if written is None:
             return
         self._seen = written
         self.journal.record(BreakerClosed(attempt_id=by))
-        self._publish_new(fleet, written)
 
     def _end_trial(self, probe: str, attempt_id: str) -> None:
         fleet = self.fleet.read()
@@ -265,7 +269,8 @@ class Breaker:
     def _tend(self) -> None:
         fleet, now = self.fleet.read(), self.clock()
         self._seen = fleet
-        alerting = fleet.alerting(now, by=fleet.probe_by or self.new_id())
+        by = fleet.probe_by or self.new_id()
+        alerting = fleet.alerting(now, by=by) if fleet.open_until is not None else fleet.recovering(now, by=by)
         alert = alerting.alert
         if alert is None or alert.published_at is not None:
             return

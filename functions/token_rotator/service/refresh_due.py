@@ -41,6 +41,8 @@ TEND_EVERY: Final = timedelta(seconds=10)
 """How often the parking queue and the breaker are looked at where nothing has happened to either."""
 TELL_ONLY_FROM: Final = timedelta(seconds=3)
 """A pause of this length is used to tell people what lies in due grants; a shorter one is waited for."""
+STANDING_DOWN: Final = timedelta(minutes=1)
+"""A due grant that readers had stand down for no longer than this is not filed anew."""
 _BEFORE_ANY_CALL: Final = (CorruptGrant, StoreUnavailable)
 """What comes of asking for a lease: Wise was not called then."""
 _LEAST_PAUSE: Final = timedelta(milliseconds=20)
@@ -95,18 +97,23 @@ class RefreshDue:
         """Advance one grant by one step. Raises what `RefreshGrant` raises."""
         result = self.refresh(key, Due(), alone=alone, drained_at=drained_at)
         if result.grant is not None and result.word in (Word.FRESH, Word.GONE):
-            self._follow(result.grant)
+            return self._follow(result.grant, result)
         return result
 
     def tell_only(self, key: GrantKey, retry_at: datetime) -> Result:
         """Do what a grant needs that needs no call to Wise. Raises what the store raises."""
-        grant = self.grants.get(key)
-        if grant is not None:
-            self._follow(grant)
-        return Result(Word.BARRED, retry_at=retry_at)
+        grant, result = self.grants.get(key), Result(Word.BARRED, retry_at=retry_at)
+        return result if grant is None else self._follow(grant, result)
 
-    def _follow(self, grant: Grant) -> None:
-        """Do what needs no lease: tell people, or put `due_at` right."""
+    def _follow(self, grant: Grant, result: Result) -> Result:
+        """Do what needs no lease: tell people, or put `due_at` right.
+
+        A grant that stood down for a moment keeps its place among those that are due.
+        """
+        now = self.clock()
+        stood_down = grant.due_at is not None and grant.due_at <= now < grant.refresh_at <= now + STANDING_DOWN
+        if stood_down and grant.last_error is not None and grant.alert is None:
+            return replace(result, retry_at=max(grant.refresh_at, result.retry_at or now))
         decision = decide(grant, self.clock(), self.budgets)
         if decision.step is Step.PUBLISH:
             self.tell.claim_and_publish(grant)
@@ -116,6 +123,7 @@ class RefreshDue:
                 replace(grant, due_at=decision.due_at),
                 When(due_at=grant.due_at, attempt_id=grant.attempt_id, version=grant.version),
             )
+        return result
 
 
 class _Duty:
@@ -133,6 +141,7 @@ class _Duty:
         self.suspects_turn = False
         self.backlog: deque[GrantKey] = deque()
         self.allowance = 0
+        self.on_trial = False
         self.portion = use.lane.burst
         self.owed = 0
         self.barred: Barred | None = None
@@ -208,6 +217,8 @@ class _Duty:
             return
         while self.backlog and len(self.in_flight) < self.use.workers and self.use.clock() < self.until:
             may_call = self._may_call()
+            if self.use.clock() >= self.until:  # asking may have taken long
+                return
             if may_call:
                 self.allowance -= 1
                 key = self.backlog.popleft()
@@ -227,14 +238,21 @@ class _Duty:
         Whoever made more calls than were asked for is paid for first. `barred` is set while the breaker is open.
         """
         if self.allowance > 0:
-            return True
-        now = self.use.clock()
+            if self.on_trial or not self.use.breaker.is_open:
+                return True
+            self.allowance = 0  # it was asked for before the breaker opened
+        now, budgets = self.use.clock(), self.use.budgets
         if self.barred is not None and now < self.barred.until:
+            return False
+        self.barred = self.use.breaker.known()
+        if self.barred is not None:
+            return False
+        if self.use.breaker.is_open and self.until - now < budgets.http + budgets.store:  # no time for a probe
             return False
         wanted = min(len(self.backlog) + len(self.suspects), self.use.workers) + self.owed
         try:
             admitted = self.use.breaker.enter(self.use.lane, max(min(wanted, self.portion), 1))
-        except StoreUnavailable as error:
+        except (StoreUnavailable, CorruptGrant) as error:
             self.use.journal.record(Trouble(key=None, code=error.code, detail="asking for calls to Wise"))
             return False
         if isinstance(admitted, Barred):
@@ -243,6 +261,7 @@ class _Duty:
             return False
         self.barred = None
         self.portion = min(self.portion * 2, self.use.lane.burst)
+        self.on_trial = self.use.breaker.is_open
         paid = min(admitted - 1, self.owed)
         self.owed -= paid
         self.allowance = admitted - paid
@@ -251,6 +270,8 @@ class _Duty:
     def _advance_alone(self) -> None:
         """Advance one suspect while nobody else is in flight: one between two looks, so that others get on."""
         self.suspects_turn = False
+        if self.use.clock() >= self.until:
+            return
         key = self.suspects.popleft()
         self.allowance -= 1
         self._note(key, self._safely(key, partial(self.use.advance, key, alone=True, drained_at=self.drained_at)))

@@ -292,7 +292,7 @@ class _Attempt:
         calls = 2 if self.doubt is not None or isinstance(cause, Rejected) else 1
         try:
             return self.use.breaker.admit(lane, min(calls, lane.burst))
-        except StoreUnavailable as error:
+        except (StoreUnavailable, CorruptGrant) as error:
             self._trouble(error, "asking for a call to Wise")
             return Barred(self.use.clock(), error.code)
 
@@ -375,7 +375,7 @@ class _Attempt:
                 result = self._give_back(grant, "throttled", outcome.retry_after)
             case _:
                 assert_never(outcome)  # type: ignore[arg-type]  # a refreshed one was committed
-        self.calls += breaker.unhealthy(outcome, mine, ask=self.may_linger)
+        self.calls += breaker.unhealthy(outcome, mine, key=self.key, ask=self.may_linger)
         return result
 
     def _unsettled(self, grant: Grant, outcome: ServerFault | Unknown) -> Result | None:
@@ -472,11 +472,17 @@ class _Attempt:
         """Leave a grant alone that Wise refuses although it accepts our client, and tell on-call once."""
         code = name_of(outcome)
         after, retry_at = self._unrefreshed(grant, code, HELD_FOR)
-        told = grant.alert is not None and grant.alert.kind is AlertKind.HELD
-        if not told:
-            alert = self._alert(grant, AlertKind.HELD, code, outcome)
-            after = replace(after, alert=alert, due_at=min(after.due_at or retry_at, alert.claimed_until or retry_at))
-        if self._release(grant, after) and not told:
+        now, told = self.use.clock(), grant.alert
+        if told is not None and told.kind is AlertKind.HELD and (told.published_at or told.claimed_until or now) > now:
+            told = None  # somebody is telling it
+        elif told is None or told.kind is not AlertKind.HELD or told.published_at is None:
+            told = self._alert(grant, AlertKind.HELD, code, outcome)
+            after = replace(after, alert=told)
+            if after.in_doubt is None:
+                after = replace(after, due_at=min(after.due_at or retry_at, told.claimed_until or retry_at))
+        else:
+            told = None
+        if self._release(grant, after) and told is not None:
             self.use.tell.publish(after)
         return self._failed(after, retry_at, code)
 
@@ -512,7 +518,11 @@ class _Attempt:
 
         The doubt is on record, and so is that this worker lives: the next takeover is not one from the dead.
         """
-        after = replace(grant, in_doubt=self.doubt, failures=grant.failures + 1, last_error=code, takeovers=0)
+        failures = grant.failures + 1
+        due_at = self.lease.until + self.use.budgets.margin
+        if failures > 1:
+            due_at += backoff(self.key, failures)
+        after = replace(grant, in_doubt=self.doubt, failures=failures, last_error=code, takeovers=0, due_at=due_at)
         try:
             self.use.grants.write(grant, after, When(attempt_id=self.lease.attempt_id, version=grant.version))
         except (StoreUnavailable, CorruptGrant) as error:

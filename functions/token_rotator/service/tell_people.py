@@ -41,7 +41,9 @@ class TellPeople:
         if grant.alert is None:
             return
         until = self.clock() + ALERT_CLAIM
-        claimed = replace(grant, alert=replace(grant.alert, claimed_until=until), due_at=until)
+        claimed = replace(grant, alert=replace(grant.alert, claimed_until=until))
+        if _at_rest(grant):
+            claimed = replace(claimed, due_at=until)
         answer = self.grants.write(grant, claimed, When(alert=grant.alert, version=grant.version))
         if isinstance(answer, Done):
             self.publish(claimed)
@@ -64,7 +66,8 @@ class TellPeople:
 
     def _mark(self, grant: Grant, alert: Alert, told: Alert) -> None:
         after = replace(grant, alert=told)
-        after = replace(after, due_at=next_due(after, self.clock()))
+        if _at_rest(grant):
+            after = replace(after, due_at=next_due(after, self.clock()))
         for _ in range(_MARK_TRIES):
             try:
                 self.grants.write(grant, after, When(alert=alert, version=grant.version))
@@ -72,3 +75,8 @@ class TellPeople:
                 self.journal.record(Trouble(key=grant.key, code=error.code, detail="marking an alert as told"))
             else:
                 return
+
+
+def _at_rest(grant: Grant) -> bool:
+    """Tell whether telling may say when the grant is due next: a lease and a doubt have instants of their own."""
+    return grant.attempt_id is None and grant.in_doubt is None
