@@ -78,9 +78,9 @@ def untouched(stage: Stage) -> None:
 
 
 def parked(stage: Stage) -> None:
-    """An answer lies in the queue, since the table took no writes."""
+    """An answer lies in the queue, since the table took no writes; whoever put it there was killed then."""
     stage.due_now()
-    stage.act("refresh", Script({"answer": ["outage 60 s"]}))
+    stage.act("refresh", Script({"answer": ["outage 60 s"], "park": ["kill after"]}))
     stage.pass_time(62)
 
 

@@ -400,18 +400,28 @@ class Stage:
         """Do what an actor does, as the actor that is on stage."""
         getattr(self, f"_{what}")()
 
-    def _sweep(self, role: str = "sweep") -> None:
-        with self.process(role):
-            breaker = self._breaker(role)
-            due = replace(
-                self.world.refresh_due,
-                refresh=replace(self.world.refresh_grant, breaker=breaker),
-                breaker=breaker,
-            )
-            due(range(16), self.clock() + timedelta(seconds=1))
+    def _sweep(self) -> None:
+        self._be_on_duty("sweep", drains=True)
 
     def _sweep2(self) -> None:
-        self._sweep("sweep2")
+        self._be_on_duty("sweep2", drains=True)
+
+    def _duty(self) -> None:
+        """A sweep that has been on duty for a while, and has just seen the parking queue empty."""
+        self._be_on_duty("sweep", drains=False)
+
+    def _duty2(self) -> None:
+        self._be_on_duty("sweep2", drains=False)
+
+    def _be_on_duty(self, role: str, *, drains: bool) -> None:
+        with self.process(role):
+            breaker = self._breaker(role)
+            use = self.world.refresh_due
+            use = replace(use, refresh=replace(self.world.refresh_grant, breaker=breaker), breaker=breaker)
+            if not drains:
+                drained: Any = lambda _: self.clock()  # noqa: E731 - in place of what a sweep does first
+                use = replace(use, drain=drained)
+            use(range(16), self.clock() + timedelta(seconds=1))
 
     def _drain(self) -> None:
         """Another sweep takes parked answers out of the queue."""

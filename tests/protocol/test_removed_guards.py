@@ -60,7 +60,7 @@ REMOVED: dict[str, tuple[Guard, Callable[[Explored], object], Rule]] = {
     ),
     "the scope of a verdict": (
         guards.all_of(guards.judge_whatever_was_presented, guards.replace_what_is_held),
-        two("same", revoked, "sweep", "relink"),
+        two("same", revoked, "duty", "relink"),
         Rule.JUDGED,
     ),
     "asking before a report counts": (

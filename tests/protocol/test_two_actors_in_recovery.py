@@ -13,11 +13,11 @@ pytestmark = pytest.mark.no_cover  # counting lines would double the time; other
 
 
 CASES: list[tuple[Scene, tuple[str, ...]]] = [
-    (in_doubt, ("sweep", "read")),
+    (in_doubt, ("duty", "read")),
     (parked, ("sweep", "drain")),
     (parked, ("drain", "readopt")),
-    (revoked, ("sweep", "relink")),
-    (ended, ("sweep", "report")),
+    (revoked, ("duty", "relink")),
+    (ended, ("duty", "report")),
 ]
 IDS = [f"{scene.__name__}, {' x '.join(actors)}" for scene, actors in CASES]
 

@@ -13,13 +13,14 @@ pytestmark = pytest.mark.no_cover  # counting lines would double the time; other
 
 
 PAIRS = [
-    ("rotated", ("sweep", "sweep2")),
+    ("rotated", ("duty", "duty2")),
+    ("rotated", ("duty", "read")),
+    ("rotated", ("duty", "report")),
+    ("rotated", ("duty", "readopt")),
+    ("rotated", ("duty", "delete")),
     ("rotated", ("sweep", "read")),
-    ("rotated", ("sweep", "report")),
-    ("rotated", ("sweep", "readopt")),
-    ("rotated", ("sweep", "delete")),
-    ("same", ("sweep", "sweep2")),
-    ("omitted", ("sweep", "readopt")),
+    ("same", ("duty", "duty2")),
+    ("omitted", ("duty", "readopt")),
 ]
 
 
@@ -31,4 +32,4 @@ def test_two_actors_and_one_fault_do_no_harm(
     record_property("histories", found.histories)
     record_property("pruned", found.pruned)
     assert found.violations == []
-    assert found.histories > 500
+    assert found.histories > 300
