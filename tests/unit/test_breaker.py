@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tests.fakes.rotator import World
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.fleet import CALM, PATIENCE, Fleet, Lane
-from token_rotator.domain.grant import AlertKind, Phase
+from token_rotator.domain.grant import Alert, AlertKind, Phase
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientCheck,
@@ -27,6 +28,7 @@ from token_rotator.domain.outcome import (
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.breaker import PACED, Barred, Breaker
 from token_rotator.service.journal import AlertTold, BreakerClosed, BreakerOpened, Trouble
+from token_rotator.service.refresh_due import _Duty
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import NotServed, Served
 
@@ -884,3 +886,43 @@ def test_questions_are_paid_for_as_well(world: World) -> None:
     world.sweep(2)
     calls = len(world.wise.asked) - before[0] + len(world.wise.refreshes) - before[1]
     assert calls <= world.sweep_lane.burst + 2 * 15 + 16
+
+
+def test_what_lies_in_a_doubtful_grant_is_told_and_its_next_try_stays_where_it_is(world: World) -> None:
+    due(world, "anna")
+    alert = Alert("incident-1", AlertKind.HELD, "client_refused", world.clock(), "attempt-0")
+    doubtful = replace(world.stored("anna"), in_doubt="attempt-0", alert=alert, due_at=world.clock())
+    world.grants.items[world.key("anna")] = doubtful
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    world.sweep(3)
+    assert [told.incident_id for told in world.alerts.published] == ["incident-1"]
+    assert world.stored("anna").due_at == doubtful.due_at
+
+
+def test_a_trial_during_which_somebody_opened_it_for_longer_ends_without_closing_it(world: World) -> None:
+    due(world, "anna")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [REFUSED]
+    assert world.breaker.enter(world.sweep_lane, 5) == 1
+    world.new_breaker().unhealthy(Throttled(status=429, retry_after=60 * SECOND), "attempt-of-another")
+    world.breaker.healthy("attempt-on-trial")
+    assert world.fleet.fleet.open_until == world.clock() + 60 * SECOND
+
+
+def test_a_suspect_is_not_begun_after_the_duty_either(world: World) -> None:
+    due(world, "anna")
+    with ThreadPoolExecutor(1) as pool:
+        duty = _Duty(world.refresh_due, range(16), world.clock(), pool)
+        duty.suspects.append(world.key("anna"))
+        duty._advance_alone()
+    assert world.wise.refreshes == []
+
+
+def test_an_allowance_ends_when_the_breaker_opens(world: World) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        duty = _Duty(world.refresh_due, range(16), world.clock() + timedelta(minutes=1), pool)
+        duty.allowance = 5
+        fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+        assert not duty._may_call()
+    assert duty.allowance == 0

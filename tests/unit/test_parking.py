@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from token_rotator.domain.outcome import Liveness
 from token_rotator.service.adopt_grant import Kept, Offer
 from token_rotator.service.journal import AnswerLate, AnswerLost, AnswerParked, ParkedSettled, Trouble
 from token_rotator.service.ports import Due, Parked
+from token_rotator.service.refresh_due import _Duty
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import NotServed, Served
 
@@ -304,22 +306,26 @@ def test_what_was_parked_by_an_attempt_that_left_no_lease_is_kept_in_doubt(world
     assert world.access_token() == "access-anna-2"
 
 
-def test_grants_are_advanced_while_the_queue_is_asked() -> None:
+def test_grants_are_advanced_while_the_queue_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.adopted()
     use = world.refresh_due
     values = {name: getattr(use, name) for name in type(use).__dataclass_fields__}
     world.refresh_due = type(use)(**{**values, "workers": 2})
-    refreshed = threading.Event()
-    receive = world.parking.receive
+    noted = threading.Event()
+    note, receive = _Duty._note, world.parking.receive
+
+    def note_and_say_so(self: _Duty, *arguments: Any) -> None:
+        note(self, *arguments)
+        noted.set()
 
     def slow() -> Sequence[Parked]:
         if world.parking.received:  # the first time is before anything else
-            assert refreshed.wait(20)
+            assert noted.wait(20)
         return receive()
 
+    monkeypatch.setattr(_Duty, "_note", note_and_say_so)
     world.parking.receive = slow  # type: ignore[method-assign]
-    world.wise.after_refresh = refreshed.set
     world.clock.now = world.stored().refresh_at - 10 * SECOND
     world.sweep(13)
     assert len(world.wise.refreshes) == 1
