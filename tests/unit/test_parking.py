@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -330,3 +331,13 @@ def test_grants_are_advanced_while_the_queue_is_asked(monkeypatch: pytest.Monkey
     world.sweep(13)
     assert len(world.wise.refreshes) == 1
     assert world.parking.received == 2
+
+
+def test_the_queue_is_not_asked_again_while_it_is_being_asked() -> None:
+    world = World()
+    with ThreadPoolExecutor(1) as pool:
+        duty = _Duty(world.refresh_due, range(16), world.clock() + 60 * SECOND, pool)
+        duty.draining = asked = Future()
+        duty._tend()
+    assert duty.draining is asked
+    assert world.parking.received == 0
