@@ -128,8 +128,8 @@ GUARDS: Final = (
         name="living-worker",
         says="a worker that leaves its lease on purpose is not taken for a dead one",
         path=_ATTEMPT,
-        old="failures=grant.failures + 1, last_error=code, takeovers=0)\n",
-        new="failures=grant.failures + 1, last_error=code)\n",
+        old="failures=failures, last_error=code, takeovers=0, due_at=due_at)\n",
+        new="failures=failures, last_error=code, due_at=due_at)\n",
         tests=(f"{_ATTEMPTS}::test_unanswered_requests_are_not_taken_for_dead_workers",),
     ),
     Guard(

@@ -75,8 +75,8 @@ GUARDS: Final = (
         name="held-told-once",
         says="a grant that is held is told about once",
         path=_ATTEMPT,
-        old="        told = grant.alert is not None and grant.alert.kind is AlertKind.HELD\n",
-        new="        told = False\n",
+        old="told.kind is not AlertKind.HELD or told.published_at is None:\n",
+        new="told.kind is not AlertKind.HELD or told.published_at is not None:\n",
         tests=(f"{_FLEET}::test_a_held_grant_is_told_once_and_told_again_when_it_is_well",),
     ),
 )
