@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
     from local.proof.checker import Loss
     from local.proof.history import Moment, Record
-    from local.wise.truth import RequestTruth, Truth
+    from local.wise.truth import RequestTruth, Truth, UseTruth
 
-    from .ledger import Ask
+    from .ledger import Ask, Ledger
+    from .plan import Plan
     from .play import Records
 
 _NAME: Final = 16
@@ -73,7 +74,7 @@ def judge(records: Records) -> Verdict:
     violations += _wrong_rows(records, states)
     violations += _wrong_answers(records.ledger.asks)
     lost = _lost_grants(records, {loss.attempt for loss in lost_answers})
-    missing = _did_not_happen(records)
+    missing = did_not_happen(records.plan, records.ledger, records.truth.requests, records.truth.uses)
     facts = _facts(records, states) | {
         "violations": len(violations),
         "violations_in_full": violations,
@@ -248,42 +249,44 @@ def _in_full(lost: Iterable[Loss], records: Records) -> list[dict[str, Any]]:
     ]
 
 
-def _did_not_happen(records: Records) -> list[str]:
-    """Name what must have happened: nothing that went unabused proves anything."""
-    ledger, policies = records.ledger, _refreshes(records)
+def did_not_happen(plan: Plan, ledger: Ledger, requests: Iterable[RequestTruth], uses: Iterable[UseTruth]) -> list[str]:
+    """Name what must have happened and has not: nothing that went unabused proves anything."""
+    requests = list(requests)
+    refreshed, struck = _refreshes(ledger, requests), _struck(requests, uses)
     must: dict[str, int] = {
         "a token was served": len(ledger.served()),
         "a token was used at Wise": sum(status > 0 for _, status in ledger.uses),
         "a process was killed": len(ledger.kills),
-        "a call to Wise was struck": sum(_struck(records).values()),
+        "a call to Wise was struck": struck.total(),
     }
-    must |= {f"a refresh with a refresh token that is {policy}": policies[policy.value] for policy in POLICIES}
-    if records.plan.long:
-        struck = _struck(records)
+    must |= {f"a refresh with a refresh token that is {policy}": refreshed[policy.value] for policy in POLICIES}
+    if plan.long:
         must |= {f"the fault {kind}": struck[kind.value] for kind in ChaosKind}
         must["an attempt died with its process"] = sum(len(kill.attempts) for kill in ledger.kills)
     return [what for what, times in must.items() if times == 0]
 
 
-def _struck(records: Records) -> Counter[str]:
-    faults = [request.fault for request in records.truth.requests] + [use.fault for use in records.truth.uses]
+def _struck(requests: Iterable[RequestTruth], uses: Iterable[UseTruth]) -> Counter[str]:
+    faults = [request.fault for request in requests] + [use.fault for use in uses]
     return Counter(fault.removeprefix(CHAOS) for fault in faults if fault is not None)
 
 
-def _refreshes(records: Records) -> Counter[str]:
+def _refreshes(ledger: Ledger, requests: Iterable[RequestTruth]) -> Counter[str]:
     """Count the refreshes that were carried out, by what became of the refresh token."""
-    policies = {adoption.grant_id: adoption.policy for adoption in records.ledger.adoptions}
-    return Counter(policies.get(r.user or "", "") for r in records.truth.requests if r.carried_out)
+    policies = {adoption.grant_id: adoption.policy for adoption in ledger.adoptions}
+    return Counter(policies.get(request.user or "", "") for request in requests if request.carried_out)
 
 
 def _facts(records: Records, states: dict[str, State]) -> dict[str, Any]:
     plan, ledger, truth = records.plan, records.ledger, records.truth
-    by_policy = _refreshes(records)
+    by_policy = _refreshes(ledger, truth.requests)
+    struck = _struck(truth.requests, truth.uses)
     longest = max(ledger.waits, key=lambda wait: wait.ended_ms - wait.asked_ms, default=None)
     requests = [request for request in truth.requests if request.grant_type == "refresh_token"]
     return {
         "seed": plan.seed,
         "seconds": plan.seconds,
+        "abused_for_s": records.abused_for_s,
         "took_s": records.took_s,
         "healed_after_s": records.healed_after_s,
         "grants": plan.grants,
@@ -295,8 +298,8 @@ def _facts(records: Records, states: dict[str, State]) -> dict[str, Any]:
         "refreshes_by_refresh_token": dict(by_policy),
         "requests_at_wise": len(truth.requests),
         "refresh_requests_refused": sum(r.outcome == "invalid_grant" for r in requests),
-        "faults": sum(_struck(records).values()),
-        "faults_by_kind": dict(sorted(_struck(records).items())),
+        "faults": struck.total(),
+        "faults_by_kind": dict(sorted(struck.items())),
         "kills": len(ledger.kills),
         "kills_by_function": dict(Counter(kill.function for kill in ledger.kills)),
         "attempts_killed": sum(len(kill.attempts) for kill in ledger.kills),

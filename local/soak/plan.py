@@ -47,6 +47,11 @@ class Plan:
         return 300 if self.long else 15
 
     @property
+    def at_most_s(self) -> float:
+        """How long it lasts where the machine is so busy that too little has happened by then."""
+        return self.seconds * (1.5 if self.long else 3)
+
+    @property
     def kill_every_s(self) -> float:
         """The mean time between two kills."""
         return 8 if self.long else 5

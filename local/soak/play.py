@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from local.demo.on_call import OnCall
 from local.demo.partner import hash_of
 
+from .judge import did_not_happen
 from .killer import Killer
 from .ledger import Adoption, Heard, Ledger, now_ms
 from .plan import TENANTS
@@ -31,6 +32,7 @@ _ADOPTERS: Final = 6
 _TELL_EVERY_S: Final = 20
 _LIVES_EVERY_S: Final = 10
 _LAST_ASK_S: Final = 40
+_MORE_S: Final = 10
 _START_S: Final = 5
 _WORKS_WITHIN_S: Final = 90
 _HEAL_S: Final = 300
@@ -55,6 +57,7 @@ class Records:
     """Answers that are still in the parking queue."""
     extra_ticks: int
     troubles: list[str]
+    abused_for_s: float
     took_s: float
     healed_after_s: float | None
     """None: not within the time that it has."""
@@ -85,7 +88,7 @@ class Soak:
         self._await_first_refresh()
         self.stage.control.change_chaos(**self.plan.chaos())
         killer.start()
-        self._abuse()
+        abused_for_s = self._abuse()
         killer.stop()
         self.stage.control.change_chaos(share=0, me_share=0, latency_s=0)
         killer.tick()  # as after the last kill before
@@ -105,6 +108,7 @@ class Soak:
             parked=self._parked(),
             extra_ticks=killer.ticks,
             troubles=killer.troubles,
+            abused_for_s=abused_for_s,
             took_s=round(time.monotonic() - began, 1),
             healed_after_s=healed_after_s,
         )
@@ -193,11 +197,12 @@ class Soak:
             time.sleep(0.5)
         self.report.tell(f"{self.plan.readers} readers read, and the first grants are refreshed; now everything fails")
 
-    def _abuse(self) -> None:
-        """Look on until the time is over; meanwhile Wise gives longer and shorter lives."""
+    def _abuse(self) -> float:
+        """Look on until the time is over; meanwhile Wise gives longer and shorter lives. Give the time it took."""
         random = self.plan.random("lives")
-        ends = time.monotonic() + self.plan.seconds
-        next_told = time.monotonic() + _TELL_EVERY_S
+        began = time.monotonic()
+        ends, at_the_latest = began + self.plan.seconds, began + self.plan.at_most_s
+        next_told = began + _TELL_EVERY_S
         next_lives = 0.0
         while (now := time.monotonic()) < ends:
             if now >= next_lives:
@@ -208,6 +213,14 @@ class Soak:
                 self._tell()
             self._hear(1)
             time.sleep(0.2)
+            if ends <= time.monotonic() < at_the_latest and (missing := self._missing()):
+                self.report.tell(f"  goes on, since too little has happened: {missing}")
+                ends = min(ends + _MORE_S, at_the_latest)
+        return round(time.monotonic() - began, 1)
+
+    def _missing(self) -> list[str]:
+        control = self.stage.control
+        return did_not_happen(self.plan, self.ledger, control.requests(), control.uses())
 
     def _tell(self) -> None:
         requests = [r for r in self.stage.control.requests(since=self._told_seq) if r.end_seq is not None]

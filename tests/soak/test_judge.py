@@ -161,6 +161,7 @@ class World:
                 parked=self.parked,
                 extra_ticks=1,
                 troubles=[],
+                abused_for_s=1.0,
                 took_s=1.0,
                 healed_after_s=self.healed_after_s,
             )
