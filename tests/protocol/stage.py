@@ -60,6 +60,8 @@ NAME = "anna"
 _STORE_TIME = timedelta(seconds=2)
 _QUEUE_TIME = timedelta(milliseconds=500)
 _REFUSED_AT_ONCE = timedelta(milliseconds=300)
+_DUTY = timedelta(seconds=1)
+_DUTY_WHILE_OPEN = timedelta(seconds=9)
 
 
 @dataclass
@@ -421,7 +423,9 @@ class Stage:
             if not drains:
                 drained: Any = lambda _: self.clock()  # noqa: E731 - in place of what a sweep does first
                 use = replace(use, drain=drained)
-            use(range(16), self.clock() + timedelta(seconds=1))
+            # A duty that is nearly over asks Wise nothing about the breaker.
+            lasts = _DUTY if self.world.fleet.fleet.open_until is None else _DUTY_WHILE_OPEN
+            use(range(16), self.clock() + lasts)
 
     def _drain(self) -> None:
         """Another sweep takes parked answers out of the queue."""

@@ -18,7 +18,6 @@ PAIRS = [
     ("rotated", ("duty", "report")),
     ("rotated", ("duty", "readopt")),
     ("rotated", ("duty", "delete")),
-    ("rotated", ("sweep", "read")),
     ("same", ("duty", "duty2")),
     ("omitted", ("duty", "readopt")),
 ]

@@ -35,11 +35,11 @@ class Abandoned(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One actor's next step, and what becomes of it."""
+    """One actor's next step, and what becomes of it. While it waits, the step stays the same."""
 
     player: int
     plan: str
-    step: Step
+    step: Step = field(compare=False)
 
     @property
     def touches(self) -> tuple[tuple[str, str], ...]:
@@ -50,11 +50,12 @@ class Choice:
     def independent(self, other: Choice) -> bool:
         if self.player == other.player or (self.plan != "ok" and other.plan != "ok"):
             return False
-        return not any(
-            mine == theirs and "w" in (how, other_how)
-            for mine, how in self.touches
-            for theirs, other_how in other.touches
-        )
+        theirs = other.touches
+        for what, how in self.touches:
+            for other_what, other_how in theirs:
+                if what == other_what and "w" in (how, other_how):
+                    return False
+        return True
 
 
 @dataclass
