@@ -193,6 +193,12 @@ def _wrong_rows(records: Records, states: dict[str, State]) -> list[str]:
         for row in records.rows
         if row.published and row.incident_id not in told
     ]
+    if records.plan.long and records.healed_after_s is None:
+        found += [
+            f"[the table] {row.grant_id} has not come to its end long after the last fault: {asdict(row)}"
+            for row in records.rows
+            if states[row.grant_id] is State.WAITING
+        ]
     if records.parked and records.healed_after_s is not None:
         found.append(f"[parking] {records.parked} answers are left in the queue")
     return found

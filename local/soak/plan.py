@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -40,11 +41,12 @@ class Plan:
 
     @property
     def patience_s(self) -> float:
-        """How long the end waits for a grant that is held back until an instant that is on record.
+        """A grant that is held back for longer than this, until an instant on record, is not waited for at the end.
 
-        A doubt whose answer may lie parked is held for three minutes; a short run does not wait for that.
+        A doubt whose answer may lie parked is held for three minutes; a short run does not wait for that, a long one
+        waits for everything.
         """
-        return 300 if self.long else 15
+        return math.inf if self.long else 15
 
     @property
     def at_most_s(self) -> float:

@@ -35,8 +35,9 @@ _LAST_ASK_S: Final = 40
 _MORE_S: Final = 10
 _START_S: Final = 5
 _WORKS_WITHIN_S: Final = 90
-_HEAL_S: Final = 300
-"""How long, at most, everything may take to come right once nothing fails any more."""
+_HEAL_S: Final = 480
+"""How long, at most, everything may take to come right once nothing fails any more: longer than the longest pause
+after a failure, or than a doubt is held, and a lost sweep."""
 _CREATED: Final = 201
 _EXISTS: Final = 412
 _PUT_AGAIN: Final = frozenset({429, 503})

@@ -317,6 +317,15 @@ def test_grant_that_is_held_back_at_the_end_is_shown_and_not_judged() -> None:
     assert (waiting["grant"], waiting["in_doubt"]) == (ROTATED, attempt)
 
 
+def test_grant_that_is_held_back_for_ever_is_wrong_in_a_long_run() -> None:
+    world = World(seconds=600)
+    attempt = world.refresh(ROTATED, fault=CHAOS + ChaosKind.DROP_AFTER)
+    world.rows[ROTATED] = replace(world.row(ROTATED), in_doubt=attempt, failures=6, due_at_ms=world.now_ms + 120_000)
+    world.healed_after_s = None
+    [violation] = world.judge().facts["violations_in_full"]
+    assert violation.startswith(f"[the table] {ROTATED} has not come to its end long after the last fault")
+
+
 def test_rotator_may_go_on_after_a_grant_was_looked_at_for_the_last_time() -> None:
     world = good()
     world.serve(SAME)
