@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.fleet import Fleet, Lane
 from token_rotator.service.ports import Admitted, Paced
-
-MILLISECOND = timedelta(milliseconds=1)
-
-
-def worth(lane: Lane, calls: int) -> timedelta:
-    """Say how much of a lane's time some calls take: whole milliseconds for each, rounded up."""
-    return calls * math.ceil(lane.interval / MILLISECOND) * MILLISECOND
 
 
 class InMemoryFleet:
@@ -75,8 +67,8 @@ class InMemoryFleet:
     def _admitted(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
         if self.fleet.open_until is not None:
             return self.fleet
-        booked = max(self.booked.get(lane.name, now), now) + worth(lane, calls)
-        until = booked - worth(lane, lane.burst)
+        booked = max(self.booked.get(lane.name, now), now) + lane.worth(calls)
+        until = booked - lane.worth(lane.burst)
         if until > now:
             return Paced(until)
         self.booked[lane.name] = booked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from token_rotator.domain.fleet import Lane
@@ -98,7 +99,7 @@ class World:
         return GrantKey("acme", name)
 
     def adopted(self, name: str = "anna", life: timedelta = LIFE, **more: object) -> Grant:
-        """A user with a fresh access token, adopted with everything that Wise gave."""
+        """A user with a fresh access token that is known to live, adopted with everything that Wise gave."""
         access, refresh = self.wise.add(name, life)
         offer = Offer(
             refresh_token=refresh,
@@ -109,7 +110,8 @@ class World:
         )
         kept = self.adopt_grant(self.key(name), offer, None)
         assert isinstance(kept, Kept)
-        return kept.grant
+        self.grants.items[self.key(name)] = replace(kept.grant, unproven=False)
+        return self.stored(name)
 
     def stored(self, name: str = "anna") -> Grant:
         return self.grants.items[self.key(name)]

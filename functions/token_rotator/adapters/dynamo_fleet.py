@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from botocore.exceptions import ClientError
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from token_rotator.domain.fleet import Lane
 
 FLEET: Final = "#fleet"
-_MINUTE_MS: Final = 60_000
 _CODECS: Final[dict[str, Codec]] = {
     "revision": NUMBER,
     "open_until": INSTANT,
@@ -80,8 +80,8 @@ def _decode(item: Item) -> Fleet:
 
 
 def _worth(lane: Lane, calls: int) -> int:
-    """Say how many milliseconds of a lane some calls take: rounded up, so that no minute ever holds one too many."""
-    return calls * -(-_MINUTE_MS // max(lane.per_minute - lane.burst, 1))
+    """Say how many milliseconds of a lane some calls take."""
+    return lane.worth(calls) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class Grant:
     """One grant as stored. Instants are aware UTC with millisecond resolution.
 
     A grant that was adopted without an access token has neither `access_token` nor its dates, and is due at once.
+    `unproven`: the access token came with an import, and Wise has not said yet that it lives.
     """
 
     key: GrantKey
@@ -128,6 +129,7 @@ class Grant:
     alert: Alert | None = None
     profile_id: str | None = None
     wise_user_id: str | None = None
+    unproven: bool = False
 
 
 def incident_of(grant: Grant, kind: AlertKind) -> str:
