@@ -387,6 +387,7 @@ def full_grant() -> Grant:
         alert=an_alert(published_at=NOW),
         profile_id="profile-1",
         wise_user_id="user-1",
+        unproven=True,
     )
 
 
