@@ -100,6 +100,16 @@ def _calls(environ: Mapping[str, str], name: str, default: int) -> int:
     return int(value) if value else default
 
 
+def _whole(environ: Mapping[str, str], name: str, default: int, most: int) -> int:
+    value = environ.get(name, "").strip()
+    if not value:
+        return default
+    if not _CALLS.fullmatch(value) or int(value) > most:
+        msg = f"{name} must be a whole number from 1 to {most}"
+        raise SettingsError(msg)
+    return int(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Partner:
     """A caller of the API, known by the unique id of its IAM role (`AROA…`)."""
@@ -157,7 +167,11 @@ def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshSettings:
-    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together."""
+    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
+
+    `remind_after`: when people are told once more about a user who has to authorize again. `many_dying`: so many
+    grants that die within minutes raise an alert beside their own.
+    """
 
     environment: str
     table: str
@@ -172,6 +186,8 @@ class RefreshSettings:
     sweep_calls_per_minute: int
     demand_calls_per_minute: int
     runbooks: str
+    remind_after: timedelta
+    many_dying: int
     budgets: Budgets
 
     @classmethod
@@ -192,6 +208,8 @@ class RefreshSettings:
             sweep_calls_per_minute=_calls(environ, "SWEEP_CALLS_PER_MINUTE", 900),
             demand_calls_per_minute=_calls(environ, "DEMAND_CALLS_PER_MINUTE", 100),
             runbooks=environ.get("RUNBOOK_BASE_URL", "").strip() or _DEFAULT_RUNBOOKS,
+            remind_after=timedelta(hours=_whole(environ, "REMIND_AFTER_H", 24, 24 * 90)),
+            many_dying=_whole(environ, "MANY_GRANTS_DYING", 100, 100_000),
             budgets=_budgets(environ),
         )
 

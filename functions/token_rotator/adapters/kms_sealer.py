@@ -6,7 +6,7 @@ elsewhere does not open. Its length does not matter.
 
 Access tokens of many grants share a data key for minutes. A refresh token's data key belongs to its grant alone: it is
 made when the grant is adopted, and a token that Wise rotates is sealed under it again, with a new nonce. So a refresh
-has its key before it sends, whatever Wise answers.
+has its key before it sends, whatever Wise answers. A reissue makes a new one before it sends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
-from token_rotator.domain.tokens import Sealed, SealedField, Secret
+from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 from .shared_value import SharedValue
 
@@ -144,6 +144,17 @@ class KmsSealer:
         opened = self._open(own_key, key, SealedField.REFRESH_TOKEN, box)
         return KmsEnvelope(self, key, opened, own_key, self._access_token_key())
 
+    def prepare_reissue(self, key: GrantKey, registration: Sealed) -> KmsReissueEnvelope:
+        """See `RefreshSealer.prepare_reissue`."""
+        wrapped, box = _split(registration)
+        text = self._open(self._unwrap(SealedField.REGISTRATION, wrapped), key, SealedField.REGISTRATION, box)
+        opened = Registration.parse(text)
+        if opened is None:
+            msg = "the sealed registration is not one"
+            raise Unsealable(msg)
+        own_key = self._generate(SealedField.REFRESH_TOKEN)
+        return KmsReissueEnvelope(self, key, opened, own_key, self._access_token_key())
+
     # --- data keys
 
     def _access_token_key(self) -> _DataKey:
@@ -225,6 +236,30 @@ class KmsEnvelope:
 
     def seal_refresh_token(self, token: Secret) -> Sealed:
         """See `Envelope.seal_refresh_token`."""
+        return self._sealer.seal_under(self._own_key, self._key, SealedField.REFRESH_TOKEN, token)
+
+
+@dataclass(frozen=True, slots=True)
+class KmsReissueEnvelope:
+    """`ReissueEnvelope` over two data keys at hand."""
+
+    _sealer: KmsSealer
+    _key: GrantKey
+    _registration: Registration
+    _own_key: _DataKey
+    _access_token_key: _DataKey
+
+    @property
+    def registration(self) -> Registration:
+        """See `ReissueEnvelope.registration`."""
+        return self._registration
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """See `ReissueEnvelope.seal_access_token`."""
+        return self._sealer.seal_under(self._access_token_key, self._key, SealedField.ACCESS_TOKEN, token)
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        """See `ReissueEnvelope.seal_refresh_token`."""
         return self._sealer.seal_under(self._own_key, self._key, SealedField.REFRESH_TOKEN, token)
 
 
