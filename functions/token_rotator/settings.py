@@ -27,7 +27,7 @@ _HOSTS_OF: Final = {
     "transferwise.com": "production",
 }
 _QUEUE_URL: Final = re.compile(r"https?://[^\s/?#@]+/[^\s?#@]+", re.ASCII)
-_CALLS: Final = re.compile(r"[1-9]\d{0,4}|100000", re.ASCII)
+_WHOLE: Final = re.compile(r"[1-9]\d{0,5}", re.ASCII)
 _DEFAULT_RUNBOOKS: Final = "docs/runbooks"
 
 
@@ -92,22 +92,12 @@ def _parked_queue(environ: Mapping[str, str]) -> str:
     return value
 
 
-def _calls(environ: Mapping[str, str], name: str, default: int) -> int:
+def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 100_000) -> int:
     value = environ.get(name, "").strip()
-    if value and not _CALLS.fullmatch(value):
-        msg = f"{name} must be a whole number from 1 to 100000"
-        raise SettingsError(msg)
-    return int(value) if value else default
-
-
-def _whole(environ: Mapping[str, str], name: str, default: int, most: int) -> int:
-    value = environ.get(name, "").strip()
-    if not value:
-        return default
-    if not _CALLS.fullmatch(value) or int(value) > most:
+    if value and (not _WHOLE.fullmatch(value) or int(value) > most):
         msg = f"{name} must be a whole number from 1 to {most}"
         raise SettingsError(msg)
-    return int(value)
+    return int(value) if value else default
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +159,8 @@ def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
 class RefreshSettings:
     """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
 
-    `remind_after`: when people are told once more about a user who has to authorize again. `many_dying`: so many
-    grants that die within minutes raise an alert beside their own.
+    `remind_after`: when people are told once more about a user who has to authorize again. `many_grants_dying`: so
+    many grants that die within minutes raise an alert beside their own.
     """
 
     environment: str
@@ -187,7 +177,7 @@ class RefreshSettings:
     demand_calls_per_minute: int
     runbooks: str
     remind_after: timedelta
-    many_dying: int
+    many_grants_dying: int
     budgets: Budgets
 
     @classmethod
@@ -205,11 +195,11 @@ class RefreshSettings:
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
             alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
             parked_queue=_parked_queue(environ),
-            sweep_calls_per_minute=_calls(environ, "SWEEP_CALLS_PER_MINUTE", 900),
-            demand_calls_per_minute=_calls(environ, "DEMAND_CALLS_PER_MINUTE", 100),
+            sweep_calls_per_minute=_whole(environ, "SWEEP_CALLS_PER_MINUTE", 900),
+            demand_calls_per_minute=_whole(environ, "DEMAND_CALLS_PER_MINUTE", 100),
             runbooks=environ.get("RUNBOOK_BASE_URL", "").strip() or _DEFAULT_RUNBOOKS,
             remind_after=timedelta(hours=_whole(environ, "REMIND_AFTER_H", 24, 24 * 90)),
-            many_dying=_whole(environ, "MANY_GRANTS_DYING", 100, 100_000),
+            many_grants_dying=_whole(environ, "MANY_GRANTS_DYING", 100),
             budgets=_budgets(environ),
         )
 

@@ -9,7 +9,8 @@ from token_rotator.domain.grant import Alert, GrantKey
 class InMemoryAlerts:
     """`AlertPublisher`. `published` is what was taken, `keys` says for which grant each was.
 
-    `script` is what the next publishes do: "refuse", "lose" (taken, answer lost), "drop" (not taken, nobody knows), "ok".
+    `script` is what the next publishes do: "refuse", "lose" (taken, answer lost), "drop" (not taken, nobody knows) or
+    "ok".
     """
 
     def __init__(self) -> None:

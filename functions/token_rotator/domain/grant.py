@@ -149,10 +149,10 @@ class Grant:
 
     key: GrantKey
     phase: Phase
-    refresh_token: Sealed | None
     version: int
     refresh_at: datetime
     created_at: datetime
+    refresh_token: Sealed | None = None
     access_token: Sealed | None = None
     registration: Sealed | None = None
     registration_spent_at: datetime | None = None

@@ -186,9 +186,8 @@ class AdoptGrant:
 
 def _same(stored: Grant | None, ours: Grant) -> bool:
     """Tell whether what is stored is what we have just sealed: no two acts of sealing give the same."""
-    if stored is None:
-        return False
-    return (stored.refresh_token, stored.registration) == (ours.refresh_token, ours.registration)
+    sealed = (ours.refresh_token, ours.registration)
+    return stored is not None and (stored.refresh_token, stored.registration) == sealed
 
 
 @dataclass(frozen=True, slots=True)

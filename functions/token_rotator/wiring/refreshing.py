@@ -89,7 +89,7 @@ def wire() -> Refreshing:
         clock=utc_now,
         new_id=new_id,
         random=random.random,
-        many_dying=settings.many_dying,
+        many_dying=settings.many_grants_dying,
     )
     parking = SqsParking(sqs(budgets.park), settings.parked_queue)
     queue = SqsParking(sqs(_RECEIVING), settings.parked_queue)
