@@ -1,4 +1,4 @@
-"""The API for partner services, and the browsers' way back from Wise: the three functions behind it, the partners' roles, and two of the three locks."""
+"""The API: its functions, the partners' roles, two of the three locks, and the browsers' way back from Wise."""
 
 from __future__ import annotations
 
@@ -308,7 +308,8 @@ class TokenApi(Construct):
             effect=iam.Effect.DENY,
             principals=[iam.StarPrincipal()],
             actions=["execute-api:Invoke"],
-            **({"not_resources": [callback]} if public else {"resources": ["execute-api:/*"]}),
+            resources=None if public else ["execute-api:/*"],
+            not_resources=[callback] if public else None,
         )
         allowed = iam.PolicyStatement(
             sid="BrowsersFromWise",
