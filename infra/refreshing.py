@@ -115,7 +115,7 @@ class Refreshing(Construct):
             alerts.allow_publish(function.role)
             function.role.add_to_policy(
                 iam.PolicyStatement(
-                    actions=["secretsmanager:GetSecretValue"], resources=[self._secret_arn(config.wise_secret_name)]
+                    actions=["secretsmanager:GetSecretValue"], resources=[secret_arn(self, config.wise_secret_name)]
                 )
             )
         # Both park answers; the sweep alone takes them out and settles them.
@@ -197,14 +197,15 @@ class Refreshing(Construct):
             visibility_timeout=None if hidden_s is None else cdk.Duration.seconds(hidden_s),
         )
 
-    def _secret_arn(self, name: str) -> str:
-        """The ARN of a secret known by name: Secrets Manager ends it with a hyphen and six random characters."""
-        return cdk.Stack.of(self).format_arn(
-            service="secretsmanager",
-            resource="secret",
-            resource_name=f"{name}-??????",
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+
+def secret_arn(scope: Construct, name: str) -> str:
+    """The ARN of a secret known by name: Secrets Manager ends it with a hyphen and six random characters."""
+    return cdk.Stack.of(scope).format_arn(
+        service="secretsmanager",
+        resource="secret",
+        resource_name=f"{name}-??????",
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
 
 
 def _allow(role: iam.Role, queue: sqs.Queue, keys: Keys, *operations: str) -> None:

@@ -21,7 +21,7 @@ from token_rotator.adapters.kms_sealer import OPENED_KEYS, KmsSealer
 from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
-from token_rotator.service.ports import AccessTokenOpener, RefreshSealer, Sealer
+from token_rotator.service.ports import AccessTokenOpener, LinkSealer, RefreshSealer, Sealer
 
 ANNA = GrantKey("acme", "anna")
 BEN = GrantKey("acme", "ben")
@@ -32,8 +32,8 @@ WRITTEN = '{"code": "fixture-code", "email": "fixture.user@example.com"}'
 LONG = "fixture-" + "x" * 7_992
 
 
-class Whole(Sealer, RefreshSealer, AccessTokenOpener, Protocol):
-    """All three ports."""
+class Whole(Sealer, RefreshSealer, AccessTokenOpener, LinkSealer, Protocol):
+    """All four ports."""
 
 
 @dataclass
@@ -453,3 +453,34 @@ def test_nothing_shows_what_is_sealed_or_with_which_key(kms: Kms) -> None:
     with pytest.raises(Unsealable) as raised:
         sealer.open_access_token(BEN, access)
     assert TOKEN not in str(raised.value)
+
+
+# --- the tokens of a link
+
+
+@pytest.mark.parametrize("token", [TOKEN, LONG])
+def test_what_is_sealed_for_a_new_authorization_opens_later(sealer: Whole, token: str) -> None:
+    envelope = sealer.prepare_new(ANNA)
+    assert sealer.open_access_token(ANNA, envelope.seal_access_token(Secret(token))).reveal() == token
+    sealed = envelope.seal_refresh_token(Secret(token))
+    assert sealer.prepare(ANNA, sealed).refresh_token.reveal() == token
+    with pytest.raises(Unsealable):
+        sealer.prepare(BEN, sealed)
+
+
+def test_a_new_authorization_has_its_keys_before_wise_is_asked(kms: Kms) -> None:
+    sealer = kms.sealer()
+    envelope = sealer.prepare_new(ANNA)
+    assert kms.calls == {"GenerateDataKey": 2}
+    kms.error = ReadTimeoutError(endpoint_url="fixture")
+    envelope.seal_access_token(Secret(TOKEN))
+    envelope.seal_refresh_token(Secret(TOKEN))
+    with pytest.raises(KeyUnavailable):
+        sealer.prepare_new(ANNA)
+
+
+def test_each_new_authorization_has_a_data_key_of_its_own_for_the_refresh_token(kms: Kms) -> None:
+    sealer = kms.sealer()
+    one, other = (sealer.prepare_new(ANNA).seal_refresh_token(Secret(TOKEN)).blob for _ in range(2))
+    assert one[:40] != other[:40]
+    assert kms.calls == {"GenerateDataKey": 3}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.grant import Grant, GrantKey
 from token_rotator.domain.lease import Budgets
 from token_rotator.domain.tokens import SealedField, Secret
-from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant, Kept, Offer
+from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.keep_answer import KeepAnswer
+from token_rotator.service.link_grant import Arrival, Arrived, ConfirmLink, Failed, StartLink, TakeArrival
 from token_rotator.service.ports import Cause, Due, RefreshReport
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant, Result
@@ -23,10 +25,11 @@ from token_rotator.service.tell_people import TellPeople
 from .alerts import InMemoryAlerts
 from .fleet import InMemoryFleet
 from .grants import InMemoryGrants
+from .links import InMemoryLinks
 from .parking import InMemoryParking
 from .sealer import InMemorySealer
 from .wise import LIFE, FakeWise
-from .world import FakeClock, FakeIds, RecordingJournal
+from .world import FakeClock, FakeIds, FakeTokens, RecordingJournal
 
 
 class World:
@@ -83,6 +86,29 @@ class World:
         )
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
+        self.links = InMemoryLinks(self.grants)
+        self.new_token = FakeTokens()
+        self.start_link = StartLink(
+            self.grants,
+            self.links,
+            "https://wise.example",
+            self.wise.client_id,
+            "https://rotator.example/oauth/callback",
+            self.clock,
+            self.new_token,
+        )
+        self.take_arrival = TakeArrival(
+            self.links,
+            self.wise,
+            self.sealer,
+            self.journal,
+            self.budgets,
+            self.clock,
+            self.clock.sleep,
+            self.new_id,
+            self.new_token,
+        )
+        self.confirm_link = ConfirmLink(self.grants, self.links, self.budgets, self.clock, self.clock.sleep)
         self.reports: list[RefreshReport] = []
 
     def new_breaker(self) -> Breaker:
@@ -152,6 +178,27 @@ class World:
 
     def serve(self, name: str = "anna", rejected: int | None = None) -> Served | NotServed:
         return self.serve_token(self.key(name), rejected)
+
+    def start(self, name: str = "anna", return_url: str | None = None) -> str:
+        """Start a link and give its `state`."""
+        self.start_link(self.key(name), "acme-onboarding", return_url)
+        return self.new_token.given[-1].reveal()
+
+    def arrive(
+        self, state: str | None, user: str = "anna", profile_id: str | None = "9001", **more: Any
+    ) -> Arrived | Failed:
+        """Come back from Wise as a user who consented."""
+        code = self.wise.code(user, self.start_link.redirect_uri)
+        return self.take_arrival(Arrival(**{"state": state, "code": code, "profile_id": profile_id, **more}))
+
+    def came_back(self, name: str = "anna", user: str | None = None, profile_id: str | None = "9001") -> str:
+        """Start a link, consent, and give the `link_id`."""
+        arrived = self.arrive(self.start(name), user or name, profile_id)
+        assert isinstance(arrived, Arrived)
+        return arrived.link_id.reveal()
+
+    def confirm(self, link_id: str, name: str = "anna") -> Kept | Declined:
+        return self.confirm_link(self.key(name), link_id)
 
     def access_token(self, name: str = "anna") -> str:
         sealed = self.stored(name).access_token

@@ -11,7 +11,7 @@ from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secre
 
 
 class InMemorySealer:
-    """`RefreshSealer`, `AccessTokenOpener` and `Sealer`. `down` makes whatever needs KMS fail."""
+    """`RefreshSealer`, `AccessTokenOpener`, `LinkSealer` and `Sealer`. `down` makes whatever needs KMS fail."""
 
     def __init__(self) -> None:
         self.down = False
@@ -42,6 +42,11 @@ class InMemorySealer:
         self._kms("decrypt")
         return self.unbox(key, SealedField.ACCESS_TOKEN, sealed)
 
+    def prepare_new(self, key: GrantKey) -> InMemoryNewEnvelope:
+        self._kms("generate")
+        self._kms("generate")
+        return InMemoryNewEnvelope(self, key)
+
     def prepare(self, key: GrantKey, refresh_token: Sealed) -> InMemoryEnvelope:
         self._kms("decrypt")
         self._kms("generate")
@@ -71,13 +76,17 @@ class InMemoryReissueEnvelope:
 
 
 @dataclass(frozen=True)
-class InMemoryEnvelope:
+class InMemoryNewEnvelope:
     sealer: InMemorySealer
     key: GrantKey
-    refresh_token: Secret
 
     def seal_access_token(self, token: Secret) -> Sealed:
         return self.sealer.box(self.key, SealedField.ACCESS_TOKEN, token)
 
     def seal_refresh_token(self, token: Secret) -> Sealed:
         return self.sealer.box(self.key, SealedField.REFRESH_TOKEN, token)
+
+
+@dataclass(frozen=True)
+class InMemoryEnvelope(InMemoryNewEnvelope):
+    refresh_token: Secret

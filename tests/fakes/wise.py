@@ -35,8 +35,15 @@ class _User:
     """Access tokens that a reissue left alive, and until when."""
 
 
+@dataclass
+class _Code:
+    user: str
+    redirect_uri: str
+    expires_at: datetime
+
+
 class FakeWise:
-    """`Wise` over users by name. `script` holds what the next refreshes do instead of plainly succeeding.
+    """`Wise` and `CodeExchange` over users by name. `script` holds what the next requests do instead of succeeding.
 
     A script entry is an outcome (nothing is carried out), "lose" (carried out, the answer is lost) or "drop" (nothing
     is carried out, nobody knows). `late` are requests that Wise may still carry out: `carry_out_late` does so.
@@ -44,6 +51,9 @@ class FakeWise:
 
     Our client has the `secret` in use of `secrets`, the current one and the previous one; Wise accepts those of
     `valid_secrets`. `checks` holds what Wise says of our client instead of the truth.
+
+    `code` is what a user's consent gives. A code is single use; its exchange ends the user's refresh token, and the
+    access token lives on until it expires or the new one is replaced.
     """
 
     def __init__(self, clock: Callable[[], datetime], policy: str = "same") -> None:
@@ -62,6 +72,7 @@ class FakeWise:
         self.on_refresh: Callable[[], None] = lambda: None
         self.on_reissue: Callable[[], None] = lambda: None
         self.after_refresh: Callable[[], None] = lambda: None
+        self.after_exchange: Callable[[], None] = lambda: None
         self.takes = timedelta(milliseconds=200)
         self.life = LIFE
         self.secrets = ["secret-1"]
@@ -69,6 +80,9 @@ class FakeWise:
         self.valid_secrets = {"secret-1"}
         self.checks: list[ClientCheck] = []
         self.settled: list[str] = []
+        self.client_id = "fixture-client-id"
+        self.codes: dict[str, _Code] = {}
+        self.exchanges: list[str] = []
 
     def add(self, name: str, life: timedelta = LIFE) -> tuple[Secret, Secret]:
         """Add a user; give access and refresh token."""
@@ -194,6 +208,51 @@ class FakeWise:
         if self.asks:
             return self.asks.pop(0)
         return Liveness.LIVES if self.lives(access_token.reveal()) else Liveness.DEAD
+
+    def code(self, name: str, redirect_uri: str) -> Secret:
+        """Consent as a user would, one that is there or a new one."""
+        made = f"code-{name}-{len(self.exchanges)}-{len(self.codes) + 1}"
+        self.codes[made] = _Code(name, redirect_uri, self.clock() + timedelta(minutes=30))
+        return Secret(made)
+
+    def check_client(self, client_id: str) -> None:
+        if not self.usable or client_id != self.client_id:
+            raise WiseSecretUnusable("no value yet, or another client's")
+
+    def exchange(self, code: Secret, *, redirect_uri: str, attempt_id: str, within: timedelta) -> Outcome:
+        assert within > timedelta(0)
+        told = self.script.pop(0) if self.script else "plain"
+        if not isinstance(told, str):
+            return told
+        self.exchanges.append(attempt_id)
+        if hasattr(self.clock, "advance"):
+            self.clock.advance(seconds=self.takes.total_seconds())
+        if self.secret not in self.valid_secrets:
+            return ClientRefused(status=401, error="invalid_client")
+        tokens = self._exchanged(code.reveal(), redirect_uri)
+        self.after_exchange()
+        if told == "lose":
+            return Unknown(reason="connection-broke")
+        if tokens is None:
+            return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
+        return Refreshed(tokens=tokens, status=200)
+
+    def _exchanged(self, text: str, redirect_uri: str) -> TokenSet | None:
+        code = self.codes.pop(text, None)
+        if code is None or code.redirect_uri != redirect_uri or code.expires_at <= self.clock():
+            return None
+        before = self.users.get(code.user)
+        number = 1 if before is None else int(before.refresh_token.rpartition("-")[2]) + 100
+        expires_at = self.clock() + self.life
+        user = _User(f"refresh-{code.user}-{number}", f"access-{code.user}-{number}", expires_at=expires_at)
+        self.users[code.user] = user
+        return TokenSet(
+            access_token=Secret(user.access_token),
+            issued_at=self.clock(),
+            expires_at=expires_at,
+            refresh_token=Secret(user.refresh_token),
+            scope="transfers",
+        )
 
     def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
         assert within > timedelta(0)

@@ -148,7 +148,7 @@ class _Presented:
 
 
 class WiseHttp:
-    """`Wise` over its REST API. Safe in threads.
+    """`Wise` and `CodeExchange` over its REST API. Safe in threads.
 
     `api_url` is scheme and host; `api_version` a quarter such as `2026Q4`, or empty for the unversioned paths
     (docs.wise.com/guides/developer/global-versioning). `ca_file` replaces the public certificate authorities.
@@ -208,6 +208,28 @@ class WiseHttp:
             form = {**form, "client_id": credentials.client_id}
         outcome = self._exchange(form, credentials, attempt_id, within)
         self._own.presented = _Presented(attempt_id, credentials, time.monotonic())
+        return outcome
+
+    def check_client(self, client_id: str) -> None:
+        """See `CodeExchange.check_client`."""
+        if self._secrets.get().client_id != client_id:
+            msg = "the secret is of another client than the one that users are asked about"
+            raise WiseSecretUnusable(msg)
+
+    def exchange(self, code: Secret, *, redirect_uri: str, attempt_id: str, within: timedelta) -> Outcome:
+        """See `CodeExchange.exchange`. Credentials that Wise refuses are read anew before the next one."""
+        credentials = self._secrets.last()
+        if credentials is None:
+            return NotSent(reason=WiseSecretUnusable.code)
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": credentials.client_id,
+            "code": code.reveal(),
+            "redirect_uri": redirect_uri,
+        }
+        outcome = self._exchange(form, credentials, attempt_id, within)
+        if isinstance(outcome, ClientRefused):
+            self._secrets.forget()
         return outcome
 
     def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:

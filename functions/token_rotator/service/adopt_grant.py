@@ -52,6 +52,7 @@ class Declined(Enum):
     ALREADY_HELD = "already-held"
     DIFFERENT_PROFILE = "different-profile"
     NOT_FOUND = "not-found"
+    LINK_EXPIRED = "link-expired"
     BUSY = "temporarily-unavailable"
 
 
@@ -64,7 +65,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class _Patience:
+class Patience:
     """Waiting for a lease that somebody holds, within a time budget."""
 
     grants: GrantRegistry
@@ -119,7 +120,7 @@ class AdoptGrant:
 
     def _replace(self, key: GrantKey, offer: Offer, if_match: int) -> Kept | Declined:
         until = self.clock() + self.budgets.serve
-        patience = _Patience(self.grants, self.budgets, self.clock, self.sleep)
+        patience = Patience(self.grants, self.budgets, self.clock, self.sleep)
         while True:
             before = patience.unheld(key, until)
             if before is Declined.NOT_FOUND or (isinstance(before, Grant) and before.version != if_match):
@@ -202,7 +203,7 @@ class DeleteGrant:
     def __call__(self, key: GrantKey) -> Declined | None:
         """Delete it, once nobody refreshes it. `None` when it is gone. Raises what the store raises."""
         until = self.clock() + self.budgets.serve
-        patience = _Patience(self.grants, self.budgets, self.clock, self.sleep)
+        patience = Patience(self.grants, self.budgets, self.clock, self.sleep)
         while True:
             grant = patience.unheld(key, until)
             if isinstance(grant, Declined):

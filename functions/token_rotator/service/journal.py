@@ -111,6 +111,35 @@ class AlertTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CodeExchanged:
+    """One authorization code went to the token endpoint. `attempt_id` is also Wise's `X-External-Correlation-Id`."""
+
+    key: GrantKey
+    attempt_id: str
+    outcome: str
+    status: int | None
+    error: str | None
+    trace_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEnded:
+    """A browser came back from Wise: `arrived`, or the word of `domain.link.LinkFailure`."""
+
+    key: GrantKey
+    partner: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLost:
+    """No write took the tokens of a link: they die with this process, and the refresh token before them at Wise."""
+
+    key: GrantKey
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """Something unexpected happened to one grant; others go on. `detail` names the error's type, never its text."""
 
@@ -130,6 +159,9 @@ Event = (
     | BreakerClosed
     | DemandBarred
     | AlertTold
+    | CodeExchanged
+    | LinkEnded
+    | LinkLost
     | Trouble
 )
 

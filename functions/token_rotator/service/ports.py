@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.fleet import Fleet, Lane
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
+    from token_rotator.domain.link import Link, PendingTokens
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
     from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
@@ -133,18 +134,51 @@ class GrantRegistry(GrantReader, Protocol):
 
     A grant with a `profile_id` claims that Wise profile in the same transaction: two grants of one Wise user would
     kill each other's tokens for ever.
+
+    `link` is the hash of the link whose tokens are stored: in the same transaction they are spent, for the version
+    that is written. Tokens that are spent already, or are not there, are `Refused`.
     """
 
-    def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:
+    def create(self, grant: Grant, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """Store a grant that is not there yet."""
         ...
 
-    def replace(self, before: Grant, after: Grant, when: When) -> Done | Refused | AlreadyHeld:
+    def replace(self, before: Grant, after: Grant, when: When, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """Store new tokens over an existing grant, if `when` holds."""
         ...
 
     def delete(self, grant: Grant, when: When) -> Done | Refused:
         """Forget a grant and its claim, if `when` holds."""
+        ...
+
+
+class LinkStore(Protocol):
+    """Links under way and the tokens that came of them, by the hash of what their holder knows.
+
+    Errors as in `GrantStore`. What is over may be gone an hour later.
+    """
+
+    def begin(self, link: Link) -> None:
+        """Store a link that is not there yet."""
+        ...
+
+    def look(self, hashed: str) -> Link | None:
+        """Read a link, consistently."""
+        ...
+
+    def use(self, hashed: str, attempt_id: str, now: datetime) -> Link | None:
+        """Use a link up for one attempt, if it was not used before and its time is not over.
+
+        Gives what is stored then: it was used by who asked if `used_by` says so.
+        """
+        ...
+
+    def keep(self, pending: PendingTokens) -> None:
+        """Store tokens until they are confirmed. Twice does no harm, and never undoes that they were spent."""
+        ...
+
+    def pending(self, hashed: str) -> PendingTokens | None:
+        """Read the tokens of a link, consistently."""
         ...
 
 
@@ -300,6 +334,26 @@ class AccessTokenOpener(Protocol):
         ...
 
 
+class NewEnvelope(Protocol):
+    """All that sealing the tokens of a new authorization needs, obtained before Wise is asked: no I/O from here on."""
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """Seal the access token for the grant."""
+        ...
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        """Seal the refresh token for the grant, under a data key that is to be the grant's own."""
+        ...
+
+
+class LinkSealer(Protocol):
+    """Sealing what a link brings, and no opening. Raises `KeyUnavailable`."""
+
+    def prepare_new(self, key: GrantKey) -> NewEnvelope:
+        """Have a data key for either token of the grant."""
+        ...
+
+
 class Sealer(Protocol):
     """Sealing, and no opening. Raises `KeyUnavailable`."""
 
@@ -336,6 +390,21 @@ class Wise(Protocol):
 
         Reads the secret anew; asks with its current version, then with its previous one. What Wise accepts is used
         from then on.
+        """
+        ...
+
+
+class CodeExchange(Protocol):
+    """The provider, as far as linking asks it. No answer of its raises: what went wrong is an outcome."""
+
+    def check_client(self, client_id: str) -> None:
+        """Have the credentials of this client to use, for what is sent next. Raises `WiseSecretUnusable`."""
+        ...
+
+    def exchange(self, code: Secret, *, redirect_uri: str, attempt_id: str, within: timedelta) -> Outcome:
+        """Exchange an authorization code, once, within one deadline; retries and follows nothing.
+
+        Codes are single use. `GrantInvalid`: Wise does not take this one.
         """
         ...
 
