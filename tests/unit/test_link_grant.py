@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.rotator import World
 from token_rotator.domain.errors import KeyUnavailable, StoreUnavailable, WiseSecretUnusable
-from token_rotator.domain.grant import GrantKey, Phase
+from token_rotator.domain.grant import AlertKind, GrantKey, Phase
 from token_rotator.domain.link import CONFIRM_FOR, LINK_FOR, LinkFailure, hash_of
 from token_rotator.domain.outcome import (
     ClientRefused,
@@ -480,7 +480,11 @@ def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: Wor
     assert isinstance(kept, Kept)
     assert not kept.created
     after = world.stored()
-    assert (after.phase, after.alert, after.failures, after.last_error) == (Phase.ACTIVE, None, 0, None)
+    assert (after.phase, after.failures, after.last_error) == (Phase.ACTIVE, 0, None)
+    assert before.alert is not None
+    assert after.alert is not None
+    assert (after.alert.kind, after.alert.incident_id) == (AlertKind.RECOVERED, before.alert.incident_id)
+    assert after.due_at == world.clock(), "on-call is told at once"
     assert after.version > before.version
     assert (after.registration, after.wise_user_id, after.created_at) == (
         before.registration,

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from .grant import Grant, GrantKey, Phase
-from .policy import refresh_at
+from .policy import next_due, refresh_at
 from .tokens import Secret
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         refresh_at=refresh,
         created_at=now,
     )
-    return replace(
+    alert = None if grant.alert is None else grant.alert.over(now, grant.alert.attempt_id)
+    after = replace(
         grant,
         phase=Phase.SUSPENDED if grant.phase is Phase.SUSPENDED else Phase.ACTIVE,
         access_token=pending.access_token,
@@ -147,13 +148,14 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         in_doubt=in_doubt,
         hold_until=None,
         refresh_at=refresh,
-        due_at=now if in_doubt else refresh,
         failures=0,
         takeovers=0,
         last_error=None,
-        alert=None,
+        alert=alert,
+        expiry_told=None,
         profile_id=pending.profile_id or grant.profile_id,
     )
+    return replace(after, due_at=now if in_doubt else next_due(after, now))
 
 
 def _doubt(before: Grant, pending: PendingTokens, budgets: Budgets) -> str | None:
