@@ -25,6 +25,7 @@ from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.grant import AlertKind, Grant
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Kept, Offer
+from token_rotator.service.link_grant import Arrival, Arrived, Failed
 from token_rotator.service.serve_token import NotServed, Served
 
 CALLBACK = "https://partner.example.com/wise/callback"
@@ -73,6 +74,8 @@ class Story(World):
         self.wise = self.http  # type: ignore[assignment]
         self.breaker = self.new_breaker()
         self.refresh_grant = replace(self.refresh_grant, wise=self.http, breaker=self.breaker)
+        self.start_link = replace(self.start_link, web_url=wise.url, client_id=CLIENT[0], redirect_uri=CALLBACK)
+        self.take_arrival = replace(self.take_arrival, exchange=self.http)
         self.refresh_due = replace(self.refresh_due, refresh=self.refresh_grant, breaker=self.breaker)
 
     # --- how a user comes to us
@@ -136,6 +139,28 @@ class Story(World):
         kept = self.adopt_grant(self.key(name), offer, None if stored is None else stored.version)
         assert isinstance(kept, Kept), kept
         return kept.grant
+
+    def starts(self, name: str = "anna") -> str:
+        """Start a link, as the partner does: the address for the user's browser."""
+        return self.start_link(self.key(name), "payroll", None).authorization_url
+
+    def comes_back(
+        self, user: str, url: str, *, profile_id: int | None = None, refuse: bool = False, after_s: float = 0
+    ) -> Arrived | Failed:
+        """The user goes through Wise's page, and the browser comes back to us."""
+        told = self.browser.authorize(url, user, profile_id=profile_id, refuse=refuse).query()
+        self.clock.advance(seconds=after_s)
+        code = told.get("code")
+        arrival = Arrival(
+            state=told.get("state"),
+            code=None if code is None else Secret(code),
+            profile_id=told.get("profileId"),
+            error=told.get("error"),
+        )
+        return self.take_arrival(arrival)
+
+    def stored_or_none(self, name: str = "anna") -> Grant | None:
+        return self.grants.items.get(self.key(name))
 
     # --- what happens then
 
