@@ -41,6 +41,7 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "serve.apigateway.unknown-route": (404, "not-found", None),
     "admin.apigateway.create": (201, None, None),
     "admin.apigateway.create-refresh-token-only": (201, None, None),
+    "admin.apigateway.create-registration-only": (201, None, None),
     "admin.apigateway.create-existing": (412, "precondition-failed", None),
     "admin.apigateway.create-reader": (403, "forbidden", None),
     "admin.apigateway.create-without-refresh-token": (400, "bad-request", "refresh_token"),
