@@ -51,6 +51,8 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "settle_s": 15,
         "sweep_calls_per_minute": 1800,
         "demand_calls_per_minute": 200,
+        "remind_after_h": 12,
+        "many_grants_dying": 500,
         "wise_api_version": "2026Q4",
         "wise_ca_file": "/opt/ca.pem",
         "wise_web_host": "wise.com",

@@ -131,6 +131,8 @@ class DeployConfig:
     settle_s: int | None = None
     sweep_calls_per_minute: int = 900
     demand_calls_per_minute: int = 100
+    remind_after_h: int = 24
+    many_grants_dying: int = 100
     log_level: str = "INFO"
     alert_emails: tuple[str, ...] = ()
     runbook_base_url: str | None = None
@@ -189,6 +191,8 @@ class DeployConfig:
             settle_s=values.number("settle_s", least=1, most=120),
             sweep_calls_per_minute=values.calls("sweep_calls_per_minute", cls.sweep_calls_per_minute),
             demand_calls_per_minute=values.calls("demand_calls_per_minute", cls.demand_calls_per_minute),
+            remind_after_h=values.number("remind_after_h", least=1, most=24 * 90) or cls.remind_after_h,
+            many_grants_dying=values.calls("many_grants_dying", cls.many_grants_dying),
             log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
             alert_emails=_alert_emails(values.items("alert_emails")),
             runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),

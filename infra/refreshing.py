@@ -78,6 +78,8 @@ class Refreshing(Construct):
             "PARKED_QUEUE_URL": self.parked.queue_url,
             "SWEEP_CALLS_PER_MINUTE": str(config.sweep_calls_per_minute),
             "DEMAND_CALLS_PER_MINUTE": str(config.demand_calls_per_minute),
+            "REMIND_AFTER_H": str(config.remind_after_h),
+            "MANY_GRANTS_DYING": str(config.many_grants_dying),
         }
         optional = {
             "WISE_CA_FILE": config.wise_ca_file,

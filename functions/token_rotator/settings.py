@@ -31,7 +31,7 @@ _CLIENT_ID: Final = re.compile(r"[\x21-\x39\x3b-\x7e]{1,256}", re.ASCII)
 _BROWSER_URL: Final = re.compile(r"(?:https://[A-Za-z0-9]|http://(?:127\.0\.0\.1|localhost)[:/])[\x21-\x7e]*", re.ASCII)
 """Where a browser is sent: encrypted, or not beyond its own machine."""
 _QUEUE_URL: Final = re.compile(r"https?://[^\s/?#@]+/[^\s?#@]+", re.ASCII)
-_CALLS: Final = re.compile(r"[1-9]\d{0,4}|100000", re.ASCII)
+_WHOLE: Final = re.compile(r"[1-9]\d{0,5}", re.ASCII)
 _DEFAULT_RUNBOOKS: Final = "docs/runbooks"
 
 
@@ -128,10 +128,10 @@ def _parked_queue(environ: Mapping[str, str]) -> str:
     return value
 
 
-def _calls(environ: Mapping[str, str], name: str, default: int) -> int:
+def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 100_000) -> int:
     value = environ.get(name, "").strip()
-    if value and not _CALLS.fullmatch(value):
-        msg = f"{name} must be a whole number from 1 to 100000"
+    if value and (not _WHOLE.fullmatch(value) or int(value) > most):
+        msg = f"{name} must be a whole number from 1 to {most}"
         raise SettingsError(msg)
     return int(value) if value else default
 
@@ -203,7 +203,11 @@ def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshSettings:
-    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together."""
+    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
+
+    `remind_after`: when people are told once more about a user who has to authorize again. `many_grants_dying`: so
+    many grants that die within minutes raise an alert beside their own.
+    """
 
     environment: str
     table: str
@@ -218,6 +222,8 @@ class RefreshSettings:
     sweep_calls_per_minute: int
     demand_calls_per_minute: int
     runbooks: str
+    remind_after: timedelta
+    many_grants_dying: int
     budgets: Budgets
 
     @classmethod
@@ -235,9 +241,11 @@ class RefreshSettings:
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
             alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
             parked_queue=_parked_queue(environ),
-            sweep_calls_per_minute=_calls(environ, "SWEEP_CALLS_PER_MINUTE", 900),
-            demand_calls_per_minute=_calls(environ, "DEMAND_CALLS_PER_MINUTE", 100),
+            sweep_calls_per_minute=_whole(environ, "SWEEP_CALLS_PER_MINUTE", 900),
+            demand_calls_per_minute=_whole(environ, "DEMAND_CALLS_PER_MINUTE", 100),
             runbooks=environ.get("RUNBOOK_BASE_URL", "").strip() or _DEFAULT_RUNBOOKS,
+            remind_after=timedelta(hours=_whole(environ, "REMIND_AFTER_H", 24, 24 * 90)),
+            many_grants_dying=_whole(environ, "MANY_GRANTS_DYING", 100),
             budgets=_budgets(environ),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -29,6 +30,8 @@ class InMemoryFleet:
         self.reads = 0
         self.writes = 0
         self.admissions = 0
+        self.deaths: Counter[int] = Counter()
+        """How many grants died in each minute since the epoch."""
         self.failures: list[str] = []
         """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
         self.before_write = lambda: None
@@ -60,6 +63,16 @@ class InMemoryFleet:
                 self.fleet = replace(after, revision=before.revision + 1)
             self._end(plan)
             return self.fleet if ok else None
+
+    def count_death(self, now: datetime, within: timedelta) -> int:
+        with self._lock:
+            self.writes += 1
+            plan = self._begin()
+            minute = int(now.timestamp()) // 60
+            self.deaths[minute] += 1
+            self._end(plan)
+            oldest = minute - within // timedelta(minutes=1)
+            return sum(count for moment, count in self.deaths.items() if moment > oldest)
 
     def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
         if not 1 <= calls <= lane.burst:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.grant import Grant, GrantKey
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.tokens import SealedField, Secret
 from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
@@ -45,7 +48,8 @@ class World:
         self.parking = InMemoryParking(self.clock)
         self.sweep_lane, self.demand_lane = Lane("sweep", 900), Lane("demand", 100)
         self.chance = 0.0
-        self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock)
+        self.remind_after, self.many_dying = timedelta(days=1), 100
+        self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock, self.remind_after)
         self.keep = KeepAnswer(self.grants, self.journal, self.budgets, self.clock)
         self.drain = DrainParking(self.parking, self.grants, self.keep, self.journal, self.clock)
         self.breaker = self.new_breaker()
@@ -117,6 +121,7 @@ class World:
             clock=self.clock,
             new_id=self.new_id,
             random=lambda: self.chance,
+            many_dying=self.many_dying,
         )
 
     def key(self, name: str = "anna") -> GrantKey:
@@ -133,6 +138,26 @@ class World:
             **more,  # type: ignore[arg-type]
         )
         kept = self.adopt_grant(self.key(name), offer, None)
+        assert isinstance(kept, Kept)
+        return kept.grant
+
+    def registration_of(self, name: str = "anna") -> Secret:
+        """Let us have created a user at Wise, and give the registration as it is sealed."""
+        made = self.wise.register(name)
+        return Secret(json.dumps({"code": made.code.reveal(), "email": made.email.reveal()}))
+
+    def registered(self, name: str = "anna", **more: object) -> Grant:
+        """As `adopted`, with the registration code of a user whom we created."""
+        grant = self.adopted(name, **more)  # type: ignore[arg-type]
+        sealed = self.sealer.box(grant.key, SealedField.REGISTRATION, self.registration_of(name))
+        self.grants.items[grant.key] = replace(grant, registration=sealed)
+        return self.grants.items[grant.key]
+
+    def begun(self, name: str = "anna") -> Grant:
+        """A grant that begins with a registration code, and nothing else."""
+        self.wise.add(name)
+        self.wise.users[name].alive = False
+        kept = self.adopt_grant(self.key(name), Offer(registration=self.registration_of(name)), None)
         assert isinstance(kept, Kept)
         return kept.grant
 

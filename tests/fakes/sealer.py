@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from token_rotator.domain.errors import KeyUnavailable, Unsealable
 from token_rotator.domain.grant import GrantKey
-from token_rotator.domain.tokens import Sealed, SealedField, Secret
+from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 
 class InMemorySealer:
@@ -51,6 +51,28 @@ class InMemorySealer:
         self._kms("decrypt")
         self._kms("generate")
         return InMemoryEnvelope(self, key, self.unbox(key, SealedField.REFRESH_TOKEN, refresh_token))
+
+    def prepare_reissue(self, key: GrantKey, registration: Sealed) -> InMemoryReissueEnvelope:
+        self._kms("decrypt")
+        self._kms("generate")
+        self._kms("generate")
+        opened = Registration.parse(self.unbox(key, SealedField.REGISTRATION, registration))
+        if opened is None:
+            raise Unsealable("not a registration")
+        return InMemoryReissueEnvelope(self, key, opened)
+
+
+@dataclass(frozen=True)
+class InMemoryReissueEnvelope:
+    sealer: InMemorySealer
+    key: GrantKey
+    registration: Registration
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        return self.sealer.box(self.key, SealedField.ACCESS_TOKEN, token)
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        return self.sealer.box(self.key, SealedField.REFRESH_TOKEN, token)
 
 
 @dataclass(frozen=True)

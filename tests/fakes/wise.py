@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from token_rotator.domain.errors import WiseSecretUnusable
@@ -18,7 +18,7 @@ from token_rotator.domain.outcome import (
     Refreshed,
     Unknown,
 )
-from token_rotator.domain.tokens import Secret, TokenSet
+from token_rotator.domain.tokens import Registration, Secret, TokenSet
 
 LIFE = timedelta(hours=12)
 
@@ -29,6 +29,10 @@ class _User:
     access_token: str
     alive: bool = True
     expires_at: datetime | None = None
+    registration: tuple[str, str] | None = None
+    refresh_expires_at: datetime | None = None
+    lingering: dict[str, datetime] = field(default_factory=dict)
+    """Access tokens that a reissue left alive, and until when."""
 
 
 @dataclass
@@ -43,6 +47,7 @@ class FakeWise:
 
     A script entry is an outcome (nothing is carried out), "lose" (carried out, the answer is lost) or "drop" (nothing
     is carried out, nobody knows). `late` are requests that Wise may still carry out: `carry_out_late` does so.
+    `reissue_script` and `late_reissues` are the same for reissues, which `reissues` records by attempt.
 
     Our client has the `secret` in use of `secrets`, the current one and the previous one; Wise accepts those of
     `valid_secrets`. `checks` holds what Wise says of our client instead of the truth.
@@ -57,11 +62,15 @@ class FakeWise:
         self.users: dict[str, _User] = {}
         self.script: list[Outcome | str] = []
         self.asks: list[Liveness] = []
+        self.reissue_script: list[Outcome | str] = []
         self.refreshes: list[str] = []
+        self.reissues: list[str] = []
+        self.late_reissues: list[tuple[str, str]] = []
         self.asked: list[str] = []
         self.late: list[str] = []
         self.usable = True
         self.on_refresh: Callable[[], None] = lambda: None
+        self.on_reissue: Callable[[], None] = lambda: None
         self.after_refresh: Callable[[], None] = lambda: None
         self.after_exchange: Callable[[], None] = lambda: None
         self.takes = timedelta(milliseconds=200)
@@ -80,6 +89,15 @@ class FakeWise:
         self.users[name] = _User(f"refresh-{name}-1", f"access-{name}-1", expires_at=self.clock() + life)
         return Secret(self.users[name].access_token), Secret(self.users[name].refresh_token)
 
+    def register(self, name: str) -> Registration:
+        """Let us have created a user: give what tokens are issued for until the user reclaims the account."""
+        self.users[name].registration = (f"code-{name}", f"{name}@example.com")
+        return Registration(Secret(f"code-{name}"), Secret(f"{name}@example.com"))
+
+    def reclaim(self, name: str) -> None:
+        """Let the user take the account over: the code is worth nothing any more."""
+        self.users[name].registration = None
+
     def _of(self, refresh_token: str) -> _User | None:
         return next((user for user in self.users.values() if user.refresh_token == refresh_token), None)
 
@@ -93,6 +111,7 @@ class FakeWise:
             return None
         user.access_token = self._next(user.access_token)
         user.expires_at = self.clock() + self.life
+        user.lingering.clear()
         told: str | None = user.refresh_token
         if self.policy == "rotated":
             told = user.refresh_token = self._next(user.refresh_token)
@@ -103,8 +122,30 @@ class FakeWise:
             issued_at=self.clock(),
             expires_at=user.expires_at,
             refresh_token=Secret(told) if told else None,
+            refresh_expires_at=user.refresh_expires_at,
             scope="transfers",
         )
+
+    def carry_out_reissue(self, presented: tuple[str, str]) -> TokenSet | None:
+        """Issue new tokens for a registration: the refresh token dies, the access token before lives on."""
+        user = next((user for user in self.users.values() if user.registration == presented), None)
+        if user is None:
+            return None
+        if user.alive and user.expires_at is not None:
+            user.lingering[user.access_token] = user.expires_at
+        user.access_token, user.refresh_token = self._next(user.access_token), self._next(user.refresh_token)
+        user.alive, user.expires_at = True, self.clock() + self.life
+        return TokenSet(
+            access_token=Secret(user.access_token),
+            issued_at=self.clock(),
+            expires_at=user.expires_at,
+            refresh_token=Secret(user.refresh_token),
+            refresh_expires_at=user.refresh_expires_at,
+            scope="transfers",
+        )
+
+    def carry_out_late_reissue(self) -> None:
+        self.carry_out_reissue(self.late_reissues.pop(0))
 
     def carry_out_late(self) -> None:
         self.carry_out(self.late.pop(0))
@@ -135,6 +176,30 @@ class FakeWise:
             return Unknown(reason="connection-broke")
         if tokens is None:
             return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
+        return Refreshed(tokens=tokens, status=200)
+
+    def reissue(self, registration: Registration, *, attempt_id: str, within: timedelta) -> Outcome:
+        assert within > timedelta(0)
+        self.on_reissue()
+        told = self.reissue_script.pop(0) if self.reissue_script else "plain"
+        if not isinstance(told, str):
+            if not isinstance(told, NotSent):
+                self.reissues.append(attempt_id)
+            return told
+        self.reissues.append(attempt_id)
+        if hasattr(self.clock, "advance"):
+            self.clock.advance(seconds=self.takes.total_seconds())
+        if self.secret not in self.valid_secrets:
+            return ClientRefused(status=401, error="invalid_client")
+        presented = (registration.code.reveal(), registration.email.reveal())
+        if told == "drop":
+            self.late_reissues.append(presented)
+            return Unknown(reason="deadline")
+        tokens = self.carry_out_reissue(presented)
+        if told == "lose":
+            return Unknown(reason="connection-broke")
+        if tokens is None:
+            return GrantInvalid(status=401, error="invalid_grant", trace_id="e" * 32)
         return Refreshed(tokens=tokens, status=200)
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
@@ -201,7 +266,12 @@ class FakeWise:
         return ClientRefused(status=401, error="invalid_client")
 
     def lives(self, access_token: str) -> bool:
+        now = self.clock()
         return any(
-            user.access_token == access_token and user.alive and (user.expires_at or self.clock()) > self.clock()
+            user.alive
+            and (
+                (user.access_token == access_token and (user.expires_at or now) > now)
+                or user.lingering.get(access_token, now) > now
+            )
             for user in self.users.values()
         )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.rotator import World
 from tests.fakes.world import START
-from token_rotator.domain.grant import Phase
+from token_rotator.domain.grant import AlertKind, Phase
 from token_rotator.domain.outcome import Liveness, ServerFault
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
@@ -92,7 +92,9 @@ def test_the_named_version_is_replaced(world: World) -> None:
     after = world.stored()
     assert after.version > dead.version
     assert after.phase is Phase.ACTIVE
-    assert after.alert is None
+    assert after.alert is not None
+    assert dead.alert is not None
+    assert (after.alert.kind, after.alert.incident_id) == (AlertKind.RECOVERED, dead.alert.incident_id)
     assert after.created_at == dead.created_at
     assert isinstance(world.serve(), Served)
 
@@ -273,7 +275,11 @@ def test_a_verdict_that_falls_while_the_import_seals_does_not_outlive_it(world: 
     again = world.adopt_grant(world.key(), fresh, kept.grant.version)
     assert isinstance(again, Kept)
     assert world.stored().phase is Phase.ACTIVE
-    assert world.stored().alert is None
+    world.sweep(3)
+    assert [alert.kind for alert in world.alerts.published] == [
+        AlertKind.REAUTHORIZATION_REQUIRED,
+        AlertKind.RECOVERED,
+    ]
     assert isinstance(world.serve(), Served)
 
 
@@ -301,3 +307,40 @@ def test_an_access_token_that_has_expired_is_due_at_once(world: World) -> None:
     assert isinstance(kept, Kept)
     assert kept.grant.due_at == world.clock()
     assert isinstance(world.serve(), Served)
+
+
+# --- a registration code
+
+
+def test_a_registration_code_stays_unless_another_one_comes(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world, registration=Secret("code-1")), None)
+    assert isinstance(kept, Kept)
+    spent = replace(kept.grant, registration_spent_at=world.clock())
+    world.grants.items[world.key()] = spent
+    again = world.adopt_grant(world.key(), offer(world), spent.version)
+    assert isinstance(again, Kept)
+    assert (again.grant.registration, again.grant.registration_spent_at) == (spent.registration, world.clock())
+    other = world.adopt_grant(world.key(), offer(world, registration=Secret("code-2")), again.grant.version)
+    assert isinstance(other, Kept)
+    assert other.grant.registration not in (None, spent.registration)
+    assert other.grant.registration_spent_at is None
+
+
+def test_new_tokens_over_a_doubtful_reissue_are_proved_at_once(world: World) -> None:
+    """A reissue that is carried out late ends the refresh token that was linked meanwhile, and no access token."""
+    before = world.registered("ben")
+    world.clock.now = before.refresh_at
+    world.wise.users["ben"].alive = False
+    world.wise.reissue_script = ["drop"]
+    world.attempt("ben")
+    registration = world.wise.users["ben"].registration
+    access, refresh = world.wise.add("ben")
+    world.wise.users["ben"].registration = registration
+    world.wise.carry_out_late_reissue()  # after the user has authorized, before we know
+    world.clock.advance(seconds=23)
+    fresh = Offer(refresh_token=refresh, access_token=access, expires_at=world.clock() + timedelta(hours=12))
+    assert isinstance(world.adopt_grant(before.key, fresh, before.version), Kept)
+    world.sweep(60)
+    assert world.stored("ben").in_doubt is None
+    assert world.wise.lives(world.access_token("ben"))
+    assert len(world.wise.reissues) == 2

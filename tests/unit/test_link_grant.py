@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.rotator import World
 from token_rotator.domain.errors import KeyUnavailable, StoreUnavailable, WiseSecretUnusable
-from token_rotator.domain.grant import GrantKey, Phase
+from token_rotator.domain.grant import AlertKind, GrantKey, Phase
 from token_rotator.domain.link import CONFIRM_FOR, LINK_FOR, LinkFailure, hash_of
 from token_rotator.domain.outcome import (
     ClientRefused,
@@ -460,6 +460,7 @@ def test_a_profile_that_the_grant_took_since_the_start_counts(world: World) -> N
 def dead(world: World) -> None:
     """A grant that Wise has ended."""
     world.adopted(registration=Secret("fixture-registration"), wise_user_id="42")
+    world.grants.items[world.key()] = replace(world.stored(), registration_spent_at=world.clock())
     world.due_now()
     world.wise.users["anna"].alive = False
     assert world.attempt().word is Word.REAUTHORIZATION_REQUIRED
@@ -473,7 +474,11 @@ def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: Wor
     assert isinstance(kept, Kept)
     assert not kept.created
     after = world.stored()
-    assert (after.phase, after.alert, after.failures, after.last_error) == (Phase.ACTIVE, None, 0, None)
+    assert (after.phase, after.failures, after.last_error) == (Phase.ACTIVE, 0, None)
+    assert before.alert is not None
+    assert after.alert is not None
+    assert (after.alert.kind, after.alert.incident_id) == (AlertKind.RECOVERED, before.alert.incident_id)
+    assert after.due_at == world.clock(), "people are told that it is over"
     assert after.version > before.version
     assert (after.registration, after.wise_user_id, after.created_at) == (
         before.registration,
@@ -564,7 +569,7 @@ def test_a_refusal_of_the_old_refresh_token_after_the_confirmation_is_no_verdict
     world.wise.on_refresh = lambda: setattr(world.wise, "on_refresh", lambda: None) or link()  # type: ignore[func-returns-value]
     world.attempt()
     assert world.stored().phase is Phase.ACTIVE
-    assert world.stored().alert is None
+    assert world.stored().alert is None, "nobody was told of anything"
     world.clock.advance(seconds=60)
     world.sweep()
     assert world.wise.lives(world.access_token())
@@ -653,3 +658,13 @@ def test_tokens_that_expired_while_they_waited_are_refreshed_at_once(world: Worl
 
 def test_an_arrival_shows_no_code(world: World) -> None:
     assert "fixture-code" not in repr(Arrival(state=None, code=Secret("fixture-code")))
+
+
+def test_where_a_reissue_may_have_ended_the_new_refresh_token_it_is_tried_at_once(world: World) -> None:
+    """Asking about the access token proves nothing then: only a refresh does."""
+    grant = world.adopted(registration=Secret("fixture-registration"))
+    link_id = world.came_back()
+    world.grants.items[world.key()] = replace(grant, in_doubt="attempt-reissue", due_at=world.clock())
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert (kept.grant.in_doubt, kept.grant.refresh_at) == ("attempt-reissue", world.clock())

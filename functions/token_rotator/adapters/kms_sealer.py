@@ -6,7 +6,7 @@ elsewhere does not open. Its length does not matter.
 
 Access tokens of many grants share a data key for minutes. A refresh token's data key belongs to its grant alone: it is
 made when the grant is adopted, and a token that Wise rotates is sealed under it again, with a new nonce. So a refresh
-has its key before it sends, whatever Wise answers.
+has its key before it sends, whatever Wise answers. A reissue makes a new one before it sends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
-from token_rotator.domain.tokens import Sealed, SealedField, Secret
+from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 from .shared_value import SharedValue
 
@@ -148,6 +148,17 @@ class KmsSealer:
         """See `LinkSealer.prepare_new`."""
         return KmsNewEnvelope(self, key, self._generate(SealedField.REFRESH_TOKEN), self._access_token_key())
 
+    def prepare_reissue(self, key: GrantKey, registration: Sealed) -> KmsReissueEnvelope:
+        """See `RefreshSealer.prepare_reissue`."""
+        wrapped, box = _split(registration)
+        text = self._open(self._unwrap(SealedField.REGISTRATION, wrapped), key, SealedField.REGISTRATION, box)
+        opened = Registration.parse(text)
+        if opened is None:
+            msg = "the sealed registration is not one"
+            raise Unsealable(msg)
+        own_key = self._generate(SealedField.REFRESH_TOKEN)
+        return KmsReissueEnvelope(self, key, own_key, self._access_token_key(), opened)
+
     # --- data keys
 
     def _access_token_key(self) -> _DataKey:
@@ -236,6 +247,18 @@ class KmsEnvelope(KmsNewEnvelope):
     def refresh_token(self) -> Secret:
         """See `Envelope.refresh_token`."""
         return self._refresh_token
+
+
+@dataclass(frozen=True, slots=True)
+class KmsReissueEnvelope(KmsNewEnvelope):
+    """`ReissueEnvelope` over two data keys and an opened registration."""
+
+    _registration: Registration
+
+    @property
+    def registration(self) -> Registration:
+        """See `ReissueEnvelope.registration`."""
+        return self._registration
 
 
 def _split(sealed: Sealed) -> tuple[bytes, bytes]:

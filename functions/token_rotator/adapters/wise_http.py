@@ -25,7 +25,15 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 
 from token_rotator.domain.errors import WiseSecretUnusable
-from token_rotator.domain.outcome import ClientAccepted, ClientRefused, Liveness, NotSent, Unknown, WeAreWrong
+from token_rotator.domain.outcome import (
+    ClientAccepted,
+    ClientRefused,
+    GrantInvalid,
+    Liveness,
+    NotSent,
+    Unknown,
+    WeAreWrong,
+)
 
 from .shared_answer import SharedAnswer
 from .wise_answers import classify, liveness, of_client
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection
 
     from token_rotator.domain.outcome import ClientCheck, Outcome
-    from token_rotator.domain.tokens import Secret
+    from token_rotator.domain.tokens import Registration, Secret
 
     from .client_secrets import ClientCredentials, ClientSecrets
 
@@ -177,10 +185,27 @@ class WiseHttp:
 
     def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
         """See `Wise.refresh`."""
+        return self._issue({"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}, attempt_id, within)
+
+    def reissue(self, registration: Registration, *, attempt_id: str, within: timedelta) -> Outcome:
+        """See `Wise.reissue`. Only `invalid_grant` is about the code: a token that is invalid was not presented."""
+        form = {
+            "grant_type": "registration_code",
+            "email": registration.email.reveal(),
+            "registration_code": registration.code.reveal(),
+        }
+        outcome = self._issue(form, attempt_id, within)
+        if isinstance(outcome, GrantInvalid) and outcome.error != "invalid_grant":
+            return WeAreWrong(status=outcome.status, error=outcome.error, trace_id=outcome.trace_id)
+        return outcome
+
+    def _issue(self, form: dict[str, str], attempt_id: str, within: timedelta) -> Outcome:
+        """Have tokens issued with the credentials in use, and remember which these were."""
         credentials = self._secrets.last()
         if credentials is None:
             return NotSent(reason=WiseSecretUnusable.code)
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+        if form["grant_type"] == "registration_code":
+            form = {**form, "client_id": credentials.client_id}
         outcome = self._exchange(form, credentials, attempt_id, within)
         self._own.presented = _Presented(attempt_id, credentials, time.monotonic())
         return outcome

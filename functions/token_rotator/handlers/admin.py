@@ -94,14 +94,22 @@ def _registration(body: dict[str, Any]) -> Secret | None:
     return Secret(json.dumps(value))
 
 
+def _refresh_token(body: dict[str, Any], registration: Secret | None) -> Secret | None:
+    refresh_token = _token(body, "refresh_token")
+    if refresh_token is None and registration is None:
+        raise InvalidInput("refresh_token", "is required without a registration")
+    if refresh_token is None and body.get("refresh_expires_at") is not None:
+        raise InvalidInput("refresh_token", "is required with refresh_expires_at")
+    return refresh_token
+
+
 def read_offer(body: dict[str, Any], now: datetime) -> Offer:
     """Read what a caller gives us to keep, at the instant `now`. Raises `InvalidInput` that names the field."""
     for name in body:
         if name not in _FIELDS:
             raise InvalidInput(name[:64], "is not a field of a grant")
-    refresh_token = _token(body, "refresh_token")
-    if refresh_token is None:
-        raise InvalidInput("refresh_token", "is required")
+    registration = _registration(body)
+    refresh_token = _refresh_token(body, registration)
     access_token = _token(body, "access_token")
     issued_at, expires_at = _instant(body, "issued_at"), _instant(body, "expires_at")
     if access_token is not None and expires_at is None:
@@ -124,7 +132,7 @@ def read_offer(body: dict[str, Any], now: datetime) -> Offer:
         expires_at=expires_at,
         refresh_expires_at=_instant(body, "refresh_expires_at"),
         scope=scope,
-        registration=_registration(body),
+        registration=registration,
         profile_id=_id(body, "profile_id"),
         wise_user_id=_id(body, "wise_user_id"),
     )

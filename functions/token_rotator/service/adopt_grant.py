@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.domain.grant import Grant, Phase
 from token_rotator.domain.lease import ran_out
-from token_rotator.domain.policy import refresh_at
+from token_rotator.domain.policy import next_due, refresh_at
 from token_rotator.domain.tokens import SealedField
 
 from .ports import AlreadyHeld, Done, When
@@ -31,10 +31,10 @@ _POLL: Final = timedelta(milliseconds=300)
 class Offer:
     """What a caller gives us to keep. An access token comes with its dates; a registration code with its e-mail.
 
-    `registration` is the JSON text of both, as it is sealed.
+    `registration` is the JSON text of both, as it is sealed. Without a refresh token there has to be one.
     """
 
-    refresh_token: Secret
+    refresh_token: Secret | None = None
     access_token: Secret | None = None
     issued_at: datetime | None = None
     expires_at: datetime | None = None
@@ -93,7 +93,8 @@ class AdoptGrant:
 
     A replayed import must not bury a newer refresh token: what exists is only replaced under its current version, in
     one conditional write, while nobody refreshes it. An access token that comes along stays in use; Wise is
-    asked about it first if the grant before was in doubt or dead. Costs one GenerateDataKey for each sealed value.
+    asked about it first if the grant before was in doubt or dead. A registration code that was kept stays, unless
+    another one comes along. Costs one GenerateDataKey for each sealed value.
     """
 
     grants: GrantRegistry
@@ -113,7 +114,7 @@ class AdoptGrant:
                 return Kept(grant, created=True)
             if isinstance(answer, AlreadyHeld):
                 return Declined.ALREADY_HELD
-            if answer.grant is not None and answer.grant.refresh_token == grant.refresh_token:
+            if _same(answer.grant, grant):
                 return Kept(grant, created=True)  # the SDK's own retry met our first try
             return Declined.PRECONDITION_FAILED
         return self._replace(key, offer, if_match)
@@ -142,7 +143,7 @@ class AdoptGrant:
                 return Kept(after, created=False)
             if isinstance(answer, AlreadyHeld):
                 return Declined.ALREADY_HELD
-            if answer.grant is not None and answer.grant.refresh_token == after.refresh_token:
+            if answer.grant is not None and _same(answer.grant, after):
                 return Kept(answer.grant, created=False)
 
     def _sealed(self, key: GrantKey, offer: Offer, now: datetime, before: Grant | None) -> Grant:
@@ -162,13 +163,20 @@ class AdoptGrant:
         if offer.access_token is not None and offer.expires_at is not None and offer.expires_at > now:
             refresh = refresh_at(key, version, offer.issued_at or now, offer.expires_at)
         in_doubt = doubt if access_token is not None else None
+        if before is not None and before.reissuable and doubt is not None:
+            refresh = now  # a reissue that nobody waits for any more ends a refresh token, and no access token
         refresh = max(refresh, now)
-        return Grant(
+        registration, spent_at = seal(SealedField.REGISTRATION, offer.registration), None
+        if registration is None and before is not None:
+            registration, spent_at = before.registration, before.registration_spent_at
+        alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
+        grant = Grant(
             key=key,
             phase=Phase.SUSPENDED if before is not None and before.phase is Phase.SUSPENDED else Phase.ACTIVE,
-            refresh_token=self.sealer.seal(key, SealedField.REFRESH_TOKEN, offer.refresh_token),
+            refresh_token=seal(SealedField.REFRESH_TOKEN, offer.refresh_token),
             access_token=access_token,
-            registration=seal(SealedField.REGISTRATION, offer.registration),
+            registration=registration,
+            registration_spent_at=spent_at,
             version=version,
             issued_at=offer.issued_at if access_token else None,
             expires_at=offer.expires_at if access_token else None,
@@ -176,11 +184,18 @@ class AdoptGrant:
             scope=offer.scope,
             in_doubt=in_doubt,
             refresh_at=refresh,
-            due_at=now if in_doubt else refresh,
+            alert=alert,
             created_at=before.created_at if before is not None else now,
             profile_id=offer.profile_id or (before.profile_id if before is not None else None),
             wise_user_id=offer.wise_user_id,
         )
+        return replace(grant, due_at=now if in_doubt else next_due(grant, now))
+
+
+def _same(stored: Grant | None, ours: Grant) -> bool:
+    """Tell whether what is stored is what we have just sealed: no two acts of sealing give the same."""
+    sealed = (ours.refresh_token, ours.registration)
+    return stored is not None and (stored.refresh_token, stored.registration) == sealed
 
 
 @dataclass(frozen=True, slots=True)

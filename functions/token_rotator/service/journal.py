@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """One request went to the token endpoint. `attempt_id` is also Wise's `X-External-Correlation-Id`."""
+    """One request went to the token endpoint. `attempt_id` is also Wise's `X-External-Correlation-Id`.
+
+    `reissue`: it presented a registration code, not a refresh token.
+    """
 
     key: GrantKey
     attempt_id: str
@@ -22,6 +25,7 @@ class Sent:
     error: str | None
     trace_id: str | None
     seconds: float
+    reissue: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.lease import Lease
     from token_rotator.domain.link import Link, PendingTokens
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
-    from token_rotator.domain.tokens import Sealed, SealedField, Secret
+    from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 
 class Ignored(Enum):
@@ -37,7 +37,8 @@ class When:
 
     attempt_id: str | Ignored | None = IGNORED
     version: int | Ignored = IGNORED
-    refresh_token: Sealed | Ignored = IGNORED
+    refresh_token: Sealed | Ignored | None = IGNORED
+    registration: Sealed | Ignored | None = IGNORED
     in_doubt: str | Ignored | None = IGNORED
     phase: Phase | Ignored = IGNORED
     due_at: datetime | Ignored | None = IGNORED
@@ -223,6 +224,10 @@ class FleetStore(Protocol):
         """Store `after`, if nobody wrote since `before` was read. Gives what is stored now, `None` if somebody did."""
         ...
 
+    def count_death(self, now: datetime, within: timedelta) -> int:
+        """Count one more grant that died, and give how many did in the last `within`, to the minute."""
+        ...
+
     def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
         """Take `calls` (at most the lane's burst) of the calls that a lane may make, all or none.
 
@@ -288,11 +293,32 @@ class Envelope(Protocol):
         ...
 
 
+class ReissueEnvelope(Protocol):
+    """The same for one reissue: what Wise then issues is new, so that the refresh token's data key is new too."""
+
+    @property
+    def registration(self) -> Registration:
+        """The stored registration code with its e-mail."""
+        ...
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """Seal the new access token for the grant."""
+        ...
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        """Seal the new refresh token for the grant, under a data key of its own."""
+        ...
+
+
 class RefreshSealer(Protocol):
     """Opening and sealing for who refreshes. Raises `KeyUnavailable`, `Unsealable`."""
 
     def prepare(self, key: GrantKey, refresh_token: Sealed) -> Envelope:
         """Open the refresh token and have a data key for whatever may be written."""
+        ...
+
+    def prepare_reissue(self, key: GrantKey, registration: Sealed) -> ReissueEnvelope:
+        """Open the registration and have a data key for whatever may be written."""
         ...
 
     def open_access_token(self, key: GrantKey, sealed: Sealed) -> Secret:
@@ -345,6 +371,14 @@ class Wise(Protocol):
 
     def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
         """Exchange a refresh token, once, within one deadline; calls, retries and follows nothing else."""
+        ...
+
+    def reissue(self, registration: Registration, *, attempt_id: str, within: timedelta) -> Outcome:
+        """Have new tokens issued for a registration code; otherwise as `refresh`.
+
+        It ends the user's refresh token, and leaves the access token alive. `GrantInvalid` says that the code is worth
+        nothing any more.
+        """
         ...
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:

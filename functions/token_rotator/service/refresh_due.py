@@ -117,6 +117,10 @@ class RefreshDue:
         decision = decide(grant, self.clock(), self.budgets)
         if decision.step is Step.PUBLISH:
             self.tell.claim_and_publish(grant)
+        elif decision.step is Step.REMIND:
+            self.tell.remind(grant)
+        elif decision.step is Step.WARN:
+            self.tell.warn(grant)
         elif decision.step is Step.NOTHING and decision.due_at != grant.due_at:
             self.grants.write(
                 grant,
