@@ -491,9 +491,11 @@ def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: Wor
 
 def test_linking_keeps_a_suspension(world: World) -> None:
     grant = world.adopted()
-    world.grants.items[world.key()] = replace(grant, phase=Phase.SUSPENDED)
+    world.grants.items[world.key()] = replace(grant, phase=Phase.SUSPENDED, in_doubt="attempt-earlier")
     world.confirm(world.came_back())
-    assert world.stored().phase is Phase.SUSPENDED
+    after = world.stored()
+    assert (after.phase, after.due_at) == (Phase.SUSPENDED, None)
+    assert after.in_doubt == "attempt-earlier"
 
 
 def test_a_confirmation_waits_while_somebody_refreshes(world: World) -> None:

@@ -158,7 +158,8 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         alert=alert,
         profile_id=pending.profile_id or grant.profile_id,
     )
-    return replace(after, due_at=now if in_doubt else next_due(after, now))
+    waits = in_doubt is not None and after.phase is Phase.ACTIVE
+    return replace(after, due_at=now if waits else next_due(after, now))
 
 
 def _doubt(before: Grant, pending: PendingTokens, budgets: Budgets) -> str | None:
