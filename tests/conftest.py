@@ -12,6 +12,7 @@ import pytest
 from local.aws import cdk
 from local.aws.assembly import Assembly
 from local.aws.ministack import MiniStack, ministack
+from local.wise.settings import WiseSettings
 from tests.protocol.summary import pytest_terminal_summary  # noqa: F401 - only this folder's hooks are asked at the end
 
 hypothesis.settings.register_profile("default", deadline=None)
@@ -25,7 +26,8 @@ PARTNERS = [
         "principal": "000000000000",
         "external_id": "fixture-external-id-acme",
         "tenants": ["acme"],
-        "may": ["read", "manage"],
+        "may": ["read", "manage", "link"],
+        "return_urls": ["https://acme.example.com/linked"],
     },
     {
         "name": "globex",
@@ -35,7 +37,7 @@ PARTNERS = [
         "may": ["read"],
     },
 ]
-"""The partner services of `assembly`: acme reads and manages, globex reads."""
+"""The partner services of `assembly`: acme reads, manages and links, globex reads."""
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +49,7 @@ def assembly(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Assemb
     with (shared / "assembly.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "manifest.json").exists():
-            cdk.synthesize(directory, {"partners": PARTNERS})
+            cdk.synthesize(directory, {"partners": PARTNERS, "wise_client_id": WiseSettings().client_id})
     return Assembly(directory)
 
 

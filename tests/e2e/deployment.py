@@ -26,6 +26,11 @@ class Deployed:
     wise: RunningWise
     api: Api
 
+    @property
+    def redirect_uri(self) -> str:
+        """The browsers' way back, as this machine reaches it."""
+        return f"{self.api.url}/oauth/callback"
+
     def role(self, partner: str) -> str:
         return self.stack.outputs[f"PartnerRole{partner.capitalize()}"]
 
@@ -65,8 +70,10 @@ def deployment(assembly: Assembly, *, account_concurrency: int | None = None) ->
     with running_wise() as wise, ministack(auth=True, account_concurrency=account_concurrency) as emulator:
         stack = deploy.directly(emulator, assembly)
         made = Deployed(stack, wise, Api(emulator, stack.outputs["ApiId"]))
-        for output in ("SweepFunction", "RefreshFunction"):
+        for output in ("SweepFunction", "RefreshFunction", "CallbackFunction"):
             made.configure(output, WISE_API_URL=wise.url, WISE_CA_FILE=str(wise.ca_file))
+        made.configure("AdminFunction", WISE_WEB_HOST=wise.url.removeprefix("https://"), REDIRECT_URI=made.redirect_uri)
+        wise.control.change_settings(redirect_uris=[made.redirect_uri])
         yield made
 
 

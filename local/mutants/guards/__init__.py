@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import answers, doubt, fleet, lease, outside, people, readers, reissue, work
+from . import answers, doubt, fleet, lease, linking, outside, people, readers, reissue, work
 
 if TYPE_CHECKING:
     from local.mutants.guard import Guard
@@ -19,4 +19,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *people.GUARDS,
     *reissue.GUARDS,
     *outside.GUARDS,
+    *linking.GUARDS,
 )
