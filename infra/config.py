@@ -22,7 +22,7 @@ Environment = Literal["sandbox", "production"]
 """Wise's word: each has hosts and credentials of its own."""
 
 FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin")
-MAY: Final = ("read", "manage")
+MAY: Final = ("read", "manage", "operate")
 
 WISE_API_URLS: Final = {"sandbox": "https://api.wise-sandbox.com", "production": "https://api.wise.com"}
 WISE_DOMAINS: Final = {
@@ -36,12 +36,17 @@ PARTNERS_LIMIT: Final = 3000
 CALLS_LIMIT: Final = 100_000
 """The most calls a minute that a lane may be given. Wise's documented default is 1,000 for a whole partner."""
 
+AUDIT_DAYS: Final = (90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+"""How long the lines that say who was given what may be kept: what CloudWatch Logs takes, from a quarter on."""
+
 ROLE_POLICY_LIMIT: Final = 10_240
 """Characters of all inline policies of one IAM role, white space not counted."""
 
 _ROLE_ID_LENGTH: Final = 21
 _PATH_ARN_LENGTH: Final = 100
-_POLICY_FRAME_LENGTH: Final = 500
+_ARNS_OF: Final = {"read": 4, "manage": 4, "operate": 2}
+"""How many ARNs of methods a permission takes in the policy of a role, for each tenant."""
+_POLICY_FRAME_LENGTH: Final = 800
 
 _PARTNER_NAME_LENGTH: Final = 32
 
@@ -120,6 +125,7 @@ class DeployConfig:
     settle_s: int | None = None
     sweep_calls_per_minute: int = 900
     demand_calls_per_minute: int = 100
+    audit_days: int = 400
     log_level: str = "INFO"
     alert_emails: tuple[str, ...] = ()
     runbook_base_url: str | None = None
@@ -165,6 +171,7 @@ class DeployConfig:
             settle_s=values.number("settle_s", least=1, most=120),
             sweep_calls_per_minute=values.calls("sweep_calls_per_minute", cls.sweep_calls_per_minute),
             demand_calls_per_minute=values.calls("demand_calls_per_minute", cls.demand_calls_per_minute),
+            audit_days=values.one_of("audit_days", AUDIT_DAYS, cls.audit_days),
             log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
             alert_emails=_alert_emails(values.items("alert_emails")),
             runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),
@@ -207,6 +214,12 @@ class _Values:
 
     def calls(self, name: str, default: int) -> int:
         return self.number(name, least=1, most=CALLS_LIMIT) or default
+
+    def one_of(self, name: str, choices: tuple[int, ...], default: int) -> int:
+        value = self._read(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value not in choices:
+            raise ConfigError(name, f"must be one of {', '.join(map(str, choices))}, not {value!r}")
+        return value
 
     def switch(self, name: str, *, default: bool) -> bool:
         value = self._read(name, default)
@@ -333,7 +346,7 @@ def _partner(name: str, value: object) -> Partner:
                        "a tenant: a letter or digit, then up to 127 letters, digits and ._- without '..'"),
         may=_texts(f"{name}.may", value.get("may", ["read"]), MAY.__contains__, f"one of {', '.join(MAY)}"),
     )  # fmt: skip
-    arns = (4 if "read" in partner.may else 0) + (2 if "manage" in partner.may else 0)
+    arns = sum(_ARNS_OF[may] for may in partner.may)
     length = _POLICY_FRAME_LENGTH + sum(arns * (_PATH_ARN_LENGTH + len(tenant)) for tenant in partner.tenants)
     if length > ROLE_POLICY_LIMIT:
         raise ConfigError(f"{name}.tenants", "too many for the policy of one role; divide them between two partners")

@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.function import RotatorFunction
+from infra.function import RETENTION, RotatorFunction
 from infra.grants_store import TENANT_INDEX
 from infra.nag import acknowledge, resource_of
 
@@ -31,6 +31,9 @@ GRANTS_PATH: Final = "/v1/tenants/{tenant}/grants"
 GRANT_PATH: Final = f"{GRANTS_PATH}/{{grant_id}}"
 ACCESS_TOKEN_PATH: Final = f"{GRANT_PATH}/access-token"
 REJECTIONS_PATH: Final = f"{ACCESS_TOKEN_PATH}/rejections"
+GRANT_SUSPENSION_PATH: Final = f"{GRANT_PATH}/suspension"
+TENANT_SUSPENSION_PATH: Final = "/v1/tenants/{tenant}/suspension"
+SUSPENSION_PATH: Final = "/v1/suspension"
 
 
 class Limit(NamedTuple):
@@ -61,6 +64,13 @@ ROUTES: Final = (
     Route("GET", GRANTS_PATH, "serve", "read", READS),
     Route("PUT", GRANT_PATH, "admin", "manage", WRITES),
     Route("DELETE", GRANT_PATH, "admin", "manage", WRITES),
+    Route("PUT", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES),
+    Route("DELETE", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES),
+    Route("PUT", TENANT_SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("DELETE", TENANT_SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("PUT", SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("DELETE", SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("GET", SUSPENSION_PATH, "admin", "operate", WRITES),
 )
 
 
@@ -106,7 +116,8 @@ REFUSALS: Final = (
     Refusal(_KINDS.DEFAULT_5_XX, None, "internal-error", "The request failed"),
 )
 
-# The audit of who fetched what. No query strings, headers or bodies, and no messages, which may quote them.
+# The audit of who called what; the functions' own line for each request, which says the same request id, adds which
+# version was given. No query strings, headers or bodies, and no messages, which may quote them.
 ACCESS_LOG: Final = {
     "requestId": "$context.requestId",
     "time": "$context.requestTimeEpoch",
@@ -157,6 +168,7 @@ class TokenApi(Construct):
             timeout_s=FUNCTION_TIMEOUT_S,
             memory_mb=512,
             environment={**environment, "REFRESH_FUNCTION": refresh.function_name},
+            audit=True,
         )
         store.allow(self.serve.role, "GetItem", query=TENANT_INDEX)
         keys.access_tokens.allow(self.serve.role, "kms:Decrypt")
@@ -173,13 +185,14 @@ class TokenApi(Construct):
             timeout_s=FUNCTION_TIMEOUT_S,
             memory_mb=512,
             environment={**environment, "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn},
+            audit=True,
         )
         store.allow(self.admin.role, "GetItem", "PutItem", "UpdateItem", "DeleteItem")
         keys.access_tokens.allow(self.admin.role, "kms:GenerateDataKey")
         keys.refresh_tokens.allow(self.admin.role, "kms:GenerateDataKey")
 
         self.access_log = logs.LogGroup(
-            self, "AccessLog", retention=logs.RetentionDays.THIRTEEN_MONTHS, removal_policy=cdk.RemovalPolicy.RETAIN
+            self, "AccessLog", retention=RETENTION[config.audit_days], removal_policy=cdk.RemovalPolicy.RETAIN
         )
         self.api = self._rest_api(config)
         self._routes()
@@ -305,7 +318,8 @@ class TokenApi(Construct):
         starred = set()
         for route in ROUTES:
             if route.may in partner.may:
-                paths = [route.path.format(tenant=tenant, grant_id="*") for tenant in partner.tenants]
+                named = [route.path.format(tenant=tenant, grant_id="*") for tenant in partner.tenants]
+                paths = dict.fromkeys(named)  # one where the path names no tenant
                 arns = [self.api.arn_for_execute_api(route.method, path, STAGE) for path in paths]
                 role.add_to_policy(iam.PolicyStatement(actions=["execute-api:Invoke"], resources=arns))
                 starred |= {f"{STAGE}/{route.method}{path}" for path in paths if "*" in path}

@@ -7,6 +7,7 @@ from datetime import timedelta
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.grant import Grant, GrantKey
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.suspension import Suspension
 from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant, Kept, Offer
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
@@ -15,6 +16,7 @@ from token_rotator.service.ports import Cause, Due, RefreshReport
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant, Result
 from token_rotator.service.serve_token import NotServed, Served, ServeToken
+from token_rotator.service.suspend_grant import SuspendGrant
 from token_rotator.service.tell_people import TellPeople
 
 from .alerts import InMemoryAlerts
@@ -22,6 +24,7 @@ from .fleet import InMemoryFleet
 from .grants import InMemoryGrants
 from .parking import InMemoryParking
 from .sealer import InMemorySealer
+from .suspensions import InMemorySuspensions
 from .wise import LIFE, FakeWise
 from .world import FakeClock, FakeIds, RecordingJournal
 
@@ -40,6 +43,7 @@ class World:
         self.new_id = FakeIds()
         self.fleet = InMemoryFleet()
         self.parking = InMemoryParking(self.clock)
+        self.suspensions = InMemorySuspensions()
         self.sweep_lane, self.demand_lane = Lane("sweep", 900), Lane("demand", 100)
         self.chance = 0.0
         self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock)
@@ -59,6 +63,7 @@ class World:
             self.clock,
             self.clock.sleep,
             self.new_id,
+            self.suspensions,
         )
         self.refresh_due = RefreshDue(
             self.refresh_grant,
@@ -75,10 +80,18 @@ class World:
             workers=1,
         )
         self.serve_token = ServeToken(
-            self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep, lambda: self.chance
+            self.grants,
+            self.sealer,
+            self,
+            self.budgets,
+            self.clock,
+            self.clock.sleep,
+            lambda: self.chance,
+            self.suspensions,
         )
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
+        self.suspend_grant = SuspendGrant(self.grants, self.clock)
         self.reports: list[RefreshReport] = []
 
     def new_breaker(self) -> Breaker:
@@ -110,6 +123,9 @@ class World:
         kept = self.adopt_grant(self.key(name), offer, None)
         assert isinstance(kept, Kept)
         return kept.grant
+
+    def order(self, reason: str = "a drill") -> Suspension:
+        return Suspension(self.clock(), "operator", reason)
 
     def stored(self, name: str = "anna") -> Grant:
         return self.grants.items[self.key(name)]
@@ -150,6 +166,7 @@ class World:
             Word.FAILED: "failed",
             Word.IN_DOUBT: "in_doubt",
             Word.BARRED: "barred",
+            Word.SUSPENDED: "suspended",
         }
         retry_after = None if result.retry_at is None else result.retry_at - self.clock()
         report = RefreshReport(words.get(result.word, "gone"), result.version, retry_after)

@@ -13,6 +13,7 @@ from .errors import InvalidInput
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .suspension import Suspension
     from .tokens import Sealed
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -102,6 +103,7 @@ class Grant:
     """One grant as stored. Instants are aware UTC with millisecond resolution.
 
     A grant that was adopted without an access token has neither `access_token` nor its dates, and is due at once.
+    `suspended_from` is the phase that a suspended one comes back to, `suspension` the order.
     """
 
     key: GrantKey
@@ -126,6 +128,8 @@ class Grant:
     last_error: str | None = None
     last_attempt_at: datetime | None = None
     alert: Alert | None = None
+    suspended_from: Phase | None = None
+    suspension: Suspension | None = None
     profile_id: str | None = None
     wise_user_id: str | None = None
 

@@ -155,16 +155,20 @@ class AdoptGrant:
         if before is not None:
             version = max(version, before.version + 1)
             doubt = before.attempt_id or before.in_doubt
-            if before.phase is Phase.REAUTHORIZATION_REQUIRED and before.alert is not None:
+            dead = Phase.REAUTHORIZATION_REQUIRED in (before.phase, before.suspended_from)
+            if dead and before.alert is not None:
                 doubt = before.alert.attempt_id  # what killed the old tokens may have killed this one
         refresh = now
         if offer.access_token is not None and offer.expires_at is not None and offer.expires_at > now:
             refresh = refresh_at(key, version, offer.issued_at or now, offer.expires_at)
         in_doubt = doubt if access_token is not None else None
         refresh = max(refresh, now)
+        stopped = before is not None and before.phase is Phase.SUSPENDED
         return Grant(
             key=key,
-            phase=Phase.SUSPENDED if before is not None and before.phase is Phase.SUSPENDED else Phase.ACTIVE,
+            phase=Phase.SUSPENDED if stopped else Phase.ACTIVE,
+            suspended_from=Phase.ACTIVE if stopped else None,
+            suspension=before.suspension if before is not None and stopped else None,
             refresh_token=self.sealer.seal(key, SealedField.REFRESH_TOKEN, offer.refresh_token),
             access_token=access_token,
             registration=seal(SealedField.REGISTRATION, offer.registration),
@@ -175,7 +179,7 @@ class AdoptGrant:
             scope=offer.scope,
             in_doubt=in_doubt,
             refresh_at=refresh,
-            due_at=now if in_doubt else refresh,
+            due_at=None if stopped else now if in_doubt else refresh,
             created_at=before.created_at if before is not None else now,
             profile_id=offer.profile_id or (before.profile_id if before is not None else None),
             wise_user_id=offer.wise_user_id,

@@ -136,4 +136,6 @@ class KeepAnswer:
             after = replace(after, due_at=(stored.lease_until or now) + self.budgets.margin)
         if stored.phase is Phase.REAUTHORIZATION_REQUIRED:
             after = replace(after, phase=Phase.ACTIVE, alert=None)
+        elif stored.suspended_from is Phase.REAUTHORIZATION_REQUIRED:  # it stays suspended, and comes back active
+            after = replace(after, suspended_from=Phase.ACTIVE, alert=None)
         return after

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .breaker import Breaker
     from .journal import Journal
     from .keep_answer import KeepAnswer
-    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, Wise
+    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, SuspensionReader, Wise
     from .tell_people import TellPeople
 
 ALONE_FROM_TAKEOVER: Final = 3
@@ -81,6 +81,7 @@ class Word(Enum):
     GONE = "gone"
     OVERTAKEN = "overtaken"
     BARRED = "barred"
+    SUSPENDED = "suspended"
     SUSPECT = "suspect"
 
 
@@ -90,7 +91,7 @@ class Result:
 
     `retry_at`: when trying again is worth while. `grant`: what the refused acquire showed, where it was refused.
     `code`: why it failed. `calls`: how many calls to Wise it made. SUSPECT: the grant wants to be advanced alone.
-    BARRED: Wise may not be called now.
+    BARRED: Wise may not be called now. SUSPENDED: the grant's tenant or the environment is.
     """
 
     word: Word
@@ -107,8 +108,8 @@ class RefreshGrant:
 
     Undisturbed it costs two writes, one Decrypt, at most one GenerateDataKey and one call to Wise; one write more
     where a lane is asked for that call. `sleep` is only called between tries to store an answer. Raises
-    `StoreUnavailable` or `CorruptGrant` when the lease could not be asked for; whatever happens under the lease is a
-    result.
+    `StoreUnavailable` or `CorruptGrant` when the lease could not be asked for, or nobody knows what is suspended;
+    whatever happens under the lease is a result.
     """
 
     grants: GrantStore
@@ -123,6 +124,7 @@ class RefreshGrant:
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
     new_id: Callable[[], str]
+    suspensions: SuspensionReader
 
     def __call__(
         self,
@@ -140,6 +142,8 @@ class RefreshGrant:
         for the call to Wise; without one the caller has asked. `drained_at` is when the parking queue last held
         nothing: only who has seen that judges a grant that was in doubt.
         """
+        if self.suspensions.read().of(key.tenant) is not None:
+            return Result(Word.SUSPENDED)
         if lane is not None and isinstance(cause, Due):
             barred = self.breaker.known()
             if barred is not None:
@@ -337,6 +341,9 @@ class _Attempt:
 
     def _refresh(self, grant: Grant, envelope: Envelope) -> Result:
         while True:
+            stopped = self._stopped()
+            if stopped is not None:
+                return self._give_back(grant, stopped)
             left = self.ends - self.use.clock() - self.use.budgets.keep
             if left < self.use.budgets.send_least:
                 return self._give_back(grant, "no-time")
@@ -350,6 +357,14 @@ class _Attempt:
             ended = self._ended(grant, outcome)
             if ended is not None:
                 return ended
+
+    def _stopped(self) -> str | None:
+        """Say why nothing may be sent: what is suspended may have become known while this attempt went on."""
+        try:
+            return None if self.use.suspensions.read().of(self.key.tenant) is None else Word.SUSPENDED.value
+        except (StoreUnavailable, CorruptGrant) as error:
+            self._trouble(error, "asking what is suspended")
+            return error.code
 
     def _ended(self, grant: Grant, outcome: Outcome) -> Result | None:
         """Do what the outcome table says of an answer without tokens. `None`: send once more.

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant
+from token_rotator.service.suspend_grant import SuspendGrant
 from token_rotator.settings import AdminSettings
 
 from .clients import dynamodb, kms, sleep, utc_now
 
+if TYPE_CHECKING:
+    from token_rotator.service.ports import SuspensionStore
+
 
 @dataclass(frozen=True, slots=True)
 class Administering:
-    """The use cases of the function that adopts and deletes."""
+    """The use cases of the function that adopts, deletes and suspends."""
 
     settings: AdminSettings
     adopt_grant: AdoptGrant
     delete_grant: DeleteGrant
+    suspend_grant: SuspendGrant
+    suspensions: SuspensionStore
 
 
 def wire() -> Administering:
     """Put it together from the environment. Raises `SettingsError`."""
     settings = AdminSettings.of(os.environ)
-    store = DynamoGrants(dynamodb(), settings.table)
+    client = dynamodb()
+    store = DynamoGrants(client, settings.table)
     keys = {
         SealedField.ACCESS_TOKEN: settings.access_tokens_key,
         SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
@@ -37,4 +46,6 @@ def wire() -> Administering:
         settings,
         AdoptGrant(store, sealer, settings.budgets, utc_now, sleep),
         DeleteGrant(store, settings.budgets, utc_now, sleep),
+        SuspendGrant(store, utc_now),
+        DynamoSuspensions(client, settings.table),
     )
