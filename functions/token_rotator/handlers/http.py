@@ -191,13 +191,12 @@ def _answer(
     if event.get("path") != str(resource).format(tenant=tenant, grant_id=grant_id):
         return problem("not-found")
     partner = _caller(event, partners)
-    of_a_tenant = "{tenant}" in str(resource)
-    stranger = partner is None or (of_a_tenant and tenant not in partner.tenants)
-    if partner is None or stranger or route.permission not in partner.may:
+    of_all = "{tenant}" not in str(resource)
+    if partner is None or not (of_all or tenant in partner.tenants) or route.permission not in partner.may:
         facts["partner"] = partner.name if partner else None
         return problem("forbidden")
     facts.update(partner=partner.name)
-    if of_a_tenant:
+    if not of_all:
         facts.update(tenant=tenant)
     if grant_id is not None:
         facts["grant_id"] = GrantKey.parse(tenant, grant_id).grant_id
