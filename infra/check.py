@@ -38,6 +38,13 @@ PARTNERS: Final = [
         "external_id": "fixture-external-id-2",
         "tenants": ["globex"],
     },
+    {
+        "name": "operations",
+        "principal": "arn:aws:iam::111122223333:role/operations",
+        "external_id": "fixture-external-id-3",
+        "tenants": ["acme", "globex"],
+        "may": ["operate"],
+    },
 ]
 
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -50,6 +57,7 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "settle_s": 15,
         "sweep_calls_per_minute": 1800,
         "demand_calls_per_minute": 200,
+        "audit_days": 731,
         "wise_api_version": "2026Q4",
         "wise_ca_file": "/opt/ca.pem",
         "architecture": "x86_64",

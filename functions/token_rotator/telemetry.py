@@ -64,10 +64,8 @@ def quiet_libraries() -> None:
 
 def audit(message: str, told: Mapping[str, Any]) -> None:
     """Print a line at INFO whatever the level: a record of who was given what is not left out of a quiet log."""
-    plain = logging.getLogger(logger.name)
-    plain.handle(
-        plain.makeRecord(plain.name, logging.INFO, __file__, 0, message, (), None, func="audit", extra=dict(told))
-    )
+    line = {"name": logger.name, "levelno": logging.INFO, "levelname": "INFO", "msg": message, "funcName": "audit"}
+    logger.registered_handler.handle(logging.makeLogRecord({**told, **line}))
 
 
 def facts(event: object) -> dict[str, Any]:

@@ -74,9 +74,10 @@ def test_partners_are_understood(sandbox: Template) -> None:
         assert partners == {
             "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage"})),
             "globex": (frozenset({"globex"}), frozenset({"read"})),
+            "operations": (frozenset({"acme", "globex"}), frozenset({"operate"})),
         }
         assert set(parsed.partners) == {
-            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex")
+            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex", "Operations")
         }
     assert frozenset(MAY) == settings.PERMISSIONS
 

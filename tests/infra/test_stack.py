@@ -108,7 +108,24 @@ def test_each_function_has_a_role_and_a_log_of_its_own(every: Template) -> None:
     assert len({f["Role"] for f in functions}) == len(SERVICES)
     groups = {f["LoggingConfig"]["LogGroup"] for f in functions}
     assert len(groups) == len(SERVICES)
-    assert {every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] for group in groups} == {90}
+
+
+def test_what_says_who_was_given_what_is_kept_longer_than_the_rest(
+    first_sandbox: Template, production: Template
+) -> None:
+    for template, days in ((first_sandbox, 400), (production, 731)):
+        kept = {name: (group["RetentionInDays"], template.resources[name]["DeletionPolicy"])
+                for name, group in template.of_type("AWS::Logs::LogGroup").items()}  # fmt: skip
+        audit = {name for name in kept if any(word in name for word in ("AccessLog", "ServeLog", "AdminLog"))}
+        assert len(audit) == 3
+        assert {kept[name] for name in audit} == {(days, "Retain")}
+        assert {kept[name] for name in kept.keys() - audit} == {(90, "Delete")}
+
+
+def test_the_line_of_a_function_joins_the_access_log_by_the_request_id(every: Template) -> None:
+    """The function says the `requestId` of its event, which is what `$context.requestId` writes."""
+    log = json.loads(every.properties("AWS::ApiGateway::Stage")["AccessLogSetting"]["Format"])
+    assert log["requestId"] == "$context.requestId"
 
 
 def test_memory_and_time(every: Template) -> None:
@@ -198,7 +215,7 @@ def test_the_access_log_tells_who_fetched_what_and_nothing_of_the_request(every:
     for banned in ("querystring", "header", "body", "useragent", "message", "protocol", "apikey"):
         assert banned not in told
     group = stage["AccessLogSetting"]["DestinationArn"].rpartition("log-group:")[2].removesuffix(":*")
-    assert every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] == 400
+    assert every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] in (400, 731)
 
 
 def test_nothing_is_traced(every: Template) -> None:

@@ -1,4 +1,4 @@
-"""Suspending a grant, a tenant or everything: nobody serves, nobody refreshes, and nothing that is under way is lost."""
+"""Suspending a grant, a tenant or everything: nobody serves or refreshes, and nothing that is under way is lost."""
 
 from __future__ import annotations
 

@@ -187,11 +187,11 @@ def _answer(
         return problem("not-found")
     facts.update(method=method, resource=resource)
     parameters: Mapping[str, str] = event.get("pathParameters") or {}
-    tenant, grant_id = parameters.get("tenant", ""), parameters.get("grant_id")
+    of_all = "{tenant}" not in str(resource)
+    tenant, grant_id = "" if of_all else parameters.get("tenant", ""), parameters.get("grant_id")
     if event.get("path") != str(resource).format(tenant=tenant, grant_id=grant_id):
         return problem("not-found")
     partner = _caller(event, partners)
-    of_all = "{tenant}" not in str(resource)
     if partner is None or not (of_all or tenant in partner.tenants) or route.permission not in partner.may:
         facts["partner"] = partner.name if partner else None
         return problem("forbidden")
