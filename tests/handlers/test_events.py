@@ -53,6 +53,16 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "admin.apigateway.delete-missing": (404, "not-found", None),
     "admin.apigateway.delete-reader": (403, "forbidden", None),
     "admin.apigateway.delete-other-tenant": (403, "forbidden", None),
+    "admin.apigateway.suspend-grant": (200, None, None),
+    "admin.apigateway.suspend-grant-missing": (404, "not-found", None),
+    "admin.apigateway.lift-grant": (200, None, None),
+    "admin.apigateway.suspend-tenant": (200, None, None),
+    "admin.apigateway.suspend-tenant-manager": (403, "forbidden", None),
+    "admin.apigateway.suspend-unknown-field": (400, "bad-request", "until"),
+    "admin.apigateway.lift-tenant": (204, None, None),
+    "admin.apigateway.suspend-environment": (200, None, None),
+    "admin.apigateway.lift-environment": (204, None, None),
+    "admin.apigateway.suspensions": (200, None, None),
 }
 SWEEPS: dict[str, dict[str, int] | None] = {
     "sweep.scheduler.all-shards": {"advanced": 1, "refreshed": 1, "troubled": 0},

@@ -203,6 +203,13 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
         (f"{grant}~1access-token~1rejections", "POST"): (50, 100),
         (grant, "PUT"): (25, 50),
         (grant, "DELETE"): (25, 50),
+        (f"{grant}~1suspension", "PUT"): (25, 50),
+        (f"{grant}~1suspension", "DELETE"): (25, 50),
+        ("/~1v1~1tenants~1{tenant}~1suspension", "PUT"): (25, 50),
+        ("/~1v1~1tenants~1{tenant}~1suspension", "DELETE"): (25, 50),
+        ("/~1v1~1suspension", "PUT"): (25, 50),
+        ("/~1v1~1suspension", "DELETE"): (25, 50),
+        ("/~1v1~1suspension", "GET"): (25, 50),
     }
 
 
@@ -263,8 +270,11 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "AdminFunction": sandbox.one("AWS::Lambda::Function", "AdminFunction"),
         "SweepLogGroup": sandbox.one("AWS::Logs::LogGroup", "SweepLog"),
         "RefreshLogGroup": sandbox.one("AWS::Logs::LogGroup", "RefreshLog"),
+        "ServeLogGroup": sandbox.one("AWS::Logs::LogGroup", "ServeLog"),
+        "AdminLogGroup": sandbox.one("AWS::Logs::LogGroup", "AdminLog"),
         "AccessTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysAccessTokens"),
         "RefreshTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysRefreshTokens"),
         "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,
         "PartnerRoleGlobex": sandbox.partner_role("Globex").arn,
+        "PartnerRoleOperations": sandbox.partner_role("Operations").arn,
     }
