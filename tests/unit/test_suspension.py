@@ -107,15 +107,30 @@ def test_a_grant_that_is_deleted_meanwhile_is_gone(world: World) -> None:
 
 def test_suspending_is_not_lost_to_a_commit_at_the_same_time(world: World) -> None:
     def commit() -> None:
-        world.grants.before_write = lambda: None  # type: ignore[assignment]
+        world.grants.before_write = lambda: None
         world.due_now()
         world.attempt()
 
-    world.grants.before_write = commit  # type: ignore[assignment]
+    world.grants.before_write = commit
     grant = world.suspend_grant(world.key(), world.order())
     assert grant == world.stored()
     assert world.stored().phase is Phase.SUSPENDED
     assert world.wise.lives(world.access_token())
+
+
+def test_suspending_does_not_hide_a_verdict_that_fell_at_the_same_time(world: World) -> None:
+    def judged() -> None:
+        world.grants.before_write = lambda: None
+        world.wise.users["anna"].alive = False
+        world.due_now()
+        world.attempt()
+
+    world.grants.before_write = judged
+    world.suspend_grant(world.key(), world.order())
+    assert (world.stored().phase, world.stored().suspended_from) == (Phase.SUSPENDED, Phase.REAUTHORIZATION_REQUIRED)
+    back = world.suspend_grant.lift(world.key())
+    assert back is not None
+    assert back.phase is Phase.REAUTHORIZATION_REQUIRED
 
 
 def test_a_refresh_in_flight_is_stored_and_the_grant_stays_suspended(world: World) -> None:
