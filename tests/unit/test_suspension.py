@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -422,6 +424,27 @@ def test_a_suspended_tenant_does_not_keep_others_from_their_turn(world: World) -
     assert summary.refreshed == 1
     assert world.grants.items[other].access_token is not None
     assert world.fleet.admissions == 1
+
+
+def test_others_are_refreshed_while_hundreds_are_set_aside(world: World) -> None:
+    for number in range(9):
+        world.adopted(f"g{number}")
+    other = GrantKey("globex", "ben")
+    _, refresh = world.wise.add("ben")
+    world.adopt_grant(other, Offer(refresh_token=refresh), None)
+    world.clock.advance(hours=9)
+    world.suspensions.suspend("acme", world.order())
+    refreshed, waited = threading.Event(), []
+    postpone = world.grants.postpone
+
+    def slow(*arguments: Any) -> None:
+        waited.append(refreshed.wait(5))
+        postpone(*arguments)
+
+    world.grants.postpone = slow  # type: ignore[method-assign]
+    world.wise.after_refresh = refreshed.set
+    replace(world.refresh_due, workers=4)(range(16), world.clock() + timedelta(seconds=5))
+    assert waited == [True] * 10
 
 
 def test_after_lifting_a_tenant_everything_is_due_within_five_minutes_and_at_once_for_readers(world: World) -> None:

@@ -43,6 +43,8 @@ TEND_EVERY: Final = timedelta(seconds=10)
 """How often the parking queue and the breaker are looked at where nothing has happened to either."""
 TELL_ONLY_FROM: Final = timedelta(seconds=3)
 """A pause of this length is used to tell people what lies in due grants; a shorter one is waited for."""
+ASIDE_SHARE: Final = 4
+"""One worker in so many, at most, is busy with moving due grants of suspended tenants out of the way."""
 STANDING_DOWN: Final = timedelta(minutes=1)
 """A due grant that readers had stand down for no longer than this is not filed anew."""
 _BEFORE_ANY_CALL: Final = (CorruptGrant, StoreUnavailable)
@@ -156,6 +158,7 @@ class _Duty:
         self.suspects_turn = False
         self.backlog: deque[GrantKey] = deque()
         self.aside: deque[GrantKey] = deque()
+        self.moving: set[GrantKey] = set()
         self.halted = False
         self.allowance = 0
         self.on_trial = False
@@ -204,7 +207,9 @@ class _Duty:
         waited: set[Future[Any]] = {*self.in_flight, *([self.draining] if self.draining else [])}
         wait(waited, None if pause is None else pause.total_seconds(), return_when=FIRST_COMPLETED)
         for future in [future for future in self.in_flight if future.done()]:
-            self._note(self.in_flight.pop(future), future.result())
+            key = self.in_flight.pop(future)
+            self.moving.discard(key)
+            self._note(key, future.result())
         if self.draining is not None and self.draining.done():
             self.drained_at = self.draining.result() or self.drained_at
             self.draining = None
@@ -253,10 +258,7 @@ class _Duty:
     def _fill(self) -> None:
         if self.suspects and self.suspects_turn:  # the next of them waits until nobody else is in flight
             return
-        while self.aside and len(self.in_flight) < self.use.workers and self.use.clock() < self.until:
-            key = self.aside.popleft()
-            self.summary.set_aside += 1
-            self._submit(key, partial(self.use.set_aside, key))
+        self._set_aside()
         while self.backlog and len(self.in_flight) < self.use.workers and self.use.clock() < self.until:
             may_call = self._may_call()
             if self.use.clock() >= self.until:  # asking may have taken long
@@ -270,6 +272,19 @@ class _Duty:
                 self._submit(key, partial(self.use.tell_only, key, self.barred.until))
             else:
                 return
+
+    def _set_aside(self) -> None:
+        """Have some of the workers move what may not be refreshed; the others are for what may."""
+        share = max(self.use.workers // ASIDE_SHARE, 1)
+        busy = sum(key in self.moving for key in self.in_flight.values())
+        while self.aside and busy < share and len(self.in_flight) < self.use.workers:
+            if self.use.clock() >= self.until:
+                return
+            key = self.aside.popleft()
+            busy += 1
+            self.moving.add(key)
+            self.summary.set_aside += 1
+            self._submit(key, partial(self.use.set_aside, key))
 
     def _submit(self, key: GrantKey, step: Callable[[], Result]) -> None:
         self.in_flight[self.pool.submit(self._safely, key, step)] = key

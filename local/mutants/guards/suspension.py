@@ -153,6 +153,14 @@ GUARDS: Final = (
         tests=(f"{_UNIT}::test_a_suspended_tenant_does_not_keep_others_from_their_turn",),
     ),
     Guard(
+        name="set-aside-by-some",
+        says="most workers are left for what may be refreshed",
+        path=_SWEEP,
+        old="        while self.aside and busy < share and len",
+        new="        while self.aside and len",
+        tests=(f"{_UNIT}::test_others_are_refreshed_while_hundreds_are_set_aside",),
+    ),
+    Guard(
         name="known-for",
         says="what is suspended is asked anew after five seconds",
         path=_KNOWN,
