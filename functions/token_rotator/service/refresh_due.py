@@ -275,13 +275,9 @@ class _Duty:
 
     def _set_aside(self) -> None:
         """Have some of the workers move what may not be refreshed; the others are for what may."""
-        share = max(self.use.workers // ASIDE_SHARE, 1)
-        busy = sum(key in self.moving for key in self.in_flight.values())
-        while self.aside and busy < share and len(self.in_flight) < self.use.workers:
-            if self.use.clock() >= self.until:
-                return
+        share = min(max(self.use.workers // ASIDE_SHARE, 1), self.use.workers - len(self.in_flight) + len(self.moving))
+        while self.aside and len(self.moving) < share and self.use.clock() < self.until:
             key = self.aside.popleft()
-            busy += 1
             self.moving.add(key)
             self.summary.set_aside += 1
             self._submit(key, partial(self.use.set_aside, key))

@@ -156,8 +156,8 @@ GUARDS: Final = (
         name="set-aside-by-some",
         says="most workers are left for what may be refreshed",
         path=_SWEEP,
-        old="        while self.aside and busy < share and len",
-        new="        while self.aside and len",
+        old="        while self.aside and len(self.moving) < share and",
+        new="        while self.aside and",
         tests=(f"{_UNIT}::test_others_are_refreshed_while_hundreds_are_set_aside",),
     ),
     Guard(
