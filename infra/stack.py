@@ -74,6 +74,8 @@ class TokenRotatorStack(cdk.Stack):
             "RedirectUri": config.redirect_uri or f"{api.url}{CALLBACK_PATH}",
             "SweepLogGroup": refreshing.sweep.log_group.log_group_name,
             "RefreshLogGroup": refreshing.refresh.log_group.log_group_name,
+            "ServeLogGroup": api.serve.log_group.log_group_name,
+            "AdminLogGroup": api.admin.log_group.log_group_name,
             "AccessTokensKeyArn": keys.access_tokens.arn,
             "RefreshTokensKeyArn": keys.refresh_tokens.arn,
             **{f"PartnerRole{title}": role.role_arn for title, role in api.partner_roles.items()},

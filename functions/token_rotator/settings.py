@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENTS: Final = ("sandbox", "production")
-PERMISSIONS: Final = frozenset({"read", "manage", "link"})
+PERMISSIONS: Final = frozenset({"read", "manage", "link", "operate"})
 _QUARTER: Final = re.compile(r"20\d\dQ[1-4]", re.ASCII)
 _WEB_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?", re.ASCII)
 _API_URL: Final = re.compile(r"https://([A-Za-z0-9][A-Za-z0-9.-]*)(?::\d{1,5})?", re.ASCII)

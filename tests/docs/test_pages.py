@@ -238,7 +238,17 @@ def test_guards_that_are_named_exist() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["AccessToken", "Grant", "Offer", "LinkStart", "LinkStarted", "LinkCompletion", "LinkCompleted"],
+    [
+        "AccessToken",
+        "Grant",
+        "Offer",
+        "LinkStart",
+        "LinkStarted",
+        "LinkCompletion",
+        "LinkCompleted",
+        "Suspension",
+        "SuspensionOrder",
+    ],
 )
 def test_the_fields_are_those_of_the_description(name: str) -> None:
     told = [word for row in table("docs/api.md", f"fields: {name}") for word in words(row[0])]
@@ -334,7 +344,7 @@ def test_the_metrics_are_those_that_are_counted() -> None:
 def test_the_log_lines_are_those_that_are_written() -> None:
     told = {words(row[0])[0] for row in table("docs/operations.md", "table: messages")}
     rare = {"request broke", "an unexpected error"}  # faults of the code's own: the alarm on errors leads to them
-    written = _constants({"info", "warning", "error"}) | set(telemetry._MESSAGES.values())
+    written = _constants({"info", "warning", "error", "audit"}) | set(telemetry._MESSAGES.values())
     assert told == written - rare
 
 

@@ -23,6 +23,7 @@ KNOWN = {
     "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
     "AlertPublished", "AlertPublishFailed", "AnswerParked", "ParkedSettled", "AnswerLost", "AnswerLate",
     "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
+    "SuspensionsInForce",
 }  # fmt: skip
 BY_OUTCOME = {
     "RefreshAttempted": OUTCOMES,
@@ -278,6 +279,7 @@ def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
         "OldestOverdueSeconds",
         "GrantsAdvanced",
         "BreakerOpen",
+        "SuspensionsInForce",
     ]
 
 

@@ -77,9 +77,10 @@ def test_partners_are_understood(sandbox: Template) -> None:
         assert partners == {
             "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage", "link"}), urls),
             "globex": (frozenset({"globex"}), frozenset({"read"}), frozenset()),
+            "operations": (frozenset({"acme", "globex"}), frozenset({"operate"}), frozenset()),
         }
         assert set(parsed.partners) == {
-            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex")
+            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex", "Operations")
         }
     assert frozenset(MAY) == settings.PERMISSIONS
 

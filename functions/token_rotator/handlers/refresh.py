@@ -34,6 +34,7 @@ _OUTCOMES: Final = {
     Word.GONE: "gone",
     Word.OVERTAKEN: "fresh",
     Word.BARRED: "barred",
+    Word.SUSPENDED: "suspended",
     Word.SUSPECT: "failed",
 }
 _UNUSABLE_FOR: Final = timedelta(minutes=1)

@@ -56,7 +56,7 @@ def _answer(key: GrantKey, rejected: int | None) -> Response:
 
 
 def _audit(served: Served) -> dict[str, Any]:
-    return {"version": served.version, "degraded": served.degraded}
+    return {"version": served.version, "degraded": served.degraded, "caused_refresh": served.caused_refresh}
 
 
 def access_token(request: Request) -> Response:

@@ -181,7 +181,7 @@ GUARDS: Final = (
         name="third-lock",
         says="the function itself refuses a partner the tenants of another",
         path="functions/token_rotator/handlers/http.py",
-        old="    if partner is None or tenant not in partner.tenants or route",
+        old="    if partner is None or not (of_all or tenant in partner.tenants) or route",
         new="    if partner is None or route",
         tests=(
             "tests/handlers/test_locks.py::test_a_role_may_what_its_partner_may_and_nothing_else",
