@@ -110,6 +110,12 @@ DIFFERENCES: Final = (
         Treatment.UNPROVEN,
         "Such conditions never match; a changed ciphertext decrypts to a changed plaintext.",
     ),
+    Difference(
+        "AWS::IAM::Policy",
+        "conditions on dynamodb:LeadingKeys",
+        Treatment.UNPROVEN,
+        "Such conditions always match: the evaluation is not told which item is meant.",
+    ),
 )
 
 
