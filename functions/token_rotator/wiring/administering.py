@@ -10,6 +10,7 @@ from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant
 from token_rotator.settings import AdminSettings
+from token_rotator.telemetry import PowertoolsJournal
 
 from .clients import dynamodb, kms, sleep, utc_now
 
@@ -19,6 +20,7 @@ class Administering:
     """The use cases of the function that adopts and deletes."""
 
     settings: AdminSettings
+    journal: PowertoolsJournal
     adopt_grant: AdoptGrant
     delete_grant: DeleteGrant
 
@@ -35,6 +37,7 @@ def wire() -> Administering:
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     return Administering(
         settings,
+        PowertoolsJournal(settings.environment),
         AdoptGrant(store, sealer, settings.budgets, utc_now, sleep),
         DeleteGrant(store, settings.budgets, utc_now, sleep),
     )

@@ -28,6 +28,7 @@ class Serving:
     """The use cases of the function that serves."""
 
     settings: ServeSettings
+    journal: PowertoolsJournal
     serve_token: ServeToken
     grants: GrantReader
     grant_list: GrantList
@@ -41,6 +42,7 @@ def wire() -> Serving:
     keys = {SealedField.ACCESS_TOKEN: settings.access_tokens_key}
     opener = KmsSealer(kms(), keys, settings.environment, utc_now)
     invoker: LambdaClient = client("lambda", read_s=budgets.invoke.total_seconds(), tries=1)
-    refresher = LambdaRefresher(invoker, settings.refresh_function, PowertoolsJournal(settings.environment))
+    journal = PowertoolsJournal(settings.environment)
+    refresher = LambdaRefresher(invoker, settings.refresh_function, journal)
     serve_token = ServeToken(store, opener, refresher, budgets, utc_now, sleep, random.random)
-    return Serving(settings, serve_token, store, store)
+    return Serving(settings, journal, serve_token, store, store)
