@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.docs.pages import table, words
 from tests.handlers.deployment import REFRESH_FUNCTION, Context, Deployment, Function, offer, refusal
 from tests.infra.board import shown, widgets
 from tests.infra.template import Template
@@ -459,6 +460,21 @@ def test_all_that_was_told_is_looked_at(ear: Ear, template: Template) -> None:
     assert sorted(spelled(metric) for metric in unseen if metric[0] not in UNWATCHED) == []
     assert set(UNWATCHED) <= {name for name, _ in unseen}, "listed, and looked at"
     assert all(UNWATCHED.values())
+
+
+def test_the_page_says_which_function_emits_what(ear: Ear) -> None:
+    """Name, unit, functions and whether by outcome, in docs/operations.md."""
+    told = {
+        (name, service, row[1].split(",")[0], "by `outcome`" in row[3])
+        for row in table("docs/operations.md", "table: metrics")
+        for name in words(row[0])
+        for service in row[2].split(", ")
+    }
+    emitted = {
+        (name, dict(dimensions)["service"], UNITS.get(name, "Count").lower(), name in BY_OUTCOME)
+        for name, dimensions in ear.heard
+    }
+    assert told == emitted
 
 
 def spelled(metric: Metric) -> str:

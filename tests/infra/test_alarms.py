@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 
+from tests.docs.pages import table, words
 from tests.infra.template import ACCOUNT, REGION, Template, listed
 
 BREACHING = {"SweepStarted", "SweepFinished"}
@@ -168,3 +170,26 @@ def test_one_of_anything_else_is_enough(every: Template) -> None:
         if metric not in own:
             assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0), metric
             assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (1, 1), metric
+
+
+def test_the_page_says_what_each_alarm_watches_and_when_it_fires(sandbox: Template) -> None:
+    """The alarm table of docs/operations.md, row for row."""
+    told = {
+        name: (words(watches)[0], watches, limit, silent)
+        for names, watches, limit, silent in table("docs/operations.md", "table: alarm rules")
+        for name in words(names)
+    }
+    alarms = sandbox.of_type("AWS::CloudWatch::Alarm")
+    missing = {"notBreaching": "no alarm", "breaching": "**alarm**", "ignore": "stays as it is"}
+    named = {re.fullmatch(r"Alarms([A-Za-z]+)[0-9A-F]{8}", name)[1]: alarm for name, alarm in alarms.items()}  # type: ignore[index]
+    assert set(told) == set(named)
+    for name, (metric, watches, limit, silent) in told.items():
+        alarm = named[name]
+        assert metric == alarm["MetricName"], name
+        assert alarm["Statistic"].lower() in watches, name
+        assert silent == missing[alarm["TreatMissingData"]], name
+        few, many = alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"] * alarm["Period"] // 60
+        numbers = [float(number) for number in re.findall(r"[\d.]+", limit)]
+        times = [few, many] if alarm["EvaluationPeriods"] > 1 else [many]
+        assert numbers == [alarm["Threshold"], *times], name
+        assert limit.startswith("below") is (alarm["ComparisonOperator"] == "LessThanThreshold"), name

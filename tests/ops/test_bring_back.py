@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ops.bring_back import DOUBT, main, marked
+from ops.bring_back import DOUBT, Fate, main, marked
+from tests.docs.pages import read as read_page
 from token_rotator.adapters.dynamo_grants import _decode, _encode
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import Grant, GrantKey, Phase
@@ -109,3 +110,9 @@ def test_a_table_is_not_brought_back_into_itself(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["fixture-grants", "fixture-grants"])
     assert "different" in capsys.readouterr().err
+
+
+def test_the_page_explains_whatever_the_command_says() -> None:
+    page = read_page("docs/runbooks/restoring-the-table.md")
+    for fate in Fate:
+        assert f"| {fate.value.rpartition(': ')[2].removeprefix('it was ')} |" in page
