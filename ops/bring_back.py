@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ LASTING: Final = ("#suspended",)
 _LEASE: Final = ("attempt_id", "lease_until", "hold_until")
 _AT_ONCE: Final = 16
 _REFUSED: Final = "ConditionalCheckFailed"
+_AGAIN: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"})
+"""Why DynamoDB cancels a transaction that may as well go through a moment later. The SDK does not try these again."""
+_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 
 
 class Fate(Enum):
@@ -91,6 +95,7 @@ class BringBack:
     restored: str
     live: str
     clock: Callable[[], datetime]
+    sleep: Callable[[float], None] = time.sleep
     dry_run: bool = False
 
     def __call__(self) -> Iterator[tuple[str, Fate]]:
@@ -128,19 +133,24 @@ class BringBack:
         if self.dry_run:
             return self._foretold(item, claim)
         puts = [{"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}, *claim]
-        try:
-            self.client.transact_write_items(
-                TransactItems=cast("Any", [{"Put": {"TableName": self.live, **put}} for put in puts])
-            )
-        except self.client.exceptions.TransactionCanceledException as error:
-            reasons = cast("Item", error.response).get("CancellationReasons", [])
-            codes = [reason.get("Code") for reason in reasons]
-            if codes[:1] == [_REFUSED]:
-                return Fate.THERE
-            if _REFUSED in codes:
-                return Fate.HELD
-            raise
-        return Fate.BROUGHT_BACK
+        together = cast("Any", [{"Put": {"TableName": self.live, **put}} for put in puts])
+        pauses = iter(_PAUSES_S)
+        while True:
+            try:
+                self.client.transact_write_items(TransactItems=together)
+            except self.client.exceptions.TransactionCanceledException as error:
+                reasons = cast("Item", error.response).get("CancellationReasons", [])
+                codes = [reason.get("Code") for reason in reasons]
+                if codes[:1] == [_REFUSED]:
+                    return Fate.THERE
+                if _REFUSED in codes:
+                    return Fate.HELD
+                pause_s = next(pauses, None)
+                if pause_s is None or not _AGAIN.intersection(codes):
+                    raise
+                self.sleep(pause_s)
+            else:
+                return Fate.BROUGHT_BACK
 
     def _foretold(self, item: Item, claim: list[Item]) -> Fate:
         if self._found(item["pk"]):
@@ -165,7 +175,8 @@ def main(arguments: Sequence[str], client: DynamoDBClient | None = None) -> int:
     client = client or boto3.client("dynamodb", config=Config(max_pool_connections=_AT_ONCE))
     fates: Counter[Fate] = Counter()
     try:
-        for pk, fate in BringBack(client, told.restored, told.live, lambda: datetime.now(UTC), told.dry_run)():
+        bring_back = BringBack(client, told.restored, told.live, lambda: datetime.now(UTC), dry_run=told.dry_run)
+        for pk, fate in bring_back():
             fates[fate] += 1
             if fate in BAD:
                 sys.stdout.write(f"{pk}: {fate.value}\n")

@@ -68,7 +68,7 @@ class Disaster:
 
     def bring_back(self, *, dry_run: bool = False) -> dict[str, Fate]:
         clock = self.parts.refreshing.refresh_due.clock
-        return dict(BringBack(self.dynamodb, self.saved, self.place.table, clock, dry_run)())
+        return dict(BringBack(self.dynamodb, self.saved, self.place.table, clock, dry_run=dry_run)())
 
     def refreshes(self, user: str) -> int:
         return len([one for one in self.wise.control.requests(user=user) if one.outcome == "refreshed"])
@@ -219,6 +219,43 @@ def test_what_became_of_each_row_is_foretold_and_told(disaster: Disaster, capsys
     again = {key: Fate.THERE if fate is Fate.BROUGHT_BACK else fate for key, fate in expected.items()}
     assert disaster.bring_back() == again
     assert disaster.bring_back(dry_run=True) == again
+
+
+@pytest.mark.parametrize(
+    ("reason", "times", "fate"),
+    [
+        ("ThrottlingError", 2, Fate.BROUGHT_BACK),
+        ("TransactionConflict", 2, Fate.BROUGHT_BACK),
+        ("ThrottlingError", 99, None),
+        ("ValidationError", 1, None),
+    ],
+)
+def test_a_write_that_the_table_is_too_busy_for_is_tried_again_for_a_while(
+    disaster: Disaster, monkeypatch: pytest.MonkeyPatch, reason: str, times: int, fate: Fate | None
+) -> None:
+    key = adopt(disaster, "user-busy")
+    disaster.save()
+    disaster.lose()
+    write, slept, left = disaster.dynamodb.transact_write_items, list[float](), [None] * times
+    cancelled = disaster.dynamodb.exceptions.TransactionCanceledException
+
+    def busy(**request: Any) -> Any:
+        if not left:
+            return write(**request)
+        left.pop()
+        answer = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": [{"Code": reason}]}
+        raise cancelled(answer, "TransactWriteItems")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(disaster.dynamodb, "transact_write_items", busy)
+    clock = disaster.parts.refreshing.refresh_due.clock
+    use = BringBack(disaster.dynamodb, disaster.saved, disaster.place.table, clock, slept.append)
+    if fate is None:
+        with pytest.raises(cancelled):
+            dict(use())
+        assert len(slept) == (0 if times == 1 else 7)
+    else:
+        assert dict(use()) == {str(key): fate}
+        assert slept == [0.1, 0.2]
 
 
 def test_all_is_well_where_nothing_has_to_be_looked_at(disaster: Disaster, capsys: pytest.CaptureFixture[str]) -> None:
