@@ -64,7 +64,7 @@ class Alarms(Construct):
         self._sweep(config.schedules)
         for function in (refreshing.sweep, refreshing.refresh):
             self._refreshing(function)
-        for function in (refreshing.sweep, refreshing.refresh, api.serve, api.admin):
+        for function in (refreshing.sweep, refreshing.refresh, api.serve, api.admin, api.callback):
             self._function(function)
         for function in (api.serve, api.admin):
             self._own(function, "StoreRefused", REFUSED)

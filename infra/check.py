@@ -30,7 +30,8 @@ PARTNERS: Final = [
         "principal": "arn:aws:iam::111122223333:role/payroll",
         "external_id": "fixture-external-id-1",
         "tenants": ["acme", "acme.eu"],
-        "may": ["read", "manage"],
+        "may": ["read", "manage", "link"],
+        "return_urls": ["https://acme.example.com/wise/linked"],
     },
     {
         "name": "globex",
@@ -42,7 +43,7 @@ PARTNERS: Final = [
 
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sandbox": {"partners": []},
-    "sandbox with partners": {"partners": PARTNERS},
+    "sandbox with partners": {"partners": PARTNERS, "wise_client_id": "fixture-client-id"},
     "production": {
         "environment": "production",
         "partners": PARTNERS,
@@ -50,8 +51,14 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "settle_s": 15,
         "sweep_calls_per_minute": 1800,
         "demand_calls_per_minute": 200,
+        "remind_after_h": 12,
+        "many_grants_dying": 500,
         "wise_api_version": "2026Q4",
         "wise_ca_file": "/opt/ca.pem",
+        "wise_web_host": "wise.com",
+        "wise_client_id": "fixture-client-id",
+        "redirect_uri": "https://acme.example.com/wise/back?from=wise",
+        "public_callback": False,
         "architecture": "x86_64",
         "alert_emails": ["on-call@example.com"],
         "runbook_base_url": "https://runbooks.example.com/token-rotator",

@@ -21,10 +21,11 @@ SHARDS: Final = 16
 Environment = Literal["sandbox", "production"]
 """Wise's word: each has hosts and credentials of its own."""
 
-FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin")
-MAY: Final = ("read", "manage")
+FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin", "callback")
+MAY: Final = ("read", "manage", "link")
 
 WISE_API_URLS: Final = {"sandbox": "https://api.wise-sandbox.com", "production": "https://api.wise.com"}
+WISE_WEB_HOSTS: Final = {"sandbox": "wise-sandbox.com", "production": "wise.com"}
 WISE_DOMAINS: Final = {
     "sandbox": ("wise-sandbox.com", "sandbox.transferwise.tech", "sandbox.wise.tech"),
     "production": ("wise.com", "transferwise.com"),
@@ -51,6 +52,10 @@ _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _PRINCIPAL_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):(?:root|(?:role|user)/[\w+=,.@/-]+)", re.ASCII)
 _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 _VERSION: Final = re.compile(r"20[0-9]{2}Q[1-4]")
+_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?", re.ASCII)
+_CLIENT_ID: Final = re.compile(r"[!-9;-~]{1,256}", re.ASCII)
+_URL: Final = re.compile(r"[!-~]{1,512}", re.ASCII)
+_OWN_MACHINE: Final = ("127.0.0.1", "localhost")
 _SECRET_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -74,6 +79,7 @@ class Partner:
     external_id: str
     tenants: tuple[str, ...]
     may: tuple[str, ...] = ("read",)
+    return_urls: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -103,7 +109,8 @@ class Partner:
 
     def setting(self, role_id: str) -> dict[str, Any]:
         """This partner as the functions know it, in their PARTNERS variable."""
-        return {"name": self.name, "role_id": role_id, "tenants": list(self.tenants), "may": list(self.may)}
+        told = {"name": self.name, "role_id": role_id, "tenants": list(self.tenants), "may": list(self.may)}
+        return {**told, "return_urls": list(self.return_urls)} if self.return_urls else told
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,10 @@ class DeployConfig:
     environment: Environment
     wise_api_url: str
     wise_secret_name: str
+    wise_web_host: str
+    wise_client_id: str | None = None
+    redirect_uri: str | None = None
+    public_callback: bool = True
     wise_api_version: str = ""
     wise_ca_file: str | None = None
     architecture: Literal["arm64", "x86_64", "host"] = "arm64"
@@ -120,6 +131,8 @@ class DeployConfig:
     settle_s: int | None = None
     sweep_calls_per_minute: int = 900
     demand_calls_per_minute: int = 100
+    remind_after_h: int = 24
+    many_grants_dying: int = 100
     log_level: str = "INFO"
     alert_emails: tuple[str, ...] = ()
     runbook_base_url: str | None = None
@@ -154,10 +167,23 @@ class DeployConfig:
         schedules = values.number("schedules", least=1, most=SHARDS) or 1
         if SHARDS % schedules:
             raise ConfigError("schedules", f"must be 1, 2, 4, 8 or {SHARDS}, not {schedules}")
+        partners = _partners(values.items("partners"), environment)
+        public_callback = values.switch("public_callback", default=True)
+        client_id = values.matching("wise_client_id", _CLIENT_ID, "the client id that Wise gave you, without a colon")
+        redirect_uri = _redirect_uri(values.text("redirect_uri"), environment)
+        if any("link" in partner.may for partner in partners):
+            if client_id is None:
+                raise ConfigError("wise_client_id", "is needed where a partner may link: users are asked about it")
+            if redirect_uri is None and not public_callback:
+                raise ConfigError("redirect_uri", "is needed where a partner may link and public_callback is false")
         return cls(
             environment=environment,
             wise_api_url=_wise_api_url(values.text("wise_api_url") or WISE_API_URLS[environment], environment),
             wise_secret_name=_secret_name(values.text("wise_secret_name") or f"token-rotator/{environment}/wise"),
+            wise_web_host=_wise_web_host(values.text("wise_web_host") or WISE_WEB_HOSTS[environment], environment),
+            wise_client_id=client_id,
+            redirect_uri=redirect_uri,
+            public_callback=public_callback,
             wise_api_version=values.matching("wise_api_version", _VERSION, "a quarter like 2026Q4") or "",
             wise_ca_file=values.text("wise_ca_file"),
             architecture=values.choice("architecture", ("arm64", "x86_64", "host"), "arm64"),
@@ -165,10 +191,12 @@ class DeployConfig:
             settle_s=values.number("settle_s", least=1, most=120),
             sweep_calls_per_minute=values.calls("sweep_calls_per_minute", cls.sweep_calls_per_minute),
             demand_calls_per_minute=values.calls("demand_calls_per_minute", cls.demand_calls_per_minute),
+            remind_after_h=values.number("remind_after_h", least=1, most=24 * 90) or cls.remind_after_h,
+            many_grants_dying=values.calls("many_grants_dying", cls.many_grants_dying),
             log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
             alert_emails=_alert_emails(values.items("alert_emails")),
             runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),
-            partners=_partners(values.items("partners")),
+            partners=partners,
             api_gateway_account=values.switch("api_gateway_account", default=True),
             reserved_concurrency=_reserved_concurrency(values.mapping("reserved_concurrency"), schedules),
         )
@@ -271,9 +299,41 @@ def _wise_api_url(url: str, environment: str) -> str:
     host = _https(name, url)
     if urlsplit(url).path:
         raise ConfigError(name, f"must have no path (not even a slash), not {url!r}")
+    _of_environment(name, host, environment)
+    return url
+
+
+def _wise_web_host(host: str, environment: str) -> str:
+    name = "wise_web_host"
+    if not _HOST.fullmatch(host):
+        raise ConfigError(name, f"must be a host, with a port where it needs one, not {host!r}")
+    _of_environment(name, host.partition(":")[0].lower(), environment)
+    return host
+
+
+def _of_environment(name: str, host: str, environment: str) -> None:
     for other, domains in WISE_DOMAINS.items():
         if other != environment and any(host == domain or host.endswith(f".{domain}") for domain in domains):
             raise ConfigError(name, f"{host} is Wise's {other} host, and the environment is {environment}")
+
+
+def _browser_url(name: str, url: str, environment: str) -> None:
+    """Refuse a URL that no browser should be sent to: unencrypted beyond its own machine, or with more in it."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(name, f"must be a URL, not {url!r}") from error
+    plain = environment == "sandbox" and parts.scheme == "http" and host in _OWN_MACHINE
+    if not host or not (parts.scheme == "https" or plain):
+        raise ConfigError(name, f"must be an https URL (in a sandbox also http on this machine), not {url!r}")
+    if parts.username or parts.password or "#" in url or "\\" in url or "@" in url or not _URL.fullmatch(url):
+        raise ConfigError(name, "must be 512 ASCII characters at most, without user or fragment")
+
+
+def _redirect_uri(url: str | None, environment: str) -> str | None:
+    if url is not None:
+        _browser_url("redirect_uri", url, environment)
     return url
 
 
@@ -307,8 +367,8 @@ def _reserved_concurrency(values: dict[str, Any], schedules: int) -> dict[str, i
     return values
 
 
-def _partners(values: list[Any]) -> tuple[Partner, ...]:
-    partners = tuple(_partner(f"partners[{index}]", value) for index, value in enumerate(values))
+def _partners(values: list[Any], environment: str) -> tuple[Partner, ...]:
+    partners = tuple(_partner(f"partners[{index}]", value, environment) for index, value in enumerate(values))
     _no_duplicates("partners", [partner.title for partner in partners], "the name of two partners")
     length = len(json.dumps([partner.setting("A" * _ROLE_ID_LENGTH) for partner in partners]))
     if length > PARTNERS_LIMIT:
@@ -316,7 +376,7 @@ def _partners(values: list[Any]) -> tuple[Partner, ...]:
     return partners
 
 
-def _partner(name: str, value: object) -> Partner:
+def _partner(name: str, value: object, environment: str) -> Partner:
     if not isinstance(value, dict):
         raise ConfigError(name, f"must be an object, not {_kind(value)}")
     fields = Partner.__dataclass_fields__
@@ -332,12 +392,26 @@ def _partner(name: str, value: object) -> Partner:
         tenants=_texts(f"{name}.tenants", value.get("tenants"), _is_tenant,
                        "a tenant: a letter or digit, then up to 127 letters, digits and ._- without '..'"),
         may=_texts(f"{name}.may", value.get("may", ["read"]), MAY.__contains__, f"one of {', '.join(MAY)}"),
+        return_urls=_return_urls(f"{name}.return_urls", value.get("return_urls"), environment),
     )  # fmt: skip
-    arns = (4 if "read" in partner.may else 0) + (2 if "manage" in partner.may else 0)
+    if partner.return_urls and "link" not in partner.may:
+        raise ConfigError(f"{name}.return_urls", "are for a partner that may link")
+    arns = sum({"read": 4, "manage": 2, "link": 3}[may] for may in partner.may)
     length = _POLICY_FRAME_LENGTH + sum(arns * (_PATH_ARN_LENGTH + len(tenant)) for tenant in partner.tenants)
     if length > ROLE_POLICY_LIMIT:
         raise ConfigError(f"{name}.tenants", "too many for the policy of one role; divide them between two partners")
     return partner
+
+
+def _return_urls(name: str, value: object, environment: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    urls = _texts(name, value, lambda url: "?" not in url, "a URL without a query, which each link may add")
+    for index, url in enumerate(urls):
+        _browser_url(f"{name}[{index}]", url, environment)
+        if not urlsplit(url).path:
+            raise ConfigError(f"{name}[{index}]", "must have a path, if only a slash")
+    return urls
 
 
 def _is_partner_name(text: str) -> bool:

@@ -10,10 +10,15 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from infra.keys import CustomerKey
 
 DUE_INDEX: Final = "due"
 TENANT_INDEX: Final = "tenant"
+
+EXPIRY: Final = "expire_at"
+"""When DynamoDB may drop an item, in epoch seconds; grants never have it."""
 
 _WRITES: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
 
@@ -38,6 +43,7 @@ class GrantsStore(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
+            time_to_live_attribute=EXPIRY,
             deletion_protection=True,
             removal_policy=cdk.RemovalPolicy.RETAIN,
         )
@@ -60,14 +66,26 @@ class GrantsStore(Construct):
 
         The caller of a table under a customer key needs the key too, a writer more of it than a reader.
         """
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=[f"dynamodb:{operation}" for operation in operations], resources=[self.table.table_arn]
-            )
-        )
+        self._allow(role, operations, None)
         if query:
             role.add_to_policy(
                 iam.PolicyStatement(actions=["dynamodb:Query"], resources=[f"{self.table.table_arn}/index/{query}"])
             )
         writes = ("kms:Encrypt", "kms:GenerateDataKey") if _WRITES & set(operations) else ()
         self._key.allow(role, "kms:Decrypt", *writes, through="dynamodb")
+
+    def allow_reserved(self, role: iam.Role, operations: Mapping[str, Sequence[str]]) -> None:
+        """Allow operations on some reserved items only: those whose key begins with the name that they are given by."""
+        for prefix, allowed in operations.items():
+            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
+            self._allow(role, allowed, {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{prefix}*"]}})
+        self._key.allow(role, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", through="dynamodb")
+
+    def _allow(self, role: iam.Role, operations: Sequence[str], conditions: Mapping[str, object] | None) -> None:
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=[f"dynamodb:{operation}" for operation in operations],
+                resources=[self.table.table_arn],
+                conditions=conditions,
+            )
+        )

@@ -78,6 +78,8 @@ class Refreshing(Construct):
             "PARKED_QUEUE_URL": self.parked.queue_url,
             "SWEEP_CALLS_PER_MINUTE": str(config.sweep_calls_per_minute),
             "DEMAND_CALLS_PER_MINUTE": str(config.demand_calls_per_minute),
+            "REMIND_AFTER_H": str(config.remind_after_h),
+            "MANY_GRANTS_DYING": str(config.many_grants_dying),
         }
         optional = {
             "WISE_CA_FILE": config.wise_ca_file,
@@ -113,7 +115,7 @@ class Refreshing(Construct):
             alerts.allow_publish(function.role)
             function.role.add_to_policy(
                 iam.PolicyStatement(
-                    actions=["secretsmanager:GetSecretValue"], resources=[self._secret_arn(config.wise_secret_name)]
+                    actions=["secretsmanager:GetSecretValue"], resources=[secret_arn(self, config.wise_secret_name)]
                 )
             )
         # Both park answers; the sweep alone takes them out and settles them.
@@ -195,14 +197,15 @@ class Refreshing(Construct):
             visibility_timeout=None if hidden_s is None else cdk.Duration.seconds(hidden_s),
         )
 
-    def _secret_arn(self, name: str) -> str:
-        """The ARN of a secret known by name: Secrets Manager ends it with a hyphen and six random characters."""
-        return cdk.Stack.of(self).format_arn(
-            service="secretsmanager",
-            resource="secret",
-            resource_name=f"{name}-??????",
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+
+def secret_arn(scope: Construct, name: str) -> str:
+    """The ARN of a secret known by name: Secrets Manager ends it with a hyphen and six random characters."""
+    return cdk.Stack.of(scope).format_arn(
+        service="secretsmanager",
+        resource="secret",
+        resource_name=f"{name}-??????",
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
 
 
 def _allow(role: iam.Role, queue: sqs.Queue, keys: Keys, *operations: str) -> None:

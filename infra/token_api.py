@@ -1,4 +1,4 @@
-"""The API for partner services: the two functions behind it, the partners' roles, and two of the three locks."""
+"""The API: its functions, the partners' roles, two of the three locks, and the browsers' way back from Wise."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from constructs import Construct
 from infra.function import RotatorFunction
 from infra.grants_store import TENANT_INDEX
 from infra.nag import acknowledge, resource_of
+from infra.refreshing import secret_arn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,8 @@ GRANTS_PATH: Final = "/v1/tenants/{tenant}/grants"
 GRANT_PATH: Final = f"{GRANTS_PATH}/{{grant_id}}"
 ACCESS_TOKEN_PATH: Final = f"{GRANT_PATH}/access-token"
 REJECTIONS_PATH: Final = f"{ACCESS_TOKEN_PATH}/rejections"
+LINK_PATH: Final = f"{GRANT_PATH}/link"
+CALLBACK_PATH: Final = "/oauth/callback"
 
 
 class Limit(NamedTuple):
@@ -49,10 +52,15 @@ class Route(NamedTuple):
     may: str
     limit: Limit
 
+    def path_of(self, tenant: str) -> str:
+        """The path of all grants of a tenant, as IAM writes it."""
+        return self.path.format(tenant=tenant, grant_id="*", link_id="*")
+
 
 READS: Final = Limit(200, 400)
 REPORTS: Final = Limit(50, 100)
 WRITES: Final = Limit(25, 50)
+LINKS: Final = Limit(10, 20)
 
 ROUTES: Final = (
     Route("GET", ACCESS_TOKEN_PATH, "serve", "read", READS),
@@ -61,7 +69,14 @@ ROUTES: Final = (
     Route("GET", GRANTS_PATH, "serve", "read", READS),
     Route("PUT", GRANT_PATH, "admin", "manage", WRITES),
     Route("DELETE", GRANT_PATH, "admin", "manage", WRITES),
+    Route("POST", LINK_PATH, "admin", "link", LINKS),
+    Route("POST", f"{LINK_PATH}/complete", "callback", "link", LINKS),
+    Route("POST", f"{LINK_PATH}/{{link_id}}/confirm", "admin", "link", LINKS),
 )
+PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", LINKS)
+"""Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
+LINK_ITEMS: Final = {"#link#": ("GetItem", "UpdateItem"), "#pending#": ("PutItem",)}
+"""What `callback` may do to which items of the table: it never sees a grant."""
 
 
 class Refusal(NamedTuple):
@@ -172,17 +187,49 @@ class TokenApi(Construct):
             architecture=architecture,
             timeout_s=FUNCTION_TIMEOUT_S,
             memory_mb=512,
-            environment={**environment, "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn},
+            environment={
+                **environment,
+                "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn,
+                "WISE_WEB_HOST": config.wise_web_host,
+                **({} if config.wise_client_id is None else {"WISE_CLIENT_ID": config.wise_client_id}),
+            },
         )
         store.allow(self.admin.role, "GetItem", "PutItem", "UpdateItem", "DeleteItem")
         keys.access_tokens.allow(self.admin.role, "kms:GenerateDataKey")
         keys.refresh_tokens.allow(self.admin.role, "kms:GenerateDataKey")
 
+        self.callback = RotatorFunction(
+            self,
+            "Callback",
+            config=config,
+            code=code,
+            architecture=architecture,
+            timeout_s=FUNCTION_TIMEOUT_S,
+            memory_mb=512,
+            environment={
+                **environment,
+                "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn,
+                "WISE_API_URL": config.wise_api_url,
+                "WISE_API_VERSION": config.wise_api_version,
+                "WISE_SECRET_NAME": config.wise_secret_name,
+                **({} if config.wise_ca_file is None else {"WISE_CA_FILE": config.wise_ca_file}),
+            },
+        )
+        store.allow_reserved(self.callback.role, LINK_ITEMS)
+        keys.access_tokens.allow(self.callback.role, "kms:GenerateDataKey")
+        keys.refresh_tokens.allow(self.callback.role, "kms:GenerateDataKey")
+        self.callback.role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["secretsmanager:GetSecretValue"], resources=[secret_arn(self, config.wise_secret_name)]
+            )
+        )
+
         self.access_log = logs.LogGroup(
             self, "AccessLog", retention=logs.RetentionDays.THIRTEEN_MONTHS, removal_policy=cdk.RemovalPolicy.RETAIN
         )
         self.api = self._rest_api(config)
-        self._routes()
+        self.admin.function.add_environment("REDIRECT_URI", config.redirect_uri or f"{self.url}{CALLBACK_PATH}")
+        self._routes(public=config.public_callback)
         self._refusals()
         for partner in config.partners:
             self._allow_partner(partner)
@@ -207,7 +254,7 @@ class TokenApi(Construct):
             rest_api_name=cdk.Aws.STACK_NAME,
             description="Access tokens for partner services",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
-            policy=self._only_partner_roles(),
+            policy=self._only_partner_roles(public=config.public_callback),
             # The account's setting, without which no stage can have a log. It stays when the stack goes.
             cloud_watch_role=config.api_gateway_account,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN if config.api_gateway_account else None,
@@ -229,7 +276,7 @@ class TokenApi(Construct):
                         throttling_rate_limit=route.limit.per_s,
                         throttling_burst_limit=route.limit.burst,
                     )
-                    for route in ROUTES
+                    for route in (*ROUTES, *((PUBLIC,) if config.public_callback else ()))
                     if route.limit != READS
                 },
             ),
@@ -247,38 +294,57 @@ class TokenApi(Construct):
             )
         return api
 
-    def _only_partner_roles(self) -> iam.PolicyDocument:
-        """Lock two: a denial of every path to everybody but the partner roles.
+    def _only_partner_roles(self, *, public: bool) -> iam.PolicyDocument:
+        """Lock two: a denial of every path but the public one to everybody but the partner roles.
 
-        It allows nothing: within an account either policy's Allow is enough, and the roles have theirs. A request by
-        nobody has no principal, which the negated condition matches, so it is denied as well.
+        It allows nothing else: within an account either policy's Allow is enough, and the roles have theirs. A request
+        by nobody has no principal, which the negated condition matches, so it is denied as well. The public method
+        needs an Allow, since under a policy API Gateway refuses what nothing allows
+        (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-authorization-flow.html).
         """
+        callback = f"execute-api:/{STAGE}/{PUBLIC.method}{PUBLIC.path}"
         denial = iam.PolicyStatement(
             sid="OnlyPartnerRoles",
             effect=iam.Effect.DENY,
             principals=[iam.StarPrincipal()],
             actions=["execute-api:Invoke"],
-            resources=["execute-api:/*"],
+            resources=None if public else ["execute-api:/*"],
+            not_resources=[callback] if public else None,
+        )
+        allowed = iam.PolicyStatement(
+            sid="BrowsersFromWise",
+            principals=[iam.StarPrincipal()],
+            actions=["execute-api:Invoke"],
+            resources=[callback],
         )
         arns = [arn for role in self.partner_roles.values() for arn in _forms(self, role)]
         if arns:
             denial.add_condition("ArnNotLike", {"aws:PrincipalArn": arns})
-        return iam.PolicyDocument(statements=[denial])
+        return iam.PolicyDocument(statements=[denial, allowed] if public else [denial])
 
-    def _routes(self) -> None:
-        functions = {"serve": self.serve.function, "admin": self.admin.function}
+    def _routes(self, *, public: bool) -> None:
         for route in ROUTES:
-            resource = self.api.root.resource_for_path(route.path)
-            method = resource.add_method(
-                route.method,
-                apigateway.LambdaIntegration(
-                    functions[route.function],
-                    proxy=True,
-                    allow_test_invoke=False,
-                    timeout=cdk.Duration.seconds(INTEGRATION_TIMEOUT_S),
-                ),
-            )
-            acknowledge(resource_of(method), "COG4", "Callers are services that sign with a role; no person signs in.")
+            method = self._method(route, apigateway.AuthorizationType.IAM)
+            acknowledge(method, "COG4", "Callers are services that sign with a role; no person signs in.")
+        if public:
+            method = self._method(PUBLIC, apigateway.AuthorizationType.NONE)
+            why = "Browsers come from Wise and have no credentials; an unguessable state of one use lets them in."
+            acknowledge(method, "APIG4", why)
+            acknowledge(method, "COG4", why)
+
+    def _method(self, route: Route, authorization: apigateway.AuthorizationType) -> cdk.CfnResource:
+        functions = {"serve": self.serve, "admin": self.admin, "callback": self.callback}
+        method = self.api.root.resource_for_path(route.path).add_method(
+            route.method,
+            apigateway.LambdaIntegration(
+                functions[route.function].function,
+                proxy=True,
+                allow_test_invoke=False,
+                timeout=cdk.Duration.seconds(INTEGRATION_TIMEOUT_S),
+            ),
+            authorization_type=authorization,
+        )
+        return resource_of(method)
 
     def _refusals(self) -> None:
         for refusal in REFUSALS:
@@ -305,7 +371,7 @@ class TokenApi(Construct):
         starred = set()
         for route in ROUTES:
             if route.may in partner.may:
-                paths = [route.path.format(tenant=tenant, grant_id="*") for tenant in partner.tenants]
+                paths = [route.path_of(tenant) for tenant in partner.tenants]
                 arns = [self.api.arn_for_execute_api(route.method, path, STAGE) for path in paths]
                 role.add_to_policy(iam.PolicyStatement(actions=["execute-api:Invoke"], resources=arns))
                 starred |= {f"{STAGE}/{route.method}{path}" for path in paths if "*" in path}

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENTS: Final = ("sandbox", "production")
-PERMISSIONS: Final = frozenset({"read", "manage"})
+PERMISSIONS: Final = frozenset({"read", "manage", "link"})
 _QUARTER: Final = re.compile(r"20\d\dQ[1-4]", re.ASCII)
+_WEB_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?", re.ASCII)
 _API_URL: Final = re.compile(r"https://([A-Za-z0-9][A-Za-z0-9.-]*)(?::\d{1,5})?", re.ASCII)
 _HOSTS_OF: Final = {
     "wise-sandbox.com": "sandbox",
@@ -26,8 +27,11 @@ _HOSTS_OF: Final = {
     "wise.com": "production",
     "transferwise.com": "production",
 }
+_CLIENT_ID: Final = re.compile(r"[\x21-\x39\x3b-\x7e]{1,256}", re.ASCII)
+_BROWSER_URL: Final = re.compile(r"(?:https://|http://(?:127\.0\.0\.1|localhost)[:/])[\x21-\x7e]+", re.ASCII)
+"""Where a browser is sent: encrypted, or not beyond its own machine."""
 _QUEUE_URL: Final = re.compile(r"https?://[^\s/?#@]+/[^\s?#@]+", re.ASCII)
-_CALLS: Final = re.compile(r"[1-9]\d{0,4}|100000", re.ASCII)
+_WHOLE: Final = re.compile(r"[1-9]\d{0,5}", re.ASCII)
 _DEFAULT_RUNBOOKS: Final = "docs/runbooks"
 
 
@@ -84,6 +88,33 @@ def _budgets(environ: Mapping[str, str]) -> Budgets:
         raise SettingsError(msg) from None
 
 
+def _wise_web_url(environ: Mapping[str, str]) -> str:
+    value = _required(environ, "WISE_WEB_HOST")
+    if not _WEB_HOST.fullmatch(value):
+        msg = "WISE_WEB_HOST must be a host, with a port where it needs one"
+        raise SettingsError(msg)
+    return f"https://{value}"
+
+
+def _redirect_uri(environ: Mapping[str, str]) -> str:
+    value = _required(environ, "REDIRECT_URI")
+    if not _BROWSER_URL.fullmatch(value) or "#" in value:
+        msg = "REDIRECT_URI must be an https URL without a fragment"
+        raise SettingsError(msg)
+    return value
+
+
+def _client_id(environ: Mapping[str, str], partners: Mapping[str, Partner]) -> str:
+    """Read the client id that users are asked about; needed where somebody may link."""
+    value = environ.get("WISE_CLIENT_ID", "").strip()
+    if not value and any("link" in partner.may for partner in partners.values()):
+        return _required(environ, "WISE_CLIENT_ID")
+    if value and not _CLIENT_ID.fullmatch(value):
+        msg = "WISE_CLIENT_ID must be visible ASCII characters without a colon"
+        raise SettingsError(msg)
+    return value
+
+
 def _parked_queue(environ: Mapping[str, str]) -> str:
     value = _required(environ, "PARKED_QUEUE_URL")
     if not _QUEUE_URL.fullmatch(value):
@@ -92,22 +123,26 @@ def _parked_queue(environ: Mapping[str, str]) -> str:
     return value
 
 
-def _calls(environ: Mapping[str, str], name: str, default: int) -> int:
+def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 100_000) -> int:
     value = environ.get(name, "").strip()
-    if value and not _CALLS.fullmatch(value):
-        msg = f"{name} must be a whole number from 1 to 100000"
+    if value and (not _WHOLE.fullmatch(value) or int(value) > most):
+        msg = f"{name} must be a whole number from 1 to {most}"
         raise SettingsError(msg)
     return int(value) if value else default
 
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """A caller of the API, known by the unique id of its IAM role (`AROA…`)."""
+    """A caller of the API, known by the unique id of its IAM role (`AROA…`).
+
+    `return_urls`: where its users' browsers may be sent after linking, without a query.
+    """
 
     name: str
     role_id: str
     tenants: frozenset[str]
     may: frozenset[str]
+    return_urls: frozenset[str] = frozenset()
 
 
 def _partner(index: int, entry: object) -> Partner:
@@ -125,6 +160,12 @@ def _partner(index: int, entry: object) -> Partner:
         if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
             msg = f"{where}.{name} must be a list of strings"
             raise SettingsError(msg)
+    return_urls = fields.get("return_urls", [])
+    if not isinstance(return_urls, list) or not all(
+        isinstance(url, str) and _BROWSER_URL.fullmatch(url) and not set(url) & set("?#@\\") for url in return_urls
+    ):
+        msg = f"{where}.return_urls must be a list of https URLs without query, fragment or user"
+        raise SettingsError(msg)
     unknown = set(fields["may"]) - PERMISSIONS
     if unknown:
         msg = f"{where}.may holds unknown permissions: {', '.join(sorted(unknown))}"
@@ -134,7 +175,7 @@ def _partner(index: int, entry: object) -> Partner:
     except InvalidInput as error:
         msg = f"{where}.{error}"
         raise SettingsError(msg) from None
-    return Partner(fields["name"], fields["role_id"], tenants, frozenset(fields["may"]))
+    return Partner(fields["name"], fields["role_id"], tenants, frozenset(fields["may"]), frozenset(return_urls))
 
 
 def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
@@ -157,7 +198,11 @@ def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshSettings:
-    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together."""
+    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
+
+    `remind_after`: when people are told once more about a user who has to authorize again. `many_grants_dying`: so
+    many grants that die within minutes raise an alert beside their own.
+    """
 
     environment: str
     table: str
@@ -172,6 +217,8 @@ class RefreshSettings:
     sweep_calls_per_minute: int
     demand_calls_per_minute: int
     runbooks: str
+    remind_after: timedelta
+    many_grants_dying: int
     budgets: Budgets
 
     @classmethod
@@ -189,9 +236,11 @@ class RefreshSettings:
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
             alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
             parked_queue=_parked_queue(environ),
-            sweep_calls_per_minute=_calls(environ, "SWEEP_CALLS_PER_MINUTE", 900),
-            demand_calls_per_minute=_calls(environ, "DEMAND_CALLS_PER_MINUTE", 100),
+            sweep_calls_per_minute=_whole(environ, "SWEEP_CALLS_PER_MINUTE", 900),
+            demand_calls_per_minute=_whole(environ, "DEMAND_CALLS_PER_MINUTE", 100),
             runbooks=environ.get("RUNBOOK_BASE_URL", "").strip() or _DEFAULT_RUNBOOKS,
+            remind_after=timedelta(hours=_whole(environ, "REMIND_AFTER_H", 24, 24 * 90)),
+            many_grants_dying=_whole(environ, "MANY_GRANTS_DYING", 100),
             budgets=_budgets(environ),
         )
 
@@ -222,23 +271,63 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminSettings:
-    """What `admin` is told."""
+    """What `admin` is told. Users are sent to `wise_web_url`, and from there to `redirect_uri`."""
 
     environment: str
     table: str
     access_tokens_key: str
     refresh_tokens_key: str
     partners: dict[str, Partner]
+    wise_web_url: str
+    wise_client_id: str
+    redirect_uri: str
     budgets: Budgets
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> AdminSettings:
         """Parse the environment. Raises `SettingsError`."""
+        partners = _partners(environ)
         return cls(
             environment=_environment(environ),
             table=_required(environ, "GRANTS_TABLE"),
             access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
             refresh_tokens_key=_required(environ, "REFRESH_TOKENS_KEY_ARN"),
+            partners=partners,
+            wise_web_url=_wise_web_url(environ),
+            wise_client_id=_client_id(environ, partners),
+            redirect_uri=_redirect_uri(environ),
+            budgets=_budgets(environ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackSettings:
+    """What `callback` is told."""
+
+    environment: str
+    table: str
+    access_tokens_key: str
+    refresh_tokens_key: str
+    partners: dict[str, Partner]
+    wise_api_url: str
+    wise_api_version: str
+    wise_ca_file: str | None
+    wise_secret_name: str
+    budgets: Budgets
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> CallbackSettings:
+        """Parse the environment. Raises `SettingsError`."""
+        environment = _environment(environ)
+        return cls(
+            environment=environment,
+            table=_required(environ, "GRANTS_TABLE"),
+            access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
+            refresh_tokens_key=_required(environ, "REFRESH_TOKENS_KEY_ARN"),
             partners=_partners(environ),
+            wise_api_url=_api_url(environ, environment),
+            wise_api_version=_api_version(environ),
+            wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
+            wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
             budgets=_budgets(environ),
         )

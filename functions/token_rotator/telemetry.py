@@ -23,7 +23,10 @@ from .service.journal import (
     AttemptEnded,
     BreakerClosed,
     BreakerOpened,
+    CodeExchanged,
     DemandBarred,
+    LinkEnded,
+    LinkLost,
     ParkedSettled,
     Sent,
     Trouble,
@@ -49,6 +52,9 @@ _MESSAGES: Final[dict[type[Any], str]] = {
     BreakerClosed: "breaker closed",
     DemandBarred: "refresh on demand put off",
     AlertTold: "alert handed over",
+    CodeExchanged: "code sent to wise",
+    LinkEnded: "link came back",
+    LinkLost: "tokens of a link lost, no write took them",
     Trouble: "trouble with a grant",
 }
 
@@ -79,15 +85,20 @@ _PLAIN: Final[dict[type[Any], str]] = {
     AnswerLost: "AnswerLost",
     BreakerClosed: "BreakerClosed",
     DemandBarred: "DemandBarred",
+    LinkLost: "LinkLost",
 }
 _REFUSALS: Final = ("store-refused", "key-refused")
 
 
-def _counted(event: Event) -> tuple[str, str | None] | None:
+def _counted(event: Event) -> tuple[str, str | None] | None:  # noqa: PLR0911 - a table's rows
     """Give the metric that counts an event, and its outcome where it has one."""
     match event:
         case Sent(outcome=outcome):
             return "RefreshAttempted", outcome
+        case CodeExchanged(outcome=outcome):
+            return "CodeExchanged", outcome
+        case LinkEnded(result=result):
+            return "LinkEnded", result
         case ParkedSettled(result=result):
             return "ParkedSettled", result
         case BreakerOpened(why=why):
@@ -139,7 +150,7 @@ class PowertoolsJournal:
 
     def record(self, event: Event) -> None:
         """See `Journal.record`."""
-        serious = isinstance(event, AnswerLost | AnswerParked | BreakerOpened | Trouble)
+        serious = isinstance(event, AnswerLost | AnswerParked | BreakerOpened | LinkLost | Trouble)
         serious = serious or (isinstance(event, AlertTold) and event.code is not None)
         log = logger.warning if serious else logger.info
         log(_MESSAGES[type(event)], extra=facts(event))

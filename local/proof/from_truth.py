@@ -88,6 +88,11 @@ class _Log:
         """Each token's name by its owner, kind and ordinal."""
         return {(token.user, token.kind, token.ordinal): token.sha256[:_NAME] for token in self.truth.tokens}
 
+    @cached_property
+    def refreshes(self) -> set[int | None]:
+        """The ids of the refreshes; what another request made was given to the user otherwise: by a code."""
+        return {request.id for request in self.truth.requests if request.grant_type == "refresh_token"}
+
     def entries(self) -> Iterable[tuple[int, int, Record]]:
         """Give (sequence number, epoch milliseconds, record), in no order."""
         for token in self.truth.tokens:
@@ -108,7 +113,7 @@ class _Log:
             token=name,
             kind=Kind(token.kind.value),
             expires_at=_instant(token.expires_at_ms) - self.clock_ahead,
-            request=None if token.minted_by_request is None else str(token.minted_by_request),
+            request=str(token.minted_by_request) if token.minted_by_request in self.refreshes else None,
         )
         yield token.minted_seq, token.minted_ms, minted
         if token.killed_by is wise.Death.EXPIRY or token.died_seq is None or token.died_ms is None:

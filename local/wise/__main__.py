@@ -14,6 +14,7 @@ from local.wise.running import running_wise
 from local.wise.settings import (
     ApplicationTokenFormat,
     BadValueError,
+    DeactivatedError,
     ExpiredRefresh,
     RefreshTokenPolicy,
     RefusedGrantError,
@@ -33,10 +34,14 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "expired_refresh": ExpiredRefresh,
     "wrong_client_error": WrongClientError,
     "refused_grant_error": RefusedGrantError,
+    "deactivated_error": DeactivatedError,
 }
-_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s")
+_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "authorization_code_lifetime_s")
 _NUMBERS = (
     "created_at_digits",
+    "registration_refused_status",
+    "email_changed_status",
+    "bad_code_status",
     "unknown_refresh_status",
     "unsupported_grant_status",
     "missing_parameter_status",
@@ -85,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--echo-refresh-token", action="store_true")
     parser.add_argument(
         "--quarters", type=lambda text: tuple(text.split(",")), default=defaults.quarters, metavar="2026Q4,…"
+    )
+    parser.add_argument(
+        "--redirect-uris", type=lambda text: tuple(text.split()), default=defaults.redirect_uris, metavar="'URI …'"
     )
     return parser
 

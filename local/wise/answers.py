@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from local.wise.settings import Json, RefusedGrantError, WrongClientError
+from local.wise.settings import DeactivatedError, Json, RefusedGrantError, WrongClientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 JSON_UTF8 = "application/json;charset=UTF-8"
 REFRESHED = "refreshed"
 ISSUED = "issued"
+GRANTED = "granted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Answer:
 
     status: int
     outcome: str
-    """``refreshed``, ``issued``, ``ok`` or the ``error`` in the body: for the truth log."""
+    """``refreshed``, ``granted``, ``issued``, ``ok`` or the ``error`` in the body: for the truth log."""
     body: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,16 +51,20 @@ def application_token(fields: Mapping[str, Json]) -> Answer:
     return Answer(status=200, outcome=ISSUED, body=encode(dict(fields)))
 
 
-def user(wise_user_id: int, name: str) -> Answer:
-    """200 of ``/v1/me`` (docs.wise.com/api-reference/user)."""
-    body: Json = {
-        "id": wise_user_id,
-        "name": name,
-        "email": f"user-{wise_user_id}@example.com",
-        "active": True,
-        "details": None,
-    }
-    return Answer(status=200, outcome="ok", body=encode(body))
+def new_grant(fields: Mapping[str, Json]) -> Answer:
+    """200 with the tokens that a code was exchanged for."""
+    return Answer(status=200, outcome=GRANTED, body=encode(dict(fields)))
+
+
+def user(wise_user_id: int, name: str | None, email: str, *, outcome: str = "ok") -> Answer:
+    """200 of ``/v1/me`` and of the sign-up, where the name is still missing (docs.wise.com/api-reference/user)."""
+    body: Json = {"id": wise_user_id, "name": name, "email": email, "active": True, "details": None}
+    return Answer(status=200, outcome=outcome, body=encode(body))
+
+
+def profiles(listed: list[dict[str, Json]]) -> Answer:
+    """200 of the profiles (docs.wise.com/api-reference/profile/profilelist), with few of their fields."""
+    return Answer(status=200, outcome="ok", body=encode(list(listed)))
 
 
 def missing_grant_type(status: int = 400) -> Answer:
@@ -70,6 +75,59 @@ def missing_grant_type(status: int = 400) -> Answer:
 def missing_refresh_token(status: int) -> Answer:
     """Undocumented."""
     return _error(status, "invalid_request", "Missing refresh token")
+
+
+def missing_parameter(status: int, name: str) -> Answer:
+    """Undocumented."""
+    return _error(status, "invalid_request", f"Missing parameter: {name}")
+
+
+def invalid_user_credentials(status: int) -> Answer:
+    """Documented for a registration code that is wrong or whose user reclaimed the account."""
+    return _error(status, "invalid_grant", "Invalid user credentials.")
+
+
+def invalid_authorization_code(status: int) -> Answer:
+    """Undocumented; Spring's words."""
+    return _error(status, "invalid_grant", "Invalid authorization code")
+
+
+def redirect_uri_mismatch(status: int) -> Answer:
+    """Undocumented; Spring's words."""
+    return _error(status, "invalid_grant", "Redirect URI mismatch.")
+
+
+def deactivated(error: DeactivatedError) -> Answer:
+    """401: documented for a deactivated account (docs.wise.com/guides/product/partner/operations); not its body."""
+    match error:
+        case DeactivatedError.INVALID_GRANT:
+            return invalid_user_credentials(401)
+        case DeactivatedError.UNAUTHORIZED:
+            return _unauthenticated(401, "Bearer")
+        case DeactivatedError.EMPTY:
+            return Answer(status=401, outcome="deactivated")
+
+
+def email_taken(email: str) -> Answer:
+    """409: documented (docs.wise.com/guides/developer/errors/users)."""
+    local, _, domain = email.partition("@")
+    hidden = f"{local[:2]}{'*' * 20}@{domain}"
+    return _errors(409, "NOT_UNIQUE", "You're already a member. Please login", "email", "email", hidden)
+
+
+def missing_field(name: str) -> Answer:
+    """400: documented (docs.wise.com/guides/developer/errors/users)."""
+    return _errors(400, "NotNull", "must not be null", name)
+
+
+def short_registration_code() -> Answer:
+    """400: the code has fewer than 32 characters (docs.wise.com/api-reference/user/usercreate)."""
+    return _errors(400, "Size", "size must be between 32 and 2147483647", "registrationCode", "registrationCode")
+
+
+def bad_email() -> Answer:
+    """422: documented without an example."""
+    return _errors(422, "Email", "must be a well-formed email address", "email")
 
 
 def unsupported_grant_type(status: int) -> Answer:
@@ -115,7 +173,7 @@ def dead_access_token(token: str) -> Answer:
 
 
 def no_user() -> Answer:
-    """``/v1/me`` with an application token, which is nobody's; undocumented, Spring's words."""
+    """A user's resource with an application token, or the other way round; undocumented, Spring's words."""
     return _error(403, "access_denied", "Access is denied")
 
 
@@ -164,6 +222,12 @@ def _echoing(description: str, echo: str | None) -> str:
 def _unauthenticated(status: int, challenge: str) -> Answer:
     description = "Full authentication is required to access this resource"
     return _error(status, "unauthorized", description, {"WWW-Authenticate": challenge})
+
+
+def _errors(status: int, code: str, message: str, path: str, *arguments: str) -> Answer:
+    """The shape of Wise's client errors."""
+    body: Json = {"errors": [{"code": code, "message": message, "path": path, "arguments": list(arguments)}]}
+    return Answer(status=status, outcome=code, body=encode(body))
 
 
 def _error(status: int, error: str, description: str, headers: Mapping[str, str] | None = None) -> Answer:

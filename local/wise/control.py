@@ -12,10 +12,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from local.wise.faults import Delivery, Endpoint, Fault
-from local.wise.truth import Death, Kind, OverlapTruth, RequestTruth, TokenTruth, Truth, UseTruth, Verdict
+from local.wise.truth import (
+    AuthorizationTruth,
+    Consent,
+    Death,
+    Kind,
+    OverlapTruth,
+    RequestTruth,
+    SignupTruth,
+    TokenTruth,
+    Truth,
+    UseTruth,
+    Verdict,
+)
+from local.wise.users import Profile, ProfileType, WiseUser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from local.wise.settings import Json, RefreshTokenPolicy
 
@@ -34,6 +47,8 @@ class SeededUser:
 
     user: str
     wise_user_id: int
+    email: str
+    profile_id: int | None
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
     access_ordinal: int
@@ -84,11 +99,12 @@ class WiseControl:
         refresh_token_lifetime_s: float | None = None,
         age_s: float = 0.0,
         refresh_token_policy: RefreshTokenPolicy | None = None,
+        profile_id: int | None = None,
     ) -> SeededUser:
         """Give a user a grant issued ``age_s`` ago; a user who has one is linked again.
 
         Lifetimes hold for these two tokens only and default to the settings. The policy holds for all refreshes of
-        this grant and defaults to the setting.
+        this grant and defaults to the setting. The grant is for the first profile unless another is named.
         """
         given: dict[str, Json] = {
             "access_token": access_token,
@@ -96,6 +112,7 @@ class WiseControl:
             "access_token_lifetime_s": access_token_lifetime_s,
             "refresh_token_lifetime_s": refresh_token_lifetime_s,
             "refresh_token_policy": refresh_token_policy,
+            "profile_id": profile_id,
         }
         arguments = {name: value for name, value in given.items() if value is not None}
         answer = self._call("POST", "/users", {"user": user, "age_s": age_s, **arguments})
@@ -107,9 +124,70 @@ class WiseControl:
         """``count`` users named ``prefix`` and a number from 1."""
         return [self.seed_user(f"{prefix}{number}") for number in range(1, count + 1)]
 
-    def revoke(self, user: str) -> int:
-        """End a grant as the user would at Wise: all its tokens die. Returns how many did."""
-        return int(self._call("POST", f"/users/{urllib.parse.quote(user, safe='')}/revocation")["killed"])
+    def put_user(
+        self,
+        user: str,
+        *,
+        email: str | None = None,
+        profiles: Sequence[ProfileType] | None = None,
+        registration_code: str | None = None,
+    ) -> WiseUser:
+        """Make a user who has no grant yet (one personal profile, unless told), or change what is given of one.
+
+        With a ``registration_code`` of at least 32 characters the partner counts as having made the user.
+        """
+        given: dict[str, Json] = {
+            "email": email,
+            "profiles": None if profiles is None else list(profiles),
+            "registration_code": registration_code,
+        }
+        arguments = {name: value for name, value in given.items() if value is not None}
+        return _user(self._call("PUT", _of_user(user), arguments))
+
+    def users(self) -> list[WiseUser]:
+        """Everybody, in the order of their coming."""
+        return [_user(item) for item in self._call("GET", "/users")["users"]]
+
+    def revoke(self, user: str, cause: Death = Death.REVOCATION) -> int:
+        """End a grant as the user, or Wise, would: all its tokens die. Returns how many did.
+
+        ``cause`` is ``REVOCATION``, ``ENHANCED_SECURITY``, ``SUSPECTED_BREACH`` or ``OWNERSHIP_TRANSFER``.
+        """
+        return int(self._call("POST", _of_user(user, "revocation"), {"cause": cause})["killed"])
+
+    def reclaim(self, user: str) -> None:
+        """The user begins to use Wise directly: the registration code is refused from now on, tokens live on."""
+        self._call("POST", _of_user(user, "reclaim"))
+
+    def change_email(self, user: str, email: str) -> int:
+        """The user changes the address at Wise: all tokens die, the registration code is refused."""
+        return int(self._call("POST", _of_user(user, "email"), {"email": email})["killed"])
+
+    def deactivate(self, user: str) -> int:
+        """Close the account: all tokens die, and the registration code with them."""
+        return int(self._call("POST", _of_user(user, "deactivation"))["killed"])
+
+    def activate(self, user: str) -> None:
+        """Open the account again; the user must be linked anew."""
+        self._call("DELETE", _of_user(user, "deactivation"))
+
+    def authorize(
+        self,
+        user: str,
+        *,
+        redirect_uri: str,
+        state: str | None = None,
+        profile_id: int | None = None,
+        refuse: bool = False,
+    ) -> str:
+        """Consent (for the first profile, unless told) or refuse as the user would at the authorization page.
+
+        Returns the address that the browser is sent to. The page itself is ``local.wise.pages``.
+        """
+        given: dict[str, Json] = {"state": state, "profile_id": profile_id}
+        arguments = {name: value for name, value in given.items() if value is not None}
+        arguments |= {"redirect_uri": redirect_uri, "refuse": refuse}
+        return str(self._call("POST", _of_user(user, "authorization"), arguments)["location"])
 
     # The emulator
 
@@ -332,6 +410,8 @@ class WiseControl:
             requests=[RequestTruth(**item) for item in answer["requests"]],
             uses=[_use(item) for item in answer["uses"]],
             overlaps=[OverlapTruth(**item) for item in answer["overlaps"]],
+            authorizations=[_authorization(item) for item in answer["authorizations"]],
+            signups=[SignupTruth(**item) for item in answer["signups"]],
         )
 
     def tokens(self, user: str | None = None, *, values: bool = False) -> list[TokenTruth]:
@@ -353,6 +433,16 @@ class WiseControl:
     def overlaps(self) -> list[OverlapTruth]:
         """Refreshes of one user that were in flight at the same time."""
         return [OverlapTruth(**item) for item in self._call("GET", "/truth/overlaps")["overlaps"]]
+
+    def authorizations(self, *, since: int = 0, user: str | None = None) -> list[AuthorizationTruth]:
+        """Visits to the authorization page that ended after ``since``."""
+        answer = self._call("GET", "/truth/authorizations" + _query(since=since, user=user))
+        return [_authorization(item) for item in answer["authorizations"]]
+
+    def signups(self, *, since: int = 0, user: str | None = None) -> list[SignupTruth]:
+        """Requests to make a user of which anything happened after ``since``."""
+        answer = self._call("GET", "/truth/signups" + _query(since=since, user=user))
+        return [SignupTruth(**item) for item in answer["signups"]]
 
     def wait_until_idle(self, user: str | None = None, *, timeout_s: float = 10.0) -> None:
         """Return as soon as no token request is in flight, else raise ``TimeoutError``."""
@@ -383,6 +473,23 @@ def wait_until(holds: Callable[[], bool], timeout_s: float, what: str, poll_s: f
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s} s: {what}")
         time.sleep(poll_s)
+
+
+def _of_user(user: str, what: str = "") -> str:
+    path = f"/users/{urllib.parse.quote(user, safe='')}"
+    return f"{path}/{what}" if what else path
+
+
+def _user(item: Mapping[str, Any]) -> WiseUser:
+    profiles = tuple(
+        Profile(id=profile["id"], type=ProfileType(profile["type"]), name=profile["name"])
+        for profile in item["profiles"]
+    )
+    return WiseUser(**{**item, "profiles": profiles})
+
+
+def _authorization(item: Mapping[str, Any]) -> AuthorizationTruth:
+    return AuthorizationTruth(**{**item, "consent": Consent(item["consent"])})
 
 
 def _query(**values: Json) -> str:

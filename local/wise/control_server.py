@@ -8,7 +8,14 @@ GET      /clock                             ``now_ms``, ``offset_s``
 PATCH    /clock                             ``offset_s`` or ``advance_s``
 POST     /client-secret                     ``secret``?, ``overlap_s``?, ``revoke_tokens``?
 POST     /users                             ``user``, …: seeds a grant, answers with its tokens
-POST     /users/{user}/revocation           ends a grant
+GET      /users                             everybody, without tokens and codes
+PUT      /users/{user}                      ``email``?, ``profiles``?, ``registration_code``?: makes or changes one
+POST     /users/{user}/revocation           ``cause``?: ends a grant
+POST     /users/{user}/reclaim              the user begins to use Wise directly
+POST     /users/{user}/email                ``email``: the user changes the address, which ends the grant
+POST     /users/{user}/deactivation         closes the account
+DELETE   /users/{user}/deactivation         opens it again
+POST     /users/{user}/authorization        ``redirect_uri``, ``state``?, ``profile_id``?, ``refuse``?: as at the page
 GET      /faults                            what is still to be applied
 POST     /faults                            a ``Fault``
 DELETE   /faults, /faults/{id}              clears all, or one
@@ -21,6 +28,8 @@ GET      /truth/tokens?user=&values=        every token, ``values=true`` with th
 GET      /truth/requests?since=&user=       requests to the token endpoint
 GET      /truth/uses?since=&user=           uses of access tokens
 GET      /truth/overlaps                    refreshes of one user that were in flight at once
+GET      /truth/authorizations?since=&user= visits to the authorization page that ended
+GET      /truth/signups?since=&user=        requests to make a user
 =======  =================================  ================================================================
 
 Lists under ``/truth`` come with ``seq``: give it as ``since`` the next time. Errors are ``{"error": "…"}``
@@ -38,12 +47,23 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, cast
 
 from local.wise.faults import Fault, Faults, Withheld
+from local.wise.pages import AuthorizationRequest
 from local.wise.server import LoopbackServer
-from local.wise.settings import BadValueError, Json, RefreshTokenPolicy, number
-from local.wise.truth import OverlapTruth, RequestTruth, TokenTruth, UseTruth, find_overlaps
+from local.wise.settings import BadValueError, Json, RefreshTokenPolicy, number, whole_number
+from local.wise.truth import (
+    AuthorizationTruth,
+    Death,
+    OverlapTruth,
+    RequestTruth,
+    SignupTruth,
+    TokenTruth,
+    UseTruth,
+    find_overlaps,
+)
+from local.wise.users import ProfileType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from local.wise.chaos import Chaos
     from local.wise.state import WiseState
@@ -52,6 +72,7 @@ _LONGEST_USER = 128
 _LARGEST_BODY = 4 * 1024 * 1024
 _SEED_NUMBERS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "age_s")
 _SEED_TEXTS = ("access_token", "refresh_token")
+_CAUSES = (Death.REVOCATION, Death.ENHANCED_SECURITY, Death.SUSPECTED_BREACH, Death.OWNERSHIP_TRANSFER)
 
 
 class Control:
@@ -70,7 +91,14 @@ class Control:
             ("PATCH", re.compile("/clock"), self._change_clock),
             ("POST", re.compile("/client-secret"), self._rotate_client_secret),
             ("POST", re.compile("/users"), self._seed),
+            ("GET", re.compile("/users"), self._users),
+            ("PUT", re.compile("/users/([^/]+)"), self._put_user),
             ("POST", re.compile("/users/([^/]+)/revocation"), self._revoke),
+            ("POST", re.compile("/users/([^/]+)/reclaim"), self._reclaim),
+            ("POST", re.compile("/users/([^/]+)/email"), self._change_email),
+            ("POST", re.compile("/users/([^/]+)/deactivation"), self._deactivate),
+            ("DELETE", re.compile("/users/([^/]+)/deactivation"), self._activate),
+            ("POST", re.compile("/users/([^/]+)/authorization"), self._authorize),
             ("GET", re.compile("/faults"), self._waiting_faults),
             ("POST", re.compile("/faults"), self._add_fault),
             ("DELETE", re.compile("/faults"), self._clear_faults),
@@ -84,6 +112,8 @@ class Control:
             ("GET", re.compile("/truth/requests"), self._requests),
             ("GET", re.compile("/truth/uses"), self._uses),
             ("GET", re.compile("/truth/overlaps"), self._overlaps),
+            ("GET", re.compile("/truth/authorizations"), self._authorizations),
+            ("GET", re.compile("/truth/signups"), self._signups),
         )
 
     def call(self, method: str, path: str, arguments: Mapping[str, Json]) -> Json:
@@ -133,19 +163,66 @@ class Control:
         }
 
     def _seed(self, arguments: Mapping[str, Json]) -> Json:
-        _only(arguments, "user", "refresh_token_policy", *_SEED_TEXTS, *_SEED_NUMBERS)
-        user = _text(arguments, "user")
-        if not user or len(user) > _LONGEST_USER:
-            raise BadValueError(f"user: must be 1 to {_LONGEST_USER} characters")
+        _only(arguments, "user", "refresh_token_policy", "profile_id", *_SEED_TEXTS, *_SEED_NUMBERS)
+        user = _name(_text(arguments, "user"))
         texts = {name: _text(arguments, name) for name in _SEED_TEXTS}
         numbers = {name: number(name, arguments[name]) for name in _SEED_NUMBERS if arguments.get(name) is not None}
         policy = _policy(arguments.get("refresh_token_policy"))
-        grant = self._state.seed(user, refresh_token_policy=policy, **texts, **numbers)  # type: ignore[arg-type]
+        chosen = {"refresh_token_policy": policy, "profile_id": _profile_id(arguments)}
+        grant = self._state.seed(user, **chosen, **texts, **numbers)  # type: ignore[arg-type]
         return asdict(grant)
 
-    def _revoke(self, arguments: Mapping[str, Json], user: str) -> Json:
+    def _users(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments)
-        return {"killed": self._state.revoke(user)}
+        return {"users": [user.as_json() for user in self._state.users()]}
+
+    def _put_user(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments, "email", "profiles", "registration_code")
+        put = self._state.put_user(
+            _name(user),
+            email=_text(arguments, "email"),
+            profiles=_profiles(arguments.get("profiles")),
+            registration_code=_text(arguments, "registration_code"),
+        )
+        return put.as_json()
+
+    def _revoke(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments, "cause")
+        cause = arguments.get("cause", Death.REVOCATION)
+        if cause not in list(_CAUSES):
+            raise BadValueError(f"cause: must be one of {', '.join(_CAUSES)}")
+        return {"killed": self._state.revoke(user, Death(str(cause)))}
+
+    def _reclaim(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments)
+        self._state.reclaim(user)
+        return {}
+
+    def _change_email(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments, "email")
+        email = _text(arguments, "email")
+        if not email:
+            raise BadValueError("email: must be given")
+        return {"killed": self._state.change_email(user, email)}
+
+    def _deactivate(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments)
+        return {"killed": self._state.deactivate(user)}
+
+    def _activate(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments)
+        self._state.activate(user)
+        return {}
+
+    def _authorize(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments, "redirect_uri", "state", "profile_id", "refuse")
+        request = AuthorizationRequest(
+            self._state.settings.client_id, _text(arguments, "redirect_uri") or "", _text(arguments, "state")
+        )
+        if self._state.turned_away(request) is not None:
+            raise BadValueError("redirect_uri: must be one of the setting redirect_uris")
+        refuse = _flag(arguments, "refuse", default=False)
+        return {"location": self._state.authorize(request, user, profile_id=_profile_id(arguments), refuse=refuse)}
 
     def _waiting_faults(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments)
@@ -185,6 +262,8 @@ class Control:
             "requests": _plain(truth.requests),
             "uses": _plain(truth.uses),
             "overlaps": _plain(truth.overlaps),
+            "authorizations": _plain(truth.authorizations),
+            "signups": _plain(truth.signups),
         }
 
     def _tokens(self, arguments: Mapping[str, Json]) -> Json:
@@ -212,6 +291,18 @@ class Control:
         _only(arguments)
         seq = self._state.seq()
         return {"seq": seq, "overlaps": _plain(find_overlaps(self._state.requests()))}
+
+    def _authorizations(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "since", "user")
+        seq = self._state.seq()
+        found = self._state.authorizations(since=_since(arguments), user=_text(arguments, "user"))
+        return {"seq": seq, "authorizations": _plain(found)}
+
+    def _signups(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "since", "user")
+        seq = self._state.seq()
+        found = self._state.signups(since=_since(arguments), user=_text(arguments, "user"))
+        return {"seq": seq, "signups": _plain(found)}
 
 
 class ControlServer(LoopbackServer):
@@ -284,7 +375,7 @@ def _query_arguments(query: str) -> dict[str, Json]:
 
 
 def _plain(
-    records: list[TokenTruth] | list[RequestTruth] | list[UseTruth] | list[OverlapTruth],
+    records: Sequence[TokenTruth | RequestTruth | UseTruth | OverlapTruth | AuthorizationTruth | SignupTruth],
 ) -> list[Json]:
     return [cast("Json", asdict(record)) for record in records]
 
@@ -300,6 +391,25 @@ def _text(arguments: Mapping[str, Json], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise BadValueError(f"{name}: must be a string")
     return value
+
+
+def _name(user: str | None) -> str:
+    if not user or len(user) > _LONGEST_USER:
+        raise BadValueError(f"user: must be 1 to {_LONGEST_USER} characters")
+    return user
+
+
+def _profile_id(arguments: Mapping[str, Json]) -> int | None:
+    value = arguments.get("profile_id")
+    return None if value is None else whole_number("profile_id", value)
+
+
+def _profiles(value: Json) -> list[ProfileType] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(item in list(ProfileType) for item in value):
+        raise BadValueError(f"profiles: must be a list of {', '.join(ProfileType)}")
+    return [ProfileType(str(item)) for item in value]
 
 
 def _policy(value: Json) -> RefreshTokenPolicy | None:

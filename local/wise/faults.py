@@ -21,7 +21,12 @@ class Endpoint(StrEnum):
 
     TOKEN = "token"
     ME = "me"
+    SIGNUP = "signup"
+    PROFILES = "profiles"
+    AUTHORIZE = "authorize"
+    """The web host's page; nothing strikes there."""
     ANY = "any"
+    """Of the API."""
 
 
 class Delivery(StrEnum):

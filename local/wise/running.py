@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,10 @@ class RunningWise:
     def token_url(self, quarter: str = "") -> str:
         """The token endpoint, in a quarter such as ``2026Q4`` or without."""
         return f"{self.url}/{quarter}/oauth/token" if quarter else f"{self.url}/oauth/token"
+
+    def authorize_url(self, **query: str) -> str:
+        """The page on which a user lets the partner in."""
+        return f"{self.url}/oauth/authorize/?{urllib.parse.urlencode(query)}"
 
     def me_url(self, quarter: str = "") -> str:
         """The user's own resource, in a quarter or without."""

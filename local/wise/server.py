@@ -22,18 +22,20 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
-from local.wise import answers
+from local.wise import answers, pages
 from local.wise.answers import Answer
 from local.wise.chaos import Chaos
 from local.wise.faults import Delivery, Endpoint, Fault, Faults, Withheld
-from local.wise.state import TokenRequest, WiseState
+from local.wise.pages import AuthorizationRequest
+from local.wise.settings import BadValueError
+from local.wise.state import SignupRequest, TokenRequest, WiseState
 from local.wise.tokens import iso_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.wise.settings import WiseSettings
-    from local.wise.truth import RequestTruth, UseTruth
+    from local.wise.truth import RequestTruth, SignupTruth, UseTruth
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,28 @@ _HANDSHAKE_S = 10.0
 _IDLE_S = 120.0
 _JOIN_S = 2.0
 _ENDLESS_PIECE = b" " * 1024
-_UNPREFIXED = {"/oauth/token": Endpoint.TOKEN, "/v1/me": Endpoint.ME}
-_IN_QUARTER = {"/oauth/token": Endpoint.TOKEN, "/me": Endpoint.ME}
-_METHODS = {Endpoint.TOKEN: "POST", Endpoint.ME: "GET"}
+_UNPREFIXED = {
+    "/oauth/token": Endpoint.TOKEN,
+    "/v1/me": Endpoint.ME,
+    "/v1/profiles": Endpoint.PROFILES,
+    "/v2/profiles": Endpoint.PROFILES,
+    "/v1/user/signup/registration_code": Endpoint.SIGNUP,
+    "/oauth/authorize": Endpoint.AUTHORIZE,
+    "/oauth/authorize/": Endpoint.AUTHORIZE,
+}
+_IN_QUARTER = {
+    "/oauth/token": Endpoint.TOKEN,
+    "/me": Endpoint.ME,
+    "/profiles": Endpoint.PROFILES,
+    "/user/signup/registration_code": Endpoint.SIGNUP,
+}
+_METHODS = {
+    Endpoint.TOKEN: ("POST",),
+    Endpoint.ME: ("GET",),
+    Endpoint.PROFILES: ("GET",),
+    Endpoint.SIGNUP: ("POST",),
+    Endpoint.AUTHORIZE: ("GET", "POST"),
+}
 _QUARTER_PATH = re.compile(r"/([0-9]{4}Q[1-4])(/.*)")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -183,7 +204,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         body = self._read_body()
         if body is None:
             return
-        path = self.requestline.split()[1].partition("?")[0]  # ``self.path`` mends a double slash
+        path, _, query = self.requestline.split()[1].partition("?")  # ``self.path`` mends a double slash
         state = self.server.state
         trace_id = state.new_trace_id()
         given = self.headers.get(CORRELATION_ID)
@@ -193,12 +214,17 @@ class _WiseHandler(BaseHTTPRequestHandler):
         if endpoint is None:
             now_ms, _ = state.clock()
             self._write_whole(answers.not_found(path, iso_instant(now_ms * 1_000_000, 3)), arrival)
-        elif self.command != _METHODS[endpoint]:
-            self._write_whole(answers.method_not_allowed(self.command, _METHODS[endpoint]), arrival)
+        elif self.command not in _METHODS[endpoint]:
+            allowed = ", ".join(_METHODS[endpoint])
+            self._write_whole(answers.method_not_allowed(self.command, allowed), arrival)
         elif endpoint is Endpoint.TOKEN:
             self._token(arrival, body)
+        elif endpoint is Endpoint.SIGNUP:
+            self._signup(arrival, body)
+        elif endpoint is Endpoint.AUTHORIZE:
+            self._write_whole(self._page(query, body), arrival)
         else:
-            self._me(arrival)
+            self._use(arrival, endpoint)
         log.debug(
             "request served",
             extra={"endpoint": endpoint, "method": self.command, "trace_id": trace_id},
@@ -250,10 +276,10 @@ class _WiseHandler(BaseHTTPRequestHandler):
         status, delivered = self._deliver(arrival, answer, record, note_gone)
         state.end_request(record, status=status, delivered=delivered)
 
-    def _me(self, arrival: _Arrival) -> None:
+    def _use(self, arrival: _Arrival, endpoint: Endpoint) -> None:
         state = self.server.state
         token = bearer_token(self.headers.get("Authorization"))
-        fault = self._take_fault(Endpoint.ME, state.owner_of(token))
+        fault = self._take_fault(endpoint, state.owner_of(token))
         arrival = replace(arrival, fault=fault)
         if fault.hang_up_first:
             self._hang_up(reset=fault.delivery is Delivery.RESET)
@@ -266,8 +292,60 @@ class _WiseHandler(BaseHTTPRequestHandler):
         status, delivered = self._deliver(arrival, answer, record, lambda: None)
         state.end_use(record, status=status, delivered=delivered)
 
+    def _signup(self, arrival: _Arrival, body: bytes) -> None:
+        state = self.server.state
+        fields = json_object(body)
+        request = SignupRequest(
+            bearer_token(self.headers.get("Authorization")), fields.get("email"), fields.get("registrationCode")
+        )
+        record = state.begin_signup(
+            arrival.path, request, correlation_id=arrival.correlation_id, trace_id=arrival.trace_id
+        )
+        fault = self._take_fault(Endpoint.SIGNUP, record.user)
+        arrival = replace(arrival, fault=fault)
+        if fault.id:
+            state.note_fault(record, fault.id)
+        if fault.hang_up_first:
+            self._hang_up(reset=fault.delivery is Delivery.RESET)
+        self._pause(fault.before_s)
+        answer = state.sign_up(record, request) if fault.carry_out else None
+        status, delivered = self._deliver(arrival, answer, record, lambda: None)
+        state.end_signup(record, status=status, delivered=delivered)
+
+    def _page(self, query: str, body: bytes) -> Answer:
+        """The web host's page for a browser; see ``local.wise.pages``."""
+        state = self.server.state
+        form = self.command == "POST"
+        fields = form_fields(self.headers.get("Content-Type"), body) if form else query_fields(query)
+        fields = fields or {}
+        request = AuthorizationRequest.read(fields)
+        why = state.turned_away(request)
+        if why is not None:
+            return pages.turned_away(why)
+        if "user" not in fields:
+            return pages.login(request, state.users())
+        user = state.who(fields["user"])
+        if user is None:
+            return pages.login(request, state.users(), "Nobody of this name can log in.")
+        if not form:
+            return pages.consent(request, user)
+        chosen = fields.get("profile_id", "")
+        try:
+            address = state.authorize(
+                request,
+                user.user,
+                profile_id=int(chosen) if chosen.isdecimal() else None,
+                refuse=fields.get("decision") != "allow",
+            )
+        except BadValueError:
+            return pages.login(request, state.users(), "This account is not yours.")
+        return pages.back(address)
+
     def _take_fault(self, endpoint: Endpoint, user: str | None) -> Fault:
-        return self.server.faults.take(endpoint, user) or self.server.chaos.draw(endpoint, user) or _NO_FAULT
+        fault = self.server.faults.take(endpoint, user)
+        if fault is None and endpoint in (Endpoint.TOKEN, Endpoint.ME):
+            fault = self.server.chaos.draw(endpoint, user)
+        return fault or _NO_FAULT
 
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
@@ -279,7 +357,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         self,
         arrival: _Arrival,
         real: Answer | None,
-        record: RequestTruth | UseTruth,
+        record: RequestTruth | UseTruth | SignupTruth,
         note_gone: Callable[[], None],
     ) -> tuple[int | None, bool]:
         """Give the answer as the fault says: the status that went out, and whether it was delivered."""
@@ -460,8 +538,21 @@ def form_fields(content_type: str | None, body: bytes) -> dict[str, str] | None:
     media_type = (content_type or "").partition(";")[0].strip().lower()
     if body and media_type != "application/x-www-form-urlencoded":
         return None
-    pairs = urllib.parse.parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-    return dict(reversed(pairs))
+    return query_fields(body.decode("utf-8", "replace"))
+
+
+def query_fields(query: str) -> dict[str, str]:
+    """The first value of each field of a query."""
+    return dict(reversed(urllib.parse.parse_qsl(query, keep_blank_values=True)))
+
+
+def json_object(body: bytes) -> dict[str, str]:
+    """The texts in a JSON object; nothing of any other body."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return {name: text for name, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
 
 
 def scripted(real: Answer | None, fault: Fault) -> Answer:

@@ -18,10 +18,12 @@ class BadValueError(ValueError):
 
 
 TWELVE_HOURS_S = 43_200.0
+THIRTY_MINUTES_S = 1_800.0
 TWENTY_YEARS_S = 631_152_000.0
 """7,305 days, what the examples in Wise's documentation amount to."""
 _INT32_MAX = 2**31 - 1
 _QUARTER = re.compile(r"[0-9]{4}Q[1-4]")
+_URI = re.compile(r"https?://[!\"$-~]+")
 _CLIENT_ERRORS = range(400, 500)
 _FRACTION_DIGITS = (0, 3, 5, 6, 9)
 
@@ -84,6 +86,15 @@ class RefusedGrantError(StrEnum):
     UNAUTHORIZED_CLIENT = "unauthorized_client"
 
 
+class DeactivatedError(StrEnum):
+    """What the token endpoint's 401 says of a deactivated account. Wise documents the status, not the body."""
+
+    INVALID_GRANT = "invalid_grant"
+    UNAUTHORIZED = "unauthorized"
+    EMPTY = "empty"
+    """No body."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WiseSettings:
     """Every switch of the emulator.
@@ -101,6 +112,17 @@ class WiseSettings:
     """A new application token leaves the earlier ones alive. Wise does not say; false: it kills them."""
     client_credentials_allowed: bool = True
     """This client may use ``client_credentials``; if not, that is a ``refused_grant``."""
+    authorization_code_allowed: bool = True
+    registration_code_allowed: bool = True
+    redirect_uris: tuple[str, ...] = ("https://partner.example.com/wise/callback",)
+    """Registered for the authorization page; one that is asked for must be equal, its query included."""
+    authorization_code_lifetime_s: float = THIRTY_MINUTES_S
+    profiles_coexist: bool = False
+    """Grants of one user for different profiles live side by side. Wise does not say; false: a new grant ends the
+    user's earlier one, whatever its profile."""
+    new_grant_keeps_access_token: bool = False
+    """A new grant answers with the user's living access token, if there is one, and what is left of its time, as an
+    example of ``expires_in`` below 43,199 on an older page implies; false: with a new one, and both live."""
     access_token_lifetime_s: float = TWELVE_HOURS_S
     """Of users' access tokens and of application tokens."""
     refresh_token_lifetime_s: float = TWENTY_YEARS_S
@@ -111,6 +133,13 @@ class WiseSettings:
     unknown_refresh_status: int = 400
     """For a refresh token that is unknown, revoked or replaced: 400, 401 or 403, always ``invalid_grant``."""
     expired_refresh: ExpiredRefresh = ExpiredRefresh.INVALID_GRANT
+    registration_refused_status: int = 401
+    """For a registration code that is wrong or whose user reclaimed the account: Wise's pages say 401 and 400."""
+    email_changed_status: int = 400
+    """After the user changed their address: Wise's pages say 400 and 403."""
+    deactivated_error: DeactivatedError = DeactivatedError.INVALID_GRANT
+    bad_code_status: int = 400
+    """For an authorization code that is unknown, used, too old or asked for with another ``redirect_uri``."""
     echo_refresh_token: bool = False
     """Append the refresh token to the ``error_description``, as old releases of Spring's endpoint do."""
     unsupported_grant_status: int = 400
@@ -127,6 +156,7 @@ class WiseSettings:
         _require(self.client_id != "" and ":" not in self.client_id, "client_id", "not empty, without ':'")
         _require(self.client_secret != "", "client_secret", "not empty")
         _require(self.access_token_lifetime_s > 0, "access_token_lifetime_s", "more than 0")
+        _require(self.authorization_code_lifetime_s > 0, "authorization_code_lifetime_s", "more than 0")
         _require(
             0 < self.refresh_token_lifetime_s <= _INT32_MAX,
             "refresh_token_lifetime_s",
@@ -135,6 +165,8 @@ class WiseSettings:
         _require(self.created_at_digits in _FRACTION_DIGITS, "created_at_digits", "one of 0, 3, 5, 6, 9")
         for quarter in self.quarters:
             _require(_QUARTER.fullmatch(quarter) is not None, "quarters", "like 2026Q4")
+        for uri in self.redirect_uris:
+            _require(_URI.fullmatch(uri) is not None, "redirect_uris", "absolute, http or https, without a fragment")
         for name in _STATUSES:
             _require(getattr(self, name) in _CLIENT_ERRORS, name, "a status from 400 to 499")
 
@@ -155,11 +187,15 @@ class WiseSettings:
         """All settings but the client's secret."""
         values = asdict(self)
         del values["client_secret"]
-        values["quarters"] = list(self.quarters)
+        for name in _LISTS:
+            values[name] = list(values[name])
         return values
 
 
 _STATUSES = (
+    "registration_refused_status",
+    "email_changed_status",
+    "bad_code_status",
     "unknown_refresh_status",
     "unsupported_grant_status",
     "missing_parameter_status",
@@ -175,9 +211,19 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "expired_refresh": ExpiredRefresh,
     "wrong_client_error": WrongClientError,
     "refused_grant_error": RefusedGrantError,
+    "deactivated_error": DeactivatedError,
 }
-_FLAGS = ("echo_refresh_token", "application_tokens_coexist", "client_credentials_allowed")
-_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s")
+_FLAGS = (
+    "echo_refresh_token",
+    "application_tokens_coexist",
+    "client_credentials_allowed",
+    "authorization_code_allowed",
+    "registration_code_allowed",
+    "profiles_coexist",
+    "new_grant_keeps_access_token",
+)
+_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "authorization_code_lifetime_s")
+_LISTS = ("quarters", "redirect_uris")
 CHANGEABLE = tuple(f.name for f in fields(WiseSettings) if f.name not in ("client_id", "client_secret"))
 """The settings that the control port can change while the emulator runs."""
 
@@ -197,7 +243,7 @@ def _read(name: str, value: Json) -> object:
     if name in _FLAGS:
         _require(isinstance(value, bool), name, "true or false")
         return value
-    if name == "quarters":
+    if name in _LISTS:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise BadValueError(f"{name}: must be a list of strings")
         return tuple(value)

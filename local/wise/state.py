@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import hmac
+import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from local.wise import answers
 from local.wise.settings import BadValueError, ExpiredRefresh, Json, RefreshTokenPolicy, WiseSettings
 from local.wise.tokens import fingerprint, iso_instant, new_application_token, new_token, new_uuid
-from local.wise.truth import Death, Kind, RequestTruth, TokenTruth, Truth, UseTruth, Verdict, find_overlaps
+from local.wise.truth import (
+    AuthorizationTruth,
+    Consent,
+    Death,
+    Kind,
+    RequestTruth,
+    SignupTruth,
+    TokenTruth,
+    Truth,
+    UseTruth,
+    Verdict,
+    find_overlaps,
+)
+from local.wise.users import Code, ProfileType, User, WiseUser, new_user, profiles_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from local.wise.answers import Answer
+    from local.wise.pages import AuthorizationRequest
 
 SCOPE = "transfers"
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
-_FIRST_WISE_USER_ID = 1_000_001
 _WISE_GRANT_TYPES = ("client_credentials", "registration_code", "authorization_code", "refresh_token")
+_SHORTEST_REGISTRATION_CODE = 32
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _REFRESH_FIELDS = ("refresh_token", "refresh_token_expires_in", "refresh_token_expires_at")
 
 
@@ -48,6 +64,8 @@ class SeededGrant:
 
     user: str
     wise_user_id: int
+    email: str
+    profile_id: int | None
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
     access_ordinal: int
@@ -58,17 +76,14 @@ class SeededGrant:
     scope: str
 
 
-@dataclass(slots=True)
-class _User:
-    name: str
-    wise_user_id: int
-    refresh_token_policy: RefreshTokenPolicy | None = None
-    """What a refresh does with this user's refresh token; none: what the setting says."""
-    access_tokens: list[TokenTruth] = field(default_factory=list)
-    refresh_tokens: list[TokenTruth] = field(default_factory=list)
+@dataclass(frozen=True, slots=True)
+class SignupRequest:
+    """What a request to make a user with a registration code says."""
 
-    def tokens(self, kind: Kind) -> list[TokenTruth]:
-        return self.access_tokens if kind is Kind.ACCESS else self.refresh_tokens
+    token: str | None = field(repr=False)
+    """The bearer token; it must be the application's."""
+    email: str | None
+    registration_code: str | None = field(repr=False)
 
 
 class WiseState:
@@ -92,7 +107,10 @@ class WiseState:
         self._offset_ns = 0
         self._random = random or SystemRandom()
         self._seq = 0
-        self._users: dict[str, _User] = {}
+        self._users: dict[str, User] = {}
+        self._codes: dict[str, Code] = {}
+        self._authorizations: list[AuthorizationTruth] = []
+        self._signups: list[SignupTruth] = []
         self._application_tokens: list[TokenTruth] = []
         self._by_value: dict[str, TokenTruth] = {}
         self._values: dict[str, str] = {}
@@ -138,13 +156,15 @@ class WiseState:
         refresh_token_lifetime_s: float | None = None,
         age_s: float = 0.0,
         refresh_token_policy: RefreshTokenPolicy | None = None,
+        profile_id: int | None = None,
     ) -> SeededGrant:
         """Give a user a grant, issued ``age_s`` ago, with tokens of the caller's choice or made up.
 
         A user who has one is linked again: the old refresh token dies at once, the last access token lives
         until it expires or is replaced (docs.wise.com/guides/product/account-setup/refreshing-access).
         The lifetimes hold for these two tokens only; ``refresh_token_policy`` for all refreshes of this grant, in
-        place of the setting. ``BadValueError`` for a token that exists already.
+        place of the setting. The grant is for the user's first profile unless ``profile_id`` names another.
+        ``BadValueError`` for a token that exists already and for a profile that is not the user's.
         """
         with self._lock:
             settings = self._settings
@@ -153,9 +173,10 @@ class WiseState:
                     raise BadValueError("access_token, refresh_token: must be new and not empty")
             if access_token is not None and access_token == refresh_token:
                 raise BadValueError("access_token, refresh_token: must differ")
-            known = self._users.setdefault(user, _User(user, _FIRST_WISE_USER_ID + len(self._users)))
+            known = self._users.get(user) or self._new_user(user)
+            profile_id = _chosen(known, profile_id)
             known.refresh_token_policy = refresh_token_policy
-            for token in known.refresh_tokens:
+            for token in self._of_one_grant(known.refresh_tokens, profile_id):
                 self._kill(token, Death.NEW_GRANT)
             issued_ns = self._now_ns() - round(age_s * _NS_PER_S)
             refresh = self._mint(
@@ -164,6 +185,7 @@ class WiseState:
                 issued_ns,
                 settings.refresh_token_lifetime_s if refresh_token_lifetime_s is None else refresh_token_lifetime_s,
                 value=refresh_token,
+                profile_id=profile_id,
             )
             access = self._mint(
                 known,
@@ -171,10 +193,13 @@ class WiseState:
                 issued_ns,
                 settings.access_token_lifetime_s if access_token_lifetime_s is None else access_token_lifetime_s,
                 value=access_token,
+                profile_id=profile_id,
             )
             return SeededGrant(
                 user=user,
                 wise_user_id=known.wise_user_id,
+                email=known.email,
+                profile_id=profile_id,
                 access_token=self._values[access.sha256],
                 refresh_token=self._values[refresh.sha256],
                 access_ordinal=access.ordinal,
@@ -185,17 +210,75 @@ class WiseState:
                 scope=SCOPE,
             )
 
-    def revoke(self, user: str) -> int:
+    def put_user(
+        self,
+        user: str,
+        *,
+        email: str | None = None,
+        profiles: Sequence[ProfileType] | None = None,
+        registration_code: str | None = None,
+    ) -> WiseUser:
+        """Make a user without a grant (a personal profile, unless told), or change what is given of one.
+
+        With a ``registration_code`` the user counts as made by the partner under the present e-mail address.
+        ``BadValueError`` for an address that somebody else has, or a code that is too short.
+        """
+        with self._lock:
+            if email is not None and self._with_email(email) not in (None, self._users.get(user)):
+                raise BadValueError("email: must be nobody else's")
+            if registration_code is not None and len(registration_code) < _SHORTEST_REGISTRATION_CODE:
+                raise BadValueError(f"registration_code: must be at least {_SHORTEST_REGISTRATION_CODE} characters")
+            known = self._users.get(user)
+            if known is None:
+                known = self._new_user(user, email, (ProfileType.PERSONAL,) if profiles is None else profiles)
+            elif profiles is not None:
+                known.profiles = profiles_of(known, profiles)
+            known.email = email or known.email
+            if registration_code is not None:
+                known.registration_code, known.signup_email, known.reclaimed = registration_code, known.email, False
+            return known.told()
+
+    def users(self) -> list[WiseUser]:
+        """Everybody, in the order of their coming."""
+        with self._lock:
+            return [user.told() for user in self._users.values()]
+
+    def revoke(self, user: str, cause: Death = Death.REVOCATION) -> int:
         """End a user's grant as the user, or Wise on suspicion, would: every token dies, nobody is told.
 
         Returns how many tokens died. Raises ``LookupError`` for an unknown user.
         """
         with self._lock:
-            known = self._users.get(user)
-            if known is None:
-                raise LookupError("no such user")
-            tokens = known.access_tokens + known.refresh_tokens
-            return sum(self._kill(token, Death.REVOCATION) for token in tokens)
+            return self._end(self._known(user), cause)
+
+    def reclaim(self, user: str) -> None:
+        """The user begins to use Wise's own site or apps: the registration code is refused, tokens live on."""
+        with self._lock:
+            self._known(user).reclaimed = True
+
+    def change_email(self, user: str, email: str) -> int:
+        """The user changes the address at Wise, and so has reclaimed the account too: every token dies.
+
+        ``BadValueError`` for an address that somebody has.
+        """
+        with self._lock:
+            known = self._known(user)
+            if self._with_email(email) is not None:
+                raise BadValueError("email: must be new")
+            known.email, known.reclaimed = email, True
+            return self._end(known, Death.EMAIL_CHANGE)
+
+    def deactivate(self, user: str) -> int:
+        """Close the account: every token dies, and the registration code with them."""
+        with self._lock:
+            known = self._known(user)
+            known.active, known.reclaimed = False, True
+            return self._end(known, Death.DEACTIVATION)
+
+    def activate(self, user: str) -> None:
+        """Open the account again; no page says that tokens come back, so that a new grant is needed."""
+        with self._lock:
+            self._known(user).active = True
 
     def rotate_client_secret(
         self, secret: str | None = None, *, overlap_s: float = 0.0, revoke_tokens: bool = False
@@ -223,6 +306,67 @@ class WiseState:
         with self._lock:
             return f"{self._random.getrandbits(128):032x}"
 
+    # The authorization page
+
+    def turned_away(self, request: AuthorizationRequest) -> Consent | None:
+        """Why Wise must not send a browser back for this request, if so; that is put on record."""
+        with self._lock:
+            why: Consent | None = None
+            if request.client_id != self._settings.client_id:
+                why = Consent.UNKNOWN_CLIENT
+            elif request.redirect_uri not in self._settings.redirect_uris:
+                why = Consent.UNKNOWN_REDIRECT_URI
+            if why is not None:
+                self._note_visit(request, why, None, None)
+            return why
+
+    def who(self, name_or_email: str) -> WiseUser | None:
+        """The active user who logs in so."""
+        with self._lock:
+            found = self._users.get(name_or_email) or self._with_email(name_or_email)
+            return found.told() if found is not None and found.active else None
+
+    def authorize(
+        self, request: AuthorizationRequest, user: str, *, profile_id: int | None = None, refuse: bool = False
+    ) -> str:
+        """The user consents (to the first profile, unless told) or refuses: where the browser is sent then.
+
+        The request must not be one to be turned away. ``LookupError`` for an unknown user, ``BadValueError`` for a
+        deactivated one and for somebody else's profile.
+        """
+        with self._lock:
+            known = self._known(user)
+            if not known.active:
+                raise BadValueError("user: must be active")
+            profile_id = _chosen(known, profile_id)
+            if refuse:
+                self._note_visit(request, Consent.REFUSED, known, profile_id)
+                return request.answered(error="access_denied", error_description="User denied access")
+            value = new_uuid(self._random)
+            expires_ns = self._now_ns() + round(self._settings.authorization_code_lifetime_s * _NS_PER_S)
+            record = self._note_visit(request, Consent.GIVEN, known, profile_id)
+            record.code_sha256, record.code_expires_at_ms = fingerprint(value), expires_ns // _NS_PER_MS
+            self._codes[value] = Code(known.name, profile_id, request.redirect_uri, expires_ns, record)
+            return request.answered(code=value, profileId=profile_id)
+
+    def _note_visit(
+        self, request: AuthorizationRequest, consent: Consent, user: User | None, profile_id: int | None
+    ) -> AuthorizationTruth:
+        record = AuthorizationTruth(
+            id=len(self._authorizations) + 1,
+            seq=self._next_seq(),
+            at_ms=self._wall_ms(),
+            consent=consent,
+            user=None if user is None else user.name,
+            profile_id=profile_id,
+            redirect_uri=request.redirect_uri,
+            state_sha256=None if request.state is None else fingerprint(request.state),
+        )
+        self._authorizations.append(record)
+        return record
+
+    # Requests to the API
+
     def owner_of(self, token: str | None) -> str | None:
         """The user whose token this is or was."""
         with self._lock:
@@ -246,7 +390,7 @@ class WiseState:
                 id=len(self._requests) + 1,
                 path=path,
                 grant_type=grant_type if grant_type is None or grant_type in _WISE_GRANT_TYPES else "other",
-                user=None if presented is None else presented.user,
+                user=self._owner_by_code(request.form or {}) if presented is None else presented.user,
                 presented_ordinal=presented.ordinal
                 if presented is not None and presented.kind is Kind.REFRESH
                 else None,
@@ -279,7 +423,7 @@ class WiseState:
             record.end_seq = self._next_seq()
             record.end_ms = self._wall_ms()
 
-    def note_fault(self, record: RequestTruth | UseTruth, fault: str | None) -> None:
+    def note_fault(self, record: RequestTruth | UseTruth | SignupTruth, fault: str | None) -> None:
         """Name the fault that is applied to a request."""
         with self._lock:
             record.fault = fault
@@ -293,7 +437,10 @@ class WiseState:
     def use(
         self, path: str, token: str | None, *, correlation_id: str | None, trace_id: str
     ) -> tuple[UseTruth, Answer]:
-        """``/v1/me`` with an access token (none: no bearer token): the verdict, on record, and the answer."""
+        """``/v1/me`` or the profiles with an access token (none: no bearer token): verdict, on record, and answer.
+
+        A token that is good for one profile shows no other.
+        """
         with self._lock:
             known = None if token is None else self._by_value.get(token)
             if known is not None and known.kind is Kind.REFRESH:
@@ -323,9 +470,17 @@ class WiseState:
                 return record, answers.no_access_token()
             if verdict is not Verdict.LIVES:
                 return record, answers.dead_access_token(token)
-            if owner is None:
+            if owner is None or known is None:
                 return record, answers.no_user()
-            return record, answers.user(owner.wise_user_id, owner.name)
+            if path.endswith("/profiles"):
+                return record, answers.profiles(
+                    [
+                        {"id": profile.id, "userId": owner.wise_user_id, "type": profile.type, "fullName": profile.name}
+                        for profile in owner.profiles
+                        if known.profile_id in (None, profile.id)
+                    ]
+                )
+            return record, answers.user(owner.wise_user_id, owner.name, owner.email)
 
     def end_use(self, record: UseTruth, *, status: int | None, delivered: bool) -> None:
         """The answer to a use was written, or its connection was lost."""
@@ -333,6 +488,43 @@ class WiseState:
             record.status = status
             record.delivered = delivered
             self._next_seq()
+
+    def begin_signup(
+        self, path: str, request: SignupRequest, *, correlation_id: str | None, trace_id: str
+    ) -> SignupTruth:
+        """Put a request to make a user, read whole, on record. Keep the record for the next steps."""
+        with self._lock:
+            named = self._with_email(request.email or "")
+            record = SignupTruth(
+                id=len(self._signups) + 1,
+                path=path,
+                seq=self._next_seq(),
+                at_ms=self._wall_ms(),
+                user=None if named is None else named.name,
+                outcome="not_carried_out",
+                code_sha256=None if request.registration_code is None else fingerprint(request.registration_code),
+                correlation_id=correlation_id,
+                trace_id=trace_id,
+            )
+            self._signups.append(record)
+            return record
+
+    def sign_up(self, record: SignupTruth, request: SignupRequest) -> Answer:
+        """Judge a request to make a user, and make one, named by the e-mail address and without a profile.
+
+        Source: docs.wise.com/api-reference/user/usercreate.
+        """
+        with self._lock:
+            answer = self._judge_signup(record, request)
+            record.outcome = answer.outcome
+            return answer
+
+    def end_signup(self, record: SignupTruth, *, status: int | None, delivered: bool) -> None:
+        """The answer to a sign-up was written, or its connection was lost."""
+        with self._lock:
+            record.status = status
+            record.delivered = delivered
+            record.seq = self._next_seq()
 
     # What everybody may know afterwards
 
@@ -347,6 +539,8 @@ class WiseState:
                 requests=requests,
                 uses=self.uses(),
                 overlaps=find_overlaps(requests),
+                authorizations=self.authorizations(),
+                signups=self.signups(),
             )
 
     def seq(self) -> int:
@@ -377,7 +571,79 @@ class WiseState:
         with self._lock:
             return [replace(record) for record in self._uses if user in (None, record.user) and record.seq > since]
 
+    def authorizations(self, *, since: int = 0, user: str | None = None) -> list[AuthorizationTruth]:
+        """The visits to the authorization page that ended after ``since``, in their order."""
+        with self._lock:
+            return _of(self._authorizations, since, user)
+
+    def signups(self, *, since: int = 0, user: str | None = None) -> list[SignupTruth]:
+        """The requests to make a user of which anything happened after ``since``, in their order."""
+        with self._lock:
+            return _of(self._signups, since, user)
+
     # Under the lock
+
+    def _new_user(
+        self, name: str, email: str | None = None, profiles: Sequence[ProfileType] = (ProfileType.PERSONAL,)
+    ) -> User:
+        self._users[name] = new_user(len(self._users), name, email, profiles)
+        return self._users[name]
+
+    def _known(self, user: str) -> User:
+        known = self._users.get(user)
+        if known is None:
+            raise LookupError("no such user")
+        return known
+
+    def _with_email(self, email: str) -> User | None:
+        return next((user for user in self._users.values() if user.email.lower() == email.lower()), None)
+
+    def _by_registration_code(self, code: str) -> User | None:
+        return next((user for user in self._users.values() if user.registration_code == code), None)
+
+    def _owner_by_code(self, form: Mapping[str, str]) -> str | None:
+        """Whose the code in a form is, or the address beside a registration code that nobody has."""
+        match form.get("grant_type"):
+            case "authorization_code":
+                code = self._codes.get(form.get("code", ""))
+                return None if code is None else code.user
+            case "registration_code":
+                found = self._by_registration_code(form.get("registration_code", ""))
+                found = found or self._with_email(form.get("email", ""))
+                return None if found is None else found.name
+            case _:
+                return None
+
+    def _end(self, user: User, cause: Death) -> int:
+        return sum(self._kill(token, cause) for token in user.access_tokens + user.refresh_tokens)
+
+    def _of_one_grant(self, tokens: Iterable[TokenTruth], profile_id: int | None) -> list[TokenTruth]:
+        """Those that a new grant, or a refresh, for this profile replaces."""
+        coexist = self._settings.profiles_coexist
+        return [token for token in tokens if not coexist or token.profile_id == profile_id]
+
+    def _judge_signup(self, record: SignupTruth, request: SignupRequest) -> Answer:
+        token = self._by_value.get(request.token or "")
+        if token is not None:
+            self._notice_expiry(token)
+        if request.token is None:
+            return answers.no_access_token()
+        if token is None or not token.lives or token.kind is Kind.REFRESH:
+            return answers.dead_access_token(request.token)
+        if token.kind is not Kind.APPLICATION:
+            return answers.no_user()
+        if request.email is None or request.registration_code is None:
+            return answers.missing_field("email" if request.email is None else "registrationCode")
+        if len(request.registration_code) < _SHORTEST_REGISTRATION_CODE:
+            return answers.short_registration_code()
+        if _EMAIL.fullmatch(request.email) is None:
+            return answers.bad_email()
+        if self._with_email(request.email) is not None or request.email in self._users:
+            return answers.email_taken(request.email)
+        user = self._new_user(request.email, request.email, ())
+        user.registration_code, user.signup_email = request.registration_code, request.email
+        record.user = user.name
+        return answers.user(user.wise_user_id, None, user.email, outcome="created")
 
     def _judge(self, record: RequestTruth, request: TokenRequest) -> Answer:
         return self._refused_client(request) or self._judge_form(record, request.form)
@@ -404,18 +670,97 @@ class WiseState:
                 if not presented:
                     return answers.missing_refresh_token(settings.missing_parameter_status)
                 return self._refresh(record, presented)
-            case "client_credentials" if settings.client_credentials_allowed:
-                return self._issue_application_token(record)
-            case "client_credentials" | "registration_code" | "authorization_code":
-                return answers.refused_grant_type(settings.refused_grant_status, settings.refused_grant_error)
+            case "client_credentials" | "registration_code" | "authorization_code" as grant_type:
+                return self._begin_grant(record, grant_type, form)
             case _:
                 return answers.unsupported_grant_type(settings.unsupported_grant_status)
+
+    def _begin_grant(self, record: RequestTruth, grant_type: str, form: Mapping[str, str]) -> Answer:
+        settings = self._settings
+        match grant_type:
+            case "client_credentials" if settings.client_credentials_allowed:
+                return self._issue_application_token(record)
+            case "authorization_code" if settings.authorization_code_allowed:
+                return self._exchange_code(record, form)
+            case "registration_code" if settings.registration_code_allowed:
+                return self._exchange_registration(record, form)
+            case _:
+                return answers.refused_grant_type(settings.refused_grant_status, settings.refused_grant_error)
 
     def _is_our_client(self, client_id: str, secret: str) -> bool:
         now_ns = self._now_ns()
         valid = [value for value, end_ns in self._secrets if end_ns is None or now_ns < end_ns]
         right_secret = [hmac.compare_digest(secret.encode(), value.encode()) for value in valid]
         return client_id == self._settings.client_id and any(right_secret)
+
+    def _exchange_code(self, record: RequestTruth, form: Mapping[str, str]) -> Answer:
+        settings = self._settings
+        missing = _missing(form, "client_id", "code", "redirect_uri")
+        if missing is not None:
+            return answers.missing_parameter(settings.missing_parameter_status, missing)
+        code = self._codes.get(form["code"])
+        if code is None or code.spent or self._now_ns() >= code.expires_ns:
+            return answers.invalid_authorization_code(settings.bad_code_status)
+        code.spent, code.consent.code_spent_by_request = True, record.id
+        if form["redirect_uri"] != code.redirect_uri:
+            return answers.redirect_uri_mismatch(settings.bad_code_status)
+        user = self._users[code.user]
+        return self._grant(record, user, code.profile_id) if user.active else self._dead(user, None)
+
+    def _exchange_registration(self, record: RequestTruth, form: Mapping[str, str]) -> Answer:
+        settings = self._settings
+        missing = _missing(form, "client_id", "email", "registration_code")
+        if missing is not None:
+            return answers.missing_parameter(settings.missing_parameter_status, missing)
+        user = self._by_registration_code(form["registration_code"])
+        if user is not None and not user.active:
+            return self._dead(user, None)
+        right_address = user is not None and (user.signup_email or "").lower() == form["email"].lower()
+        if user is None or user.reclaimed or not right_address:
+            changed = user is not None and right_address and user.email != user.signup_email
+            return answers.invalid_user_credentials(
+                settings.email_changed_status if changed else settings.registration_refused_status
+            )
+        return self._grant(record, user, None)
+
+    def _grant(self, record: RequestTruth, user: User, profile_id: int | None) -> Answer:
+        """A new grant: the old refresh token dies at once, the last access token lives on.
+
+        Source: docs.wise.com/guides/product/account-setup/refreshing-access.
+        """
+        settings = self._settings
+        for token in self._of_one_grant(user.refresh_tokens, profile_id):
+            self._kill(token, Death.NEW_GRANT, record)
+        now_ns = self._now_ns()
+        refresh = self._mint(
+            user, Kind.REFRESH, now_ns, settings.refresh_token_lifetime_s, record, profile_id=profile_id
+        )
+        access = self._living_access_token(user, profile_id) if settings.new_grant_keeps_access_token else None
+        if access is None:
+            access = self._mint(
+                user, Kind.ACCESS, now_ns, settings.access_token_lifetime_s, record, profile_id=profile_id
+            )
+        record.carried_out = True
+        record.access_ordinal = access.ordinal
+        record.refresh_ordinal = refresh.ordinal
+        return answers.new_grant(self._token_fields(access, refresh, now_ns, RefreshTokenPolicy.SAME))
+
+    def _living_access_token(self, user: User, profile_id: int | None) -> TokenTruth | None:
+        """The newest one for this profile."""
+        for token in reversed(user.access_tokens):
+            self._notice_expiry(token)
+            if token.lives and token.profile_id == profile_id:
+                return token
+        return None
+
+    def _dead(self, user: User, echo: str | None, cause: Death | None = None) -> Answer:
+        """What the owner of a dead refresh token, or of a code that is void, is told."""
+        settings = self._settings
+        if not user.active:
+            return answers.deactivated(settings.deactivated_error)
+        changed = cause is Death.EMAIL_CHANGE
+        status = settings.email_changed_status if changed else settings.unknown_refresh_status
+        return answers.invalid_refresh_token(status, echo)
 
     def _refresh(self, record: RequestTruth, presented: str) -> Answer:
         settings = self._settings
@@ -430,15 +775,18 @@ class WiseState:
                 self._kill(token, Death.EXPIRED_REFRESH_TOKEN, record)
             return answers.expired_refresh_token(echo)
         if not refresh.lives:
-            return answers.invalid_refresh_token(settings.unknown_refresh_status, echo)
-        for token in user.access_tokens:
+            return self._dead(user, echo, refresh.killed_by)
+        profile_id = refresh.profile_id
+        for token in self._of_one_grant(user.access_tokens, profile_id):
             self._kill(token, Death.REFRESH, record)
         now_ns = self._now_ns()
         policy = user.refresh_token_policy or settings.refresh_token_policy
         if policy is RefreshTokenPolicy.ROTATED:
             self._kill(refresh, Death.REFRESH, record)
-            refresh = self._mint(user, Kind.REFRESH, now_ns, settings.refresh_token_lifetime_s, record)
-        access = self._mint(user, Kind.ACCESS, now_ns, settings.access_token_lifetime_s, record)
+            refresh = self._mint(
+                user, Kind.REFRESH, now_ns, settings.refresh_token_lifetime_s, record, profile_id=profile_id
+            )
+        access = self._mint(user, Kind.ACCESS, now_ns, settings.access_token_lifetime_s, record, profile_id=profile_id)
         record.carried_out = True
         record.access_ordinal = access.ordinal
         record.refresh_ordinal = refresh.ordinal
@@ -486,13 +834,14 @@ class WiseState:
 
     def _mint(
         self,
-        user: _User | None,
+        user: User | None,
         kind: Kind,
         issued_ns: int,
         lifetime_s: float,
         record: RequestTruth | None = None,
         *,
         value: str | None = None,
+        profile_id: int | None = None,
     ) -> TokenTruth:
         if value is None:
             value = new_token(self._settings.token_format, self._random)
@@ -502,6 +851,7 @@ class WiseState:
             user=None if user is None else user.name,
             ordinal=len(theirs) + 1,
             sha256=fingerprint(value),
+            profile_id=profile_id,
             issued_at_ms=issued_ns // _NS_PER_MS,
             expires_at_ms=issued_ns // _NS_PER_MS + round(lifetime_s * 1_000),
             minted_by_request=None if record is None else record.id,
@@ -553,6 +903,26 @@ def _verdict(token: str | None, known: TokenTruth | None) -> Verdict:
     if known is None:
         return Verdict.UNKNOWN
     return Verdict.LIVES if known.lives else Verdict.DEAD
+
+
+def _chosen(user: User, profile_id: int | None) -> int | None:
+    """The profile that is meant: this one, or the user's first; none where the user has none."""
+    if profile_id is None:
+        return user.profiles[0].id if user.profiles else None
+    if user.profile(profile_id) is None:
+        raise BadValueError("profile_id: must be one of the user's")
+    return profile_id
+
+
+def _missing(form: Mapping[str, str], *names: str) -> str | None:
+    return next((name for name in names if not form.get(name)), None)
+
+
+_Visit = TypeVar("_Visit", AuthorizationTruth, SignupTruth)
+
+
+def _of(records: Iterable[_Visit], since: int, user: str | None) -> list[_Visit]:
+    return [replace(record) for record in records if user in (None, record.user) and record.seq > since]
 
 
 def _seconds_left(expires_at_ms: int, now_ns: int) -> int:

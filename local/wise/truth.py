@@ -9,7 +9,7 @@ appear as user, ordinal and SHA-256; the value itself only where it was asked fo
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,17 @@ class Death(StrEnum):
     """A refresh replaced it (docs.wise.com/guides/developer/auth-and-security/refresh-tokens)."""
     EXPIRY = "expiry"
     REVOCATION = "revocation"
+    """The user took back the application's access."""
+    ENHANCED_SECURITY = "enhanced_security"
+    """The user enabled enhanced security."""
+    SUSPECTED_BREACH = "suspected_breach"
+    """Wise suspects that the token or the client secret leaked."""
+    OWNERSHIP_TRANSFER = "ownership_transfer"
+    """The business profile went to another owner."""
+    EMAIL_CHANGE = "email_change"
+    """The user changed their e-mail address at Wise."""
+    DEACTIVATION = "deactivation"
+    """The account was deactivated: its registration code is void too."""
     NEW_GRANT = "new_grant"
     """The user was linked again: kills the refresh token at once, not the access token
     (docs.wise.com/guides/product/account-setup/refreshing-access)."""
@@ -62,6 +73,8 @@ class TokenTruth:
     ordinal: int
     """1 for the user's, or the application's, first token of this kind."""
     sha256: str
+    profile_id: int | None = None
+    """The profile that it is good for; none for all of the user's, or for an application token."""
     issued_at_ms: int
     expires_at_ms: int
     minted_by_request: int | None
@@ -86,7 +99,7 @@ class RequestTruth:
     grant_type: str | None
     """``other`` for anything but Wise's four grant types."""
     user: str | None
-    """Owner of the refresh token that was presented, dead or alive."""
+    """Owner of the refresh token, authorization code or registration code that was presented, dead or alive."""
     presented_ordinal: int | None
     """Which of the user's refresh tokens was presented."""
     correlation_id: str | None
@@ -102,9 +115,10 @@ class RequestTruth:
     """When it was settled and its answer was written or its connection lost, whichever came last."""
     end_ms: int | None = None
     carried_out: bool = False
-    """It replaced the access token."""
+    """It gave the user tokens: replaced the access token (a refresh), or made a new grant."""
     outcome: str | None = None
-    """``refreshed``, ``issued`` (an application token), the ``error`` of the verdict, or ``not_carried_out``."""
+    """``refreshed``, ``granted`` (by a code), ``issued`` (an application token), the ``error`` of the verdict, or
+    ``not_carried_out``."""
     access_ordinal: int | None = None
     """The access token, or application token, that it made."""
     refresh_ordinal: int | None = None
@@ -143,6 +157,59 @@ class UseTruth:
     fault: str | None = None
 
 
+class Consent(StrEnum):
+    """What became of a visit to the authorization page."""
+
+    GIVEN = "given"
+    REFUSED = "refused"
+    UNKNOWN_CLIENT = "unknown_client"
+    """No redirect: the page says so."""
+    UNKNOWN_REDIRECT_URI = "unknown_redirect_uri"
+    """Not one of those registered; no redirect either."""
+
+
+@dataclass(slots=True, kw_only=True)
+class AuthorizationTruth:
+    """One visit to the authorization page that came to an end, and the code that it gave."""
+
+    id: int
+    seq: int
+    at_ms: int
+    consent: Consent
+    user: str | None
+    """Who was logged in; none where nobody was."""
+    profile_id: int | None = None
+    redirect_uri: str | None = None
+    """As asked for, registered or not."""
+    state_sha256: str | None = None
+    code_sha256: str | None = None
+    """Of the code that a given consent made."""
+    code_expires_at_ms: int | None = None
+    """On Wise's clock."""
+    code_spent_by_request: int | None = None
+    """``id`` of the token request that used the code up, whether it got tokens for it or not."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SignupTruth:
+    """One request to make a user with a registration code."""
+
+    id: int
+    path: str
+    seq: int
+    at_ms: int
+    user: str | None
+    """Whom it made, or whose e-mail address it names."""
+    outcome: str
+    """``created``, the code of the error, or ``not_carried_out``."""
+    code_sha256: str | None
+    correlation_id: str | None
+    trace_id: str
+    status: int | None = None
+    delivered: bool | None = None
+    fault: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlapTruth:
     """Two refresh requests of one user that were in flight at the same time."""
@@ -168,6 +235,8 @@ class Truth:
     requests: list[RequestTruth]
     uses: list[UseTruth]
     overlaps: list[OverlapTruth]
+    authorizations: list[AuthorizationTruth] = field(default_factory=list)
+    signups: list[SignupTruth] = field(default_factory=list)
 
     def live_access_tokens(self, user: str) -> list[TokenTruth]:
         """The access tokens of a user that live; at most one unless the user was linked again."""

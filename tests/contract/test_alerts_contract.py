@@ -188,6 +188,8 @@ def test_a_message_tells_people_and_machines(sns: Sns) -> None:
         "runbook": "https://runbooks.example/wise/reauthorization-required.md",
         "correlation_id": "attempt-earlier",
         "wise_trace_id": "trace-1",
+        "reminder": False,
+        "ends": [],
     }
     assert "acme" in summary
     assert "anna" in summary
@@ -197,6 +199,7 @@ def test_a_message_tells_people_and_machines(sns: Sns) -> None:
         "environment": "sandbox",
         "tenant": "acme",
         "incident_id": "incident-1",
+        "reminder": "false",
     }
 
 
@@ -225,11 +228,51 @@ def test_every_kind_has_a_runbook_of_its_own(sns: Sns) -> None:
     assert names == {
         "reauthorization-required.md",
         "held.md",
+        "reissued.md",
+        "refresh-token-expiring.md",
+        "many-grants-dying.md",
         "provider-unavailable.md",
         "client-refused.md",
         "we-are-wrong.md",
         "recovered.md",
     }
+
+
+def test_a_reminder_says_that_it_is_one(sns: Sns) -> None:
+    sns.port.publish(KEY, an_alert(reminder=True, ends=("incident-0",)))
+    (envelope,) = sns.received()
+    message = json.loads(envelope["Message"])
+    assert (message["reminder"], message["ends"]) == (True, ["incident-0"])
+    assert message["summary"].startswith("Nothing has changed")
+    assert envelope["Subject"] == "[sandbox] reauthorization required, again"
+    assert envelope["MessageAttributes"]["reminder"]["Value"] == "true"
+
+
+def test_who_is_subscribed_by_e_mail_gets_a_text_to_read(sns: Sns) -> None:
+    told: list[dict[str, Any]] = []
+    sns.sns.meta.events.register("provide-client-params.sns.Publish", lambda params, **_: told.append(params))
+    sns.port.publish(KEY, an_alert(ends=("incident-0", "incident-00")))
+    sns.port.publish(None, an_alert(trace_id=None, attempt_id=None))
+    by_protocol = [json.loads(params["Message"]) for params in told]
+    assert [set(message) for message in by_protocol] == [{"default", "email"}] * 2
+    text = by_protocol[0]["email"]
+    lines = text.splitlines()
+    assert lines[0] == json.loads(by_protocol[0]["default"])["summary"]
+    assert lines[2] == "What to do: https://runbooks.example/wise/reauthorization-required.md"
+    assert lines[4:] == [
+        "environment: sandbox",
+        "tenant: acme",
+        "grant id: anna",
+        "kind: reauthorization_required",
+        "reason: invalid_grant",
+        "raised at: 2026-03-01T11:00:00.000Z",
+        "incident id: incident-1",
+        "ends: incident-0, incident-00",
+        "correlation id: attempt-earlier",
+        "wise trace id: trace-1",
+    ]
+    assert "None" not in by_protocol[1]["email"]
+    assert "wise trace id" not in by_protocol[1]["email"]
 
 
 def test_an_alert_about_the_whole_deployment_names_nobody(sns: Sns) -> None:
@@ -241,6 +284,7 @@ def test_an_alert_about_the_whole_deployment_names_nobody(sns: Sns) -> None:
         "kind": "client_refused",
         "environment": "sandbox",
         "incident_id": "incident-1",
+        "reminder": "false",
     }
 
 

@@ -66,7 +66,7 @@ ALERT: Item = {
         {"version": {"S": "7"}},
         {"version": {"N": "1.5"}},
         {"version": {"NULL": True}},
-        {"refresh_token": None},
+        {"registration_spent_at": {"S": "soon"}},
         {"refresh_token": {"S": "not bytes"}},
         {"refresh_token": {"N": "3"}},
         {"access_token": {"L": [{"N": "1"}]}},
@@ -83,6 +83,8 @@ ALERT: Item = {
         {"grant_id": {"S": "ben"}},
         {"alert": {"S": "told"}},
         {"alert": {"M": {}}},
+        {"alert": {"M": ALERT | {"ends": {"L": [{"N": "1"}]}}}},
+        {"alert": {"M": ALERT | {"reminder": {"S": "true"}}}},
         {"alert": {"M": ALERT | {"kind": {"S": "unheard_of"}}}},
         {"alert": {"M": ALERT | {"raised_at": {"S": "1"}}}},
         {"alert": {"M": {name: value for name, value in ALERT.items() if name != "reason"}}},
@@ -156,6 +158,7 @@ def test_an_item_is_what_the_design_says(dynamodb: DynamoDBClient, table: str) -
         "takeovers": "N",
         "alert": "M",
         "profile_id": "S",
+        "unproven": "BOOL",
     }
     assert item["due_at"] == {"N": str(int(NOW.timestamp() * 1000))}
     assert item["due_shard"] == {"N": str(KEY.shard)}

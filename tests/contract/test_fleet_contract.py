@@ -56,6 +56,8 @@ def full_fleet() -> Fleet:
         probe_until=NOW + TICK,
         client_credentials_refused=True,
         alert=an_alert(kind=AlertKind.CLIENT_REFUSED, published_at=NOW),
+        dying=an_alert(kind=AlertKind.MANY_GRANTS_DYING, ends=("incident-0", "incident-00")),
+        dying_at=NOW - TICK,
     )
 
 
@@ -77,6 +79,26 @@ def test_every_field_can_be_written_and_emptied(store: FleetStore) -> None:
     assert store.read() == stored
     assert store.write(stored, Fleet()) == Fleet(revision=2)
     assert store.read() == Fleet(revision=2)
+
+
+def test_deaths_are_counted_to_the_minute(store: FleetStore) -> None:
+    within = timedelta(minutes=10)
+    assert [store.count_death(NOW + n * TICK, within) for n in range(3)] == [1, 2, 3]
+    assert store.count_death(NOW + timedelta(minutes=4), within) == 4
+    assert store.count_death(NOW + timedelta(minutes=9, seconds=59), within) == 5
+    assert store.count_death(NOW + timedelta(minutes=11), within) == 3
+    assert store.count_death(NOW + timedelta(days=3), within) == 1
+    assert store.count_death(NOW + timedelta(days=3), within) == 2
+    assert store.read() == Fleet()
+
+
+def test_deaths_do_not_disturb_the_breaker(store: FleetStore) -> None:
+    stored = store.write(Fleet(), OPEN)
+    assert store.count_death(NOW, timedelta(minutes=10)) == 1
+    assert store.read() == stored
+    assert stored is not None
+    assert store.write(stored, Fleet()) == Fleet(revision=2)
+    assert store.count_death(NOW, timedelta(minutes=10)) == 2
 
 
 def test_the_second_to_write_over_one_revision_writes_nothing(store: FleetStore) -> None:
@@ -110,11 +132,14 @@ alerts = st.builds(
     kind=st.sampled_from(AlertKind),
     reason=texts,
     raised_at=instants,
-    attempt_id=texts,
+    attempt_id=st.none() | texts,
     trace_id=st.none() | texts,
     claimed_until=st.none() | instants,
     published_at=st.none() | instants,
     failures=counts,
+    remind_at=st.none() | instants,
+    reminder=st.booleans(),
+    ends=st.lists(texts, max_size=3).map(tuple),
 )
 fleets = st.builds(
     Fleet,
@@ -127,6 +152,8 @@ fleets = st.builds(
     probe_until=st.none() | instants,
     client_credentials_refused=st.booleans(),
     alert=st.none() | alerts,
+    dying=st.none() | alerts,
+    dying_at=st.none() | instants,
 )
 
 
@@ -163,7 +190,7 @@ def test_a_lane_that_is_used_up_says_when_it_admits_again(store: FleetStore, cal
     assert store.admit(LANE, LANE.burst, NOW) == Admitted()
     answer = store.admit(LANE, calls, NOW)
     assert isinstance(answer, Paced)
-    assert NOW < answer.until <= NOW + calls * (LANE.interval + TICK)
+    assert NOW < answer.until <= NOW + calls * (LANE.worth(1) + TICK)
     assert store.admit(LANE, calls, answer.until - TICK) == answer
     assert store.admit(LANE, calls, answer.until) == Admitted()
 
@@ -289,7 +316,7 @@ def test_the_fullest_minute_leaves_out_its_end() -> None:
 
 
 def test_a_pace_that_forgets_the_burst_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.fakes.fleet.worth", lambda lane, calls: calls * MINUTE / lane.per_minute)
+    monkeypatch.setattr(Lane, "worth", lambda lane, calls: calls * MINUTE / lane.per_minute)
     assert fullest_minute(greedy(InMemoryFleet(), LANE, 1, 2)) > LANE.per_minute
 
 
@@ -360,7 +387,7 @@ def wire(dynamodb: DynamoDBClient) -> Iterator[Wire]:
 @pytest.mark.emulator
 def test_one_write_admits_who_asks_alone(dynamodb: DynamoDBClient, table: str, wire: Wire) -> None:
     store = DynamoFleet(dynamodb, table)
-    moments = [NOW, NOW, NOW + TICK, NOW + HOUR, NOW + HOUR, NOW + HOUR + 5 * LANE.interval]
+    moments = [NOW, NOW, NOW + TICK, NOW + HOUR, NOW + HOUR, NOW + HOUR + 5 * LANE.worth(1)]
     for count, now in enumerate(moments, start=1):
         assert store.admit(LANE, 2, now) == Admitted()
         assert wire.calls == {"UpdateItem": count}

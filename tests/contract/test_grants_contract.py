@@ -257,8 +257,16 @@ STORED: dict[str, Any] = {
     "lease_until": NOW + HOUR,
     "in_doubt": "attempt-earlier",
     "alert": an_alert(),
+    "registration": Sealed(b"sealed registration"),
 }
-ABSENT: dict[str, Any] = {"attempt_id": None, "in_doubt": None, "due_at": None, "alert": None}
+ABSENT: dict[str, Any] = {
+    "attempt_id": None,
+    "in_doubt": None,
+    "due_at": None,
+    "alert": None,
+    "refresh_token": None,
+    "registration": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -267,6 +275,7 @@ ABSENT: dict[str, Any] = {"attempt_id": None, "in_doubt": None, "due_at": None, 
         ("attempt_id", "attempt-mine", "attempt-other"),
         ("version", VERSION, VERSION + 1),
         ("refresh_token", Sealed(b"sealed refresh token"), Sealed(b"sealed refresh token.")),
+        ("registration", Sealed(b"sealed registration"), Sealed(b"sealed registration.")),
         ("in_doubt", "attempt-earlier", "attempt-mine"),
         ("phase", Phase.ACTIVE, Phase.SUSPENDED),
         ("due_at", NOW, NOW + TICK),
@@ -274,6 +283,9 @@ ABSENT: dict[str, Any] = {"attempt_id": None, "in_doubt": None, "due_at": None, 
         ("alert", an_alert(), an_alert(published_at=NOW)),
         ("alert", an_alert(), an_alert(claimed_until=None)),
         ("alert", an_alert(), an_alert(trace_id=None)),
+        ("alert", an_alert(), an_alert(remind_at=NOW)),
+        ("alert", an_alert(), an_alert(reminder=True)),
+        ("alert", an_alert(), an_alert(ends=("incident-0",))),
         ("alert", an_alert(), an_alert(raised_at=NOW - HOUR + TICK)),
     ],
 )
@@ -288,7 +300,7 @@ def test_a_write_takes_effect_only_when_a_field_is_equal(store: Store, field: st
 
 
 def test_every_condition_has_a_row() -> None:
-    rows = {"attempt_id", "version", "refresh_token", "in_doubt", "phase", "due_at", "alert"}
+    rows = {"attempt_id", "version", "refresh_token", "registration", "in_doubt", "phase", "due_at", "alert"}
     assert {field.name for field in fields(When)} == rows
 
 
@@ -353,9 +365,7 @@ def test_a_write_of_nothing_asks_the_condition(store: Store) -> None:
 
 
 def test_every_field_can_be_written_and_emptied(store: Store) -> None:
-    bare = Grant(
-        key=KEY, phase=Phase.ACTIVE, refresh_token=Sealed(b"r"), version=1, refresh_at=NOW, created_at=NOW - HOUR
-    )
+    bare = Grant(key=KEY, phase=Phase.ACTIVE, version=1, refresh_at=NOW, created_at=NOW - HOUR)
     whole = full_grant()
     assert all(
         getattr(whole, field.name) != getattr(bare, field.name) for field in fields(Grant) if field.name != "key"
@@ -375,6 +385,8 @@ def full_grant() -> Grant:
         refresh_at=NOW + HOUR,
         created_at=NOW - 2 * HOUR,
         registration=Sealed(b"sealed registration"),
+        registration_spent_at=NOW - HOUR,
+        expiry_told=NOW - 3 * HOUR,
         refresh_expires_at=NOW + 1000 * HOUR,
         attempt_id="attempt-mine",
         lease_until=NOW + timedelta(seconds=18),
@@ -384,9 +396,10 @@ def full_grant() -> Grant:
         takeovers=2,
         last_error="throttled",
         last_attempt_at=NOW,
-        alert=an_alert(published_at=NOW),
+        alert=an_alert(published_at=NOW, remind_at=NOW + HOUR, reminder=True, ends=("incident-0",)),
         profile_id="profile-1",
         wise_user_id="user-1",
+        unproven=True,
     )
 
 
@@ -406,22 +419,27 @@ alerts = st.builds(
     kind=st.sampled_from(AlertKind),
     reason=texts,
     raised_at=instants,
-    attempt_id=texts,
+    attempt_id=st.none() | texts,
     trace_id=st.none() | texts,
     claimed_until=st.none() | instants,
     published_at=st.none() | instants,
     failures=counts,
+    remind_at=st.none() | instants,
+    reminder=st.booleans(),
+    ends=st.lists(texts, max_size=3).map(tuple),
 )
 grants = st.builds(
     Grant,
     key=st.just(KEY),
     phase=st.sampled_from(Phase),
-    refresh_token=boxes,
+    refresh_token=st.none() | boxes,
     version=counts,
     refresh_at=instants,
     created_at=instants,
     access_token=st.none() | boxes,
     registration=st.none() | boxes,
+    registration_spent_at=st.none() | instants,
+    expiry_told=st.none() | instants,
     issued_at=st.none() | instants,
     expires_at=st.none() | instants,
     refresh_expires_at=st.none() | instants,

@@ -50,13 +50,14 @@ def an_answer(**changes: Any) -> SealedAnswer:
         "expires_at": NOW + 12 * HOUR,
         "refresh_expires_at": NOW + 24_000 * HOUR,
         "scope": "transfers",
+        "reissued": "invalid_grant",
     }
     return SealedAnswer(**told | changes)
 
 
 def bare_answer() -> SealedAnswer:
     """An answer that tells as little as one can."""
-    return an_answer(refresh_token=None, refresh_expires_at=None, scope=None)
+    return an_answer(refresh_token=None, refresh_expires_at=None, scope=None, reissued=None)
 
 
 class Lot(Protocol):
@@ -305,6 +306,7 @@ def test_a_message_is_what_the_design_says(sqs: SqsLot) -> None:
         "expires_at": int((NOW + 12 * HOUR).timestamp() * 1000),
         "refresh_expires_at": int((NOW + 24_000 * HOUR).timestamp() * 1000),
         "scope": "transfers",
+        "reissued": "invalid_grant",
     }
 
 
@@ -335,6 +337,7 @@ ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True)
         expires_at=instants,
         refresh_expires_at=st.none() | instants,
         scope=st.none() | st.text(max_size=256),
+        reissued=st.none() | st.text(max_size=64),
     )
 )
 def test_any_answer_goes_round(answer: SealedAnswer) -> None:
@@ -373,17 +376,29 @@ CHANGES: list[dict[str, Any]] = [
     {"expires_at": True},
     {"refresh_expires_at": "soon"},
     {"scope": 7},
+    {"reissued": True},
 ]
+EARLIER = ("reissued",)
+"""What a message of an earlier version does not have."""
 UNREADABLE = {
     **{text[:8]: text for text in ("{}", "[]", "null", "7", '"schema"', "not json", "[" * 100_000)},
     **{str(change): json.dumps(WRITTEN | change) for change in CHANGES},
-    **{f"no {gone}": json.dumps({name: WRITTEN[name] for name in WRITTEN if name != gone}) for gone in WRITTEN},
+    **{
+        f"no {gone}": json.dumps({name: WRITTEN[name] for name in WRITTEN if name != gone})
+        for gone in WRITTEN
+        if gone not in EARLIER
+    },
 }
 
 
 @pytest.mark.parametrize("text", list(UNREADABLE.values()), ids=list(UNREADABLE))
 def test_what_this_version_did_not_write_cannot_be_read(text: str) -> None:
     assert sqs_parking._read(text) is None
+
+
+def test_what_an_earlier_version_wrote_is_read() -> None:
+    written = {name: value for name, value in WRITTEN.items() if name not in EARLIER}
+    assert sqs_parking._read(json.dumps(written)) == an_answer(reissued=None)
 
 
 def test_what_a_later_version_adds_is_no_hindrance() -> None:

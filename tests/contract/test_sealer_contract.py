@@ -21,18 +21,19 @@ from token_rotator.adapters.kms_sealer import OPENED_KEYS, KmsSealer
 from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
-from token_rotator.service.ports import AccessTokenOpener, RefreshSealer, Sealer
+from token_rotator.service.ports import AccessTokenOpener, LinkSealer, RefreshSealer, Sealer
 
 ANNA = GrantKey("acme", "anna")
 BEN = GrantKey("acme", "ben")
 ANNA_ELSEWHERE = GrantKey("globex", "anna")
 ACCESS, REFRESH, REGISTRATION = SealedField.ACCESS_TOKEN, SealedField.REFRESH_TOKEN, SealedField.REGISTRATION
 TOKEN = "fixture-access-token-of-anna"
+WRITTEN = '{"code": "fixture-code", "email": "fixture.user@example.com"}'
 LONG = "fixture-" + "x" * 7_992
 
 
-class Whole(Sealer, RefreshSealer, AccessTokenOpener, Protocol):
-    """All three ports."""
+class Whole(Sealer, RefreshSealer, AccessTokenOpener, LinkSealer, Protocol):
+    """All four ports."""
 
 
 @dataclass
@@ -132,6 +133,32 @@ def test_a_value_of_another_field_is_no_refresh_token(sealer: Whole, kind: Seale
 def test_a_value_of_another_field_is_no_access_token(sealer: Whole, kind: SealedField) -> None:
     with pytest.raises(Unsealable):
         sealer.open_access_token(ANNA, sealer.seal(ANNA, kind, Secret(TOKEN)))
+
+
+def test_a_registration_is_opened_for_a_reissue(sealer: Whole) -> None:
+    envelope = sealer.prepare_reissue(ANNA, sealer.seal(ANNA, REGISTRATION, Secret(WRITTEN)))
+    opened = envelope.registration
+    assert (opened.code.reveal(), opened.email.reveal()) == ("fixture-code", "fixture.user@example.com")
+    assert sealer.open_access_token(ANNA, envelope.seal_access_token(Secret(TOKEN))).reveal() == TOKEN
+    assert sealer.prepare(ANNA, envelope.seal_refresh_token(Secret(TOKEN))).refresh_token.reveal() == TOKEN
+
+
+@pytest.mark.parametrize("text", ["", "not JSON", "[]", "null", '{"code": "a"}', '{"code": "a", "email": 7}'])
+def test_what_is_no_registration_does_not_open(sealer: Whole, text: str) -> None:
+    with pytest.raises(Unsealable) as raised:
+        sealer.prepare_reissue(ANNA, sealer.seal(ANNA, REGISTRATION, Secret(text)))
+    assert "JSON" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [ACCESS, REFRESH])
+def test_a_value_of_another_field_is_no_registration(sealer: Whole, kind: SealedField) -> None:
+    with pytest.raises(Unsealable):
+        sealer.prepare_reissue(ANNA, sealer.seal(ANNA, kind, Secret(WRITTEN)))
+
+
+def test_a_registration_of_another_grant_does_not_open(sealer: Whole) -> None:
+    with pytest.raises(Unsealable):
+        sealer.prepare_reissue(BEN, sealer.seal(ANNA, REGISTRATION, Secret(WRITTEN)))
 
 
 def test_two_seals_of_one_secret_differ(sealer: Whole) -> None:
@@ -288,6 +315,20 @@ def test_a_rotated_refresh_token_keeps_its_grants_key(kms: Kms) -> None:
     assert rotated.blob[wrapped : wrapped + 12] != first.blob[wrapped : wrapped + 12]
 
 
+def test_a_reissue_has_a_new_key_for_the_new_refresh_token_before_it_sends(kms: Kms) -> None:
+    registration = kms.sealer().seal(ANNA, REGISTRATION, Secret(WRITTEN))
+    sealer = kms.sealer()
+    kms.calls.clear()
+    envelope = sealer.prepare_reissue(ANNA, registration)
+    assert kms.calls == {"Decrypt": 1, "GenerateDataKey": 2}
+    sealed = envelope.seal_refresh_token(Secret(LONG))
+    access = envelope.seal_access_token(Secret(LONG))
+    assert kms.calls == {"Decrypt": 1, "GenerateDataKey": 2}
+    assert sealed.blob[3:60] != registration.blob[3:60]
+    assert sealer.prepare(ANNA, sealed).refresh_token.reveal() == LONG
+    assert sealer.open_access_token(ANNA, access).reveal() == LONG
+
+
 def test_an_opened_key_is_kept_for_less_than_ten_minutes(kms: Kms) -> None:
     sealed = kms.sealer().seal(ANNA, ACCESS, Secret(TOKEN))
     reader = kms.sealer()
@@ -412,3 +453,34 @@ def test_nothing_shows_what_is_sealed_or_with_which_key(kms: Kms) -> None:
     with pytest.raises(Unsealable) as raised:
         sealer.open_access_token(BEN, access)
     assert TOKEN not in str(raised.value)
+
+
+# --- the tokens of a link
+
+
+@pytest.mark.parametrize("token", [TOKEN, LONG])
+def test_what_is_sealed_for_a_new_authorization_opens_later(sealer: Whole, token: str) -> None:
+    envelope = sealer.prepare_new(ANNA)
+    assert sealer.open_access_token(ANNA, envelope.seal_access_token(Secret(token))).reveal() == token
+    sealed = envelope.seal_refresh_token(Secret(token))
+    assert sealer.prepare(ANNA, sealed).refresh_token.reveal() == token
+    with pytest.raises(Unsealable):
+        sealer.prepare(BEN, sealed)
+
+
+def test_a_new_authorization_has_its_keys_before_wise_is_asked(kms: Kms) -> None:
+    sealer = kms.sealer()
+    envelope = sealer.prepare_new(ANNA)
+    assert kms.calls == {"GenerateDataKey": 2}
+    kms.error = ReadTimeoutError(endpoint_url="fixture")
+    envelope.seal_access_token(Secret(TOKEN))
+    envelope.seal_refresh_token(Secret(TOKEN))
+    with pytest.raises(KeyUnavailable):
+        sealer.prepare_new(ANNA)
+
+
+def test_each_new_authorization_has_a_data_key_of_its_own_for_the_refresh_token(kms: Kms) -> None:
+    sealer = kms.sealer()
+    one, other = (sealer.prepare_new(ANNA).seal_refresh_token(Secret(TOKEN)).blob for _ in range(2))
+    assert one[:40] != other[:40]
+    assert kms.calls == {"GenerateDataKey": 3}

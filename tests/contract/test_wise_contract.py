@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -43,7 +43,7 @@ from token_rotator.domain.outcome import (
     Unknown,
     WeAreWrong,
 )
-from token_rotator.domain.tokens import Secret
+from token_rotator.domain.tokens import Registration, Secret
 from token_rotator.service.ports import Wise
 
 AMPLE = timedelta(seconds=10)
@@ -159,6 +159,12 @@ class Scene(Protocol):
 
     def revoke(self) -> None: ...
 
+    def register(self) -> Registration:
+        """Let us have created the user."""
+        ...
+
+    def reclaim(self) -> None: ...
+
     def have(self, in_use: str, *stored: str) -> None:
         """Have one of the client secrets `RIGHT` and `WRONG` in use, and some in store."""
         ...
@@ -176,6 +182,12 @@ class FakeScene:
     def revoke(self) -> None:
         self.port.users["anna"].alive = False
 
+    def register(self) -> Registration:
+        return self.port.register("anna")
+
+    def reclaim(self) -> None:
+        self.port.reclaim("anna")
+
     def have(self, in_use: str, *stored: str) -> None:
         self.port.secret, self.port.secrets, self.port.valid_secrets = in_use, list(stored), {RIGHT}
 
@@ -191,6 +203,15 @@ class HttpScene:
 
     def revoke(self) -> None:
         self.setting.emulator.control.revoke(self.setting.user.user)
+
+    def register(self) -> Registration:
+        name = self.setting.user.user
+        code, email = f"fixture-registration-code-of-{name}", f"{name}@example.com"
+        self.setting.emulator.control.put_user(name, email=email, registration_code=code)
+        return Registration(Secret(code), Secret(email))
+
+    def reclaim(self) -> None:
+        self.setting.emulator.control.reclaim(self.setting.user.user)
 
     def have(self, in_use: str, *stored: str) -> None:
         self.setting.secrets.secret, self.setting.secrets.stored = in_use, list(stored)
@@ -246,6 +267,96 @@ def test_a_revoked_user_is_a_dead_grant(scene: Callable[[str], Scene]) -> None:
 def test_a_replaced_refresh_token_is_dead(scene: Callable[[str], Scene]) -> None:
     anna = scene("rotated")
     anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE)
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="b", within=AMPLE), GrantInvalid)
+
+
+def test_a_registration_code_brings_new_tokens_and_leaves_the_access_token_alive(
+    scene: Callable[[str], Scene],
+) -> None:
+    anna = scene("same")
+    registration = anna.register()
+    outcome = anna.port.reissue(registration, attempt_id="a", within=AMPLE)
+    assert isinstance(outcome, Refreshed)
+    tokens = outcome.tokens
+    assert tokens.refresh_token is not None
+    assert tokens.refresh_token != anna.refresh_token
+    assert anna.port.ask(anna.access_token, attempt_id="b", within=AMPLE) is Liveness.LIVES
+    assert anna.port.ask(tokens.access_token, attempt_id="c", within=AMPLE) is Liveness.LIVES
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="d", within=AMPLE), GrantInvalid)
+    again = anna.port.refresh(tokens.refresh_token, attempt_id="e", within=AMPLE)
+    assert isinstance(again, Refreshed)
+    for dead in (anna.access_token, tokens.access_token):
+        assert anna.port.ask(dead, attempt_id="f", within=AMPLE) is Liveness.DEAD
+
+
+def test_a_registration_code_brings_a_revoked_user_back_again_and_again(scene: Callable[[str], Scene]) -> None:
+    anna = scene("same")
+    registration = anna.register()
+    for number in range(2):
+        anna.revoke()
+        outcome = anna.port.reissue(registration, attempt_id=f"a-{number}", within=AMPLE)
+        assert isinstance(outcome, Refreshed)
+        assert anna.port.ask(outcome.tokens.access_token, attempt_id="b", within=AMPLE) is Liveness.LIVES
+
+
+def test_a_reclaimed_account_gives_nothing_for_its_code(scene: Callable[[str], Scene]) -> None:
+    anna = scene("same")
+    registration = anna.register()
+    anna.reclaim()
+    assert isinstance(anna.port.reissue(registration, attempt_id="a", within=AMPLE), GrantInvalid)
+    assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="b", within=AMPLE), Refreshed)
+
+
+def test_a_code_with_another_address_gives_nothing(scene: Callable[[str], Scene]) -> None:
+    anna = scene("same")
+    registration = replace(anna.register(), email=Secret("somebody.else@example.com"))
+    assert isinstance(anna.port.reissue(registration, attempt_id="a", within=AMPLE), GrantInvalid)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refused_code_is_known_by_its_error_whatever_the_status(wise: Setting, status: int) -> None:
+    anna = HttpScene(wise)
+    registration = anna.register()
+    anna.reclaim()
+    wise.emulator.control.change_settings(registration_refused_status=status)
+    outcome = anna.port.reissue(registration, attempt_id="a", within=AMPLE)
+    assert isinstance(outcome, GrantInvalid)
+    assert (outcome.status, outcome.error) == (status, "invalid_grant")
+
+
+def test_an_invalid_token_is_no_word_about_a_code(wise: Setting) -> None:
+    anna = HttpScene(wise)
+    registration = anna.register()
+    wise.emulator.control.fail_next(status=401, body='{"error":"invalid_token"}')
+    outcome = anna.port.reissue(registration, attempt_id="a", within=AMPLE)
+    assert isinstance(outcome, WeAreWrong)
+    assert (outcome.status, outcome.error) == (401, "invalid_token")
+
+
+def test_without_credentials_no_code_is_sent(wise: Setting) -> None:
+    anna = HttpScene(wise)
+    registration = anna.register()
+    wise.secrets.usable = False
+    outcome = anna.port.reissue(registration, attempt_id="a", within=AMPLE)
+    assert outcome == NotSent(reason="wise-secret-unusable")
+
+
+def test_a_changed_secret_is_found_after_a_reissue_too(scene: Callable[[str], Scene]) -> None:
+    anna = scene("same")
+    registration = anna.register()
+    anna.have(WRONG, RIGHT, WRONG)
+    assert isinstance(anna.port.reissue(registration, attempt_id="a", within=AMPLE), ClientRefused)
+    check = anna.port.settle_client(attempt_id="a", within=AMPLE)
+    assert isinstance(check, ClientAccepted)
+    assert check.changed
+    assert isinstance(anna.port.reissue(registration, attempt_id="a", within=AMPLE), Refreshed)
+
+
+def test_a_reissue_that_is_carried_out_and_not_answered_is_unknown(wise: Setting) -> None:
+    anna = HttpScene(wise)
+    registration = anna.register()
+    wise.emulator.control.drop_after_carrying_out()
+    assert isinstance(anna.port.reissue(registration, attempt_id="a", within=AMPLE), Unknown)
     assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="b", within=AMPLE), GrantInvalid)
 
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.fleet import Fleet, Lane
 from token_rotator.service.ports import Admitted, Paced
-
-MILLISECOND = timedelta(milliseconds=1)
-
-
-def worth(lane: Lane, calls: int) -> timedelta:
-    """Say how much of a lane's time some calls take: whole milliseconds for each, rounded up."""
-    return calls * math.ceil(lane.interval / MILLISECOND) * MILLISECOND
 
 
 class InMemoryFleet:
@@ -29,6 +22,8 @@ class InMemoryFleet:
         self.reads = 0
         self.writes = 0
         self.admissions = 0
+        self.deaths: Counter[int] = Counter()
+        """How many grants died in each minute since the epoch."""
         self.failures: list[str] = []
         """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
         self.before_write = lambda: None
@@ -61,6 +56,16 @@ class InMemoryFleet:
             self._end(plan)
             return self.fleet if ok else None
 
+    def count_death(self, now: datetime, within: timedelta) -> int:
+        with self._lock:
+            self.writes += 1
+            plan = self._begin()
+            minute = int(now.timestamp()) // 60
+            self.deaths[minute] += 1
+            self._end(plan)
+            oldest = minute - within // timedelta(minutes=1)
+            return sum(count for moment, count in self.deaths.items() if moment > oldest)
+
     def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
         if not 1 <= calls <= lane.burst:
             msg = f"the lane {lane.name} admits 1 to {lane.burst} calls at once"
@@ -75,8 +80,8 @@ class InMemoryFleet:
     def _admitted(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
         if self.fleet.open_until is not None:
             return self.fleet
-        booked = max(self.booked.get(lane.name, now), now) + worth(lane, calls)
-        until = booked - worth(lane, lane.burst)
+        booked = max(self.booked.get(lane.name, now), now) + lane.worth(calls)
+        until = booked - lane.worth(lane.burst)
         if until > now:
             return Paced(until)
         self.booked[lane.name] = booked

@@ -10,6 +10,7 @@ from datetime import datetime
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.lease import Lease
+from token_rotator.domain.link import PendingTokens
 from token_rotator.service.ports import IGNORED, AlreadyHeld, Cause, Done, Page, Refused, Rejected, When
 
 
@@ -27,6 +28,8 @@ class InMemoryGrants:
     def __init__(self) -> None:
         self.items: dict[GrantKey, Grant] = {}
         self.profiles: dict[str, GrantKey] = {}
+        self.pending: dict[str, PendingTokens] = {}
+        """The tokens of links, which a grant is written together with."""
         self.writes = 0
         self.reads = 0
         self.failures: list[str] = []
@@ -105,28 +108,45 @@ class InMemoryGrants:
             if stored and free and lives and stored.phase is Phase.ACTIVE and stored.refresh_at <= now:
                 self._write(key, replace(stored, refresh_at=until, last_error=code), ok=True)
 
-    def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:
+    def create(self, grant: Grant, link: str | None = None) -> Done | Refused | AlreadyHeld:
         with self._lock:
             stored = self.items.get(grant.key)
             if stored is not None:
                 return Refused(stored)
+            if self._spent(link):
+                return Refused(None)
             if not self._claim(grant):
                 return AlreadyHeld()
+            return self._together(grant, link)
+
+    def _together(self, grant: Grant, link: str | None) -> Done | Refused:
+        """Write a grant, and spend a link's tokens for it."""
+        try:
             return self._write(grant.key, grant, ok=True)
+        finally:
+            if link is not None and self.items.get(grant.key) == grant:
+                self.pending[link] = replace(self.pending[link], confirmed_version=grant.version)
+
+    def _spent(self, link: str | None) -> bool:
+        if link is None:
+            return False
+        return link not in self.pending or self.pending[link].confirmed_version is not None
 
     def _claim(self, grant: Grant) -> bool:
         if grant.profile_id is None:
             return True
         return self.profiles.setdefault(grant.profile_id, grant.key) == grant.key
 
-    def replace(self, before: Grant, after: Grant, when: When) -> Done | Refused | AlreadyHeld:
+    def replace(self, before: Grant, after: Grant, when: When, link: str | None = None) -> Done | Refused | AlreadyHeld:
         with self._lock:
             stored = self.items.get(before.key)
             if not holds(when, stored):
                 return Refused(stored)
+            if self._spent(link):
+                return Refused(None)
             if before.profile_id is None and not self._claim(after):
                 return AlreadyHeld()
-            return self._write(before.key, merged(stored, before, after), ok=True)
+            return self._together(merged(stored, before, after), link)
 
     def delete(self, grant: Grant, when: When) -> Done | Refused:
         with self._lock:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.grant import Grant, GrantKey
 from token_rotator.domain.lease import Budgets
-from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant, Kept, Offer
+from token_rotator.domain.tokens import SealedField, Secret
+from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.keep_answer import KeepAnswer
+from token_rotator.service.link_grant import Arrival, Arrived, ConfirmLink, Failed, StartLink, TakeArrival
 from token_rotator.service.ports import Cause, Due, RefreshReport
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant, Result
@@ -20,10 +25,11 @@ from token_rotator.service.tell_people import TellPeople
 from .alerts import InMemoryAlerts
 from .fleet import InMemoryFleet
 from .grants import InMemoryGrants
+from .links import InMemoryLinks
 from .parking import InMemoryParking
 from .sealer import InMemorySealer
 from .wise import LIFE, FakeWise
-from .world import FakeClock, FakeIds, RecordingJournal
+from .world import FakeClock, FakeIds, FakeTokens, RecordingJournal
 
 
 class World:
@@ -42,7 +48,8 @@ class World:
         self.parking = InMemoryParking(self.clock)
         self.sweep_lane, self.demand_lane = Lane("sweep", 900), Lane("demand", 100)
         self.chance = 0.0
-        self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock)
+        self.remind_after, self.many_dying = timedelta(days=1), 100
+        self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock, self.remind_after)
         self.keep = KeepAnswer(self.grants, self.journal, self.budgets, self.clock)
         self.drain = DrainParking(self.parking, self.grants, self.keep, self.journal, self.clock)
         self.breaker = self.new_breaker()
@@ -79,6 +86,29 @@ class World:
         )
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
+        self.links = InMemoryLinks(self.grants)
+        self.new_token = FakeTokens()
+        self.start_link = StartLink(
+            self.grants,
+            self.links,
+            "https://wise.example",
+            self.wise.client_id,
+            "https://rotator.example/oauth/callback",
+            self.clock,
+            self.new_token,
+        )
+        self.take_arrival = TakeArrival(
+            self.links,
+            self.wise,
+            self.sealer,
+            self.journal,
+            self.budgets,
+            self.clock,
+            self.clock.sleep,
+            self.new_id,
+            self.new_token,
+        )
+        self.confirm_link = ConfirmLink(self.grants, self.links, self.budgets, self.clock, self.clock.sleep)
         self.reports: list[RefreshReport] = []
 
     def new_breaker(self) -> Breaker:
@@ -92,13 +122,14 @@ class World:
             clock=self.clock,
             new_id=self.new_id,
             random=lambda: self.chance,
+            many_dying=self.many_dying,
         )
 
     def key(self, name: str = "anna") -> GrantKey:
         return GrantKey("acme", name)
 
     def adopted(self, name: str = "anna", life: timedelta = LIFE, **more: object) -> Grant:
-        """A user with a fresh access token, adopted with everything that Wise gave."""
+        """A user with a fresh access token that is known to live, adopted with everything that Wise gave."""
         access, refresh = self.wise.add(name, life)
         offer = Offer(
             refresh_token=refresh,
@@ -108,6 +139,27 @@ class World:
             **more,  # type: ignore[arg-type]
         )
         kept = self.adopt_grant(self.key(name), offer, None)
+        assert isinstance(kept, Kept)
+        self.grants.items[self.key(name)] = replace(kept.grant, unproven=False)
+        return self.stored(name)
+
+    def registration_of(self, name: str = "anna") -> Secret:
+        """Let us have created a user at Wise, and give the registration as it is sealed."""
+        made = self.wise.register(name)
+        return Secret(json.dumps({"code": made.code.reveal(), "email": made.email.reveal()}))
+
+    def registered(self, name: str = "anna", **more: object) -> Grant:
+        """As `adopted`, with the registration code of a user whom we created."""
+        grant = self.adopted(name, **more)  # type: ignore[arg-type]
+        sealed = self.sealer.box(grant.key, SealedField.REGISTRATION, self.registration_of(name))
+        self.grants.items[grant.key] = replace(grant, registration=sealed)
+        return self.grants.items[grant.key]
+
+    def begun(self, name: str = "anna") -> Grant:
+        """A grant that begins with a registration code, and nothing else."""
+        self.wise.add(name)
+        self.wise.users[name].alive = False
+        kept = self.adopt_grant(self.key(name), Offer(registration=self.registration_of(name)), None)
         assert isinstance(kept, Kept)
         return kept.grant
 
@@ -127,6 +179,27 @@ class World:
 
     def serve(self, name: str = "anna", rejected: int | None = None) -> Served | NotServed:
         return self.serve_token(self.key(name), rejected)
+
+    def start(self, name: str = "anna", return_url: str | None = None) -> str:
+        """Start a link and give its `state`."""
+        self.start_link(self.key(name), "acme-onboarding", return_url)
+        return self.new_token.given[-1].reveal()
+
+    def arrive(
+        self, state: str | None, user: str = "anna", profile_id: str | None = "9001", **more: Any
+    ) -> Arrived | Failed:
+        """Come back from Wise as a user who consented."""
+        code = self.wise.code(user, self.start_link.redirect_uri)
+        return self.take_arrival(Arrival(**{"state": state, "code": code, "profile_id": profile_id, **more}))
+
+    def came_back(self, name: str = "anna", user: str | None = None, profile_id: str | None = "9001") -> str:
+        """Start a link, consent, and give the `link_id`."""
+        arrived = self.arrive(self.start(name), user or name, profile_id)
+        assert isinstance(arrived, Arrived)
+        return arrived.link_id.reveal()
+
+    def confirm(self, link_id: str, name: str = "anna") -> Kept | Declined:
+        return self.confirm_link(self.key(name), link_id)
 
     def access_token(self, name: str = "anna") -> str:
         sealed = self.stored(name).access_token

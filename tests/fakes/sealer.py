@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from token_rotator.domain.errors import KeyUnavailable, Unsealable
 from token_rotator.domain.grant import GrantKey
-from token_rotator.domain.tokens import Sealed, SealedField, Secret
+from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 
 class InMemorySealer:
-    """`RefreshSealer`, `AccessTokenOpener` and `Sealer`. `down` makes whatever needs KMS fail."""
+    """`RefreshSealer`, `AccessTokenOpener`, `LinkSealer` and `Sealer`. `down` makes whatever needs KMS fail."""
 
     def __init__(self) -> None:
         self.down = False
@@ -42,20 +42,51 @@ class InMemorySealer:
         self._kms("decrypt")
         return self.unbox(key, SealedField.ACCESS_TOKEN, sealed)
 
+    def prepare_new(self, key: GrantKey) -> InMemoryNewEnvelope:
+        self._kms("generate")
+        self._kms("generate")
+        return InMemoryNewEnvelope(self, key)
+
     def prepare(self, key: GrantKey, refresh_token: Sealed) -> InMemoryEnvelope:
         self._kms("decrypt")
         self._kms("generate")
         return InMemoryEnvelope(self, key, self.unbox(key, SealedField.REFRESH_TOKEN, refresh_token))
 
+    def prepare_reissue(self, key: GrantKey, registration: Sealed) -> InMemoryReissueEnvelope:
+        self._kms("decrypt")
+        self._kms("generate")
+        self._kms("generate")
+        opened = Registration.parse(self.unbox(key, SealedField.REGISTRATION, registration))
+        if opened is None:
+            raise Unsealable("not a registration")
+        return InMemoryReissueEnvelope(self, key, opened)
+
 
 @dataclass(frozen=True)
-class InMemoryEnvelope:
+class InMemoryReissueEnvelope:
     sealer: InMemorySealer
     key: GrantKey
-    refresh_token: Secret
+    registration: Registration
 
     def seal_access_token(self, token: Secret) -> Sealed:
         return self.sealer.box(self.key, SealedField.ACCESS_TOKEN, token)
 
     def seal_refresh_token(self, token: Secret) -> Sealed:
         return self.sealer.box(self.key, SealedField.REFRESH_TOKEN, token)
+
+
+@dataclass(frozen=True)
+class InMemoryNewEnvelope:
+    sealer: InMemorySealer
+    key: GrantKey
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        return self.sealer.box(self.key, SealedField.ACCESS_TOKEN, token)
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        return self.sealer.box(self.key, SealedField.REFRESH_TOKEN, token)
+
+
+@dataclass(frozen=True)
+class InMemoryEnvelope(InMemoryNewEnvelope):
+    refresh_token: Secret

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from token_rotator.domain.tokens import Secret
+
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -34,6 +36,17 @@ class FakeIds:
     def __call__(self) -> str:
         self.count += 1
         return f"attempt-{self.count}"
+
+
+class FakeTokens:
+    """What `new_token` gives, in order; remembered."""
+
+    def __init__(self) -> None:
+        self.given: list[Secret] = []
+
+    def __call__(self) -> Secret:
+        self.given.append(Secret(f"fixture-{len(self.given) + 1:035}"))
+        return self.given[-1]
 
 
 class RecordingJournal:

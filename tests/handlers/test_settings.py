@@ -41,6 +41,8 @@ OPTIONAL = {
     "RUNBOOK_BASE_URL": "",
     "SWEEP_CALLS_PER_MINUTE": "",
     "DEMAND_CALLS_PER_MINUTE": " ",
+    "REMIND_AFTER_H": "",
+    "MANY_GRANTS_DYING": "",
 }
 FAMILIES: dict[str, tuple[Any, dict[str, str]]] = {
     "refreshing": (RefreshSettings, {**COMMON, **REFRESH_KEY, **WISE}),
@@ -126,8 +128,12 @@ WRONG: list[tuple[str, str, str]] = [
     ("PARKED_QUEUE_URL", SECRET, "the URL of a queue"),
     *(
         (name, value, "a whole number from 1 to 100000")
-        for name in ("SWEEP_CALLS_PER_MINUTE", "DEMAND_CALLS_PER_MINUTE")
+        for name in ("SWEEP_CALLS_PER_MINUTE", "DEMAND_CALLS_PER_MINUTE", "MANY_GRANTS_DYING")
         for value in ("many", "0", "-1", "+5", "900.0", "1e3", "1_000", "0900", "100001", "1000000", "९००", SECRET)
+    ),
+    *(
+        ("REMIND_AFTER_H", value, "a whole number from 1 to 2160")
+        for value in ("a day", "0", "-1", "24.0", "2161", "024", SECRET)
     ),
     ("PARTNERS", SECRET, "not JSON"),
     ("PARTNERS", "{}", "must be a list"),
@@ -145,6 +151,8 @@ def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, va
         "PARKED_QUEUE_URL": {"refreshing"},
         "SWEEP_CALLS_PER_MINUTE": {"refreshing"},
         "DEMAND_CALLS_PER_MINUTE": {"refreshing"},
+        "REMIND_AFTER_H": {"refreshing"},
+        "MANY_GRANTS_DYING": {"refreshing"},
         "PARTNERS": {"serving", "administering"},
     }
     for family in read_by.get(name, set(FAMILIES)):
@@ -196,6 +204,14 @@ def test_the_calls_of_the_two_lanes_are_told_apart() -> None:
     given = {"SWEEP_CALLS_PER_MINUTE": "100000", "DEMAND_CALLS_PER_MINUTE": " 1 "}
     parsed = settings.of({**environ, **given})
     assert (parsed.sweep_calls_per_minute, parsed.demand_calls_per_minute) == (100_000, 1)
+
+
+def test_people_are_told_as_one_says() -> None:
+    settings, environ = FAMILIES["refreshing"]
+    parsed = settings.of(environ)
+    assert (parsed.remind_after, parsed.many_grants_dying) == (timedelta(days=1), 100)
+    parsed = settings.of({**environ, "REMIND_AFTER_H": " 2160 ", "MANY_GRANTS_DYING": "1"})
+    assert (parsed.remind_after, parsed.many_grants_dying) == (timedelta(days=90), 1)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def test_a_lane_has_the_same_calls_by_default_in_the_context_and_in_the_function
     [
         ("sweep_calls_per_minute", "SWEEP_CALLS_PER_MINUTE"),
         ("demand_calls_per_minute", "DEMAND_CALLS_PER_MINUTE"),
+        ("many_grants_dying", "MANY_GRANTS_DYING"),
     ],
 )
 @pytest.mark.parametrize("calls", [0, 1, CALLS_LIMIT, CALLS_LIMIT + 1])
@@ -158,6 +159,29 @@ def test_the_calls_that_can_be_deployed_are_those_that_a_function_takes(
             settings.RefreshSettings.of(variables)
         with pytest.raises(ConfigError, match=key):
             DeployConfig.from_context({key: calls})
+
+
+@pytest.mark.parametrize("hours", [0, 1, 2160, 2161])
+def test_the_hours_until_a_reminder_that_can_be_deployed_are_those_that_a_function_takes(
+    production: Template, hours: int
+) -> None:
+    variables = {**production.function("sweep")["Environment"]["Variables"], "REMIND_AFTER_H": str(hours)}
+    if 1 <= hours <= 2160:
+        assert settings.RefreshSettings.of(variables).remind_after == timedelta(hours=hours)
+        assert DeployConfig.from_context({"remind_after_h": hours}).remind_after_h == hours
+    else:
+        with pytest.raises(SettingsError, match="REMIND_AFTER_H"):
+            settings.RefreshSettings.of(variables)
+        with pytest.raises(ConfigError, match="remind_after_h"):
+            DeployConfig.from_context({"remind_after_h": hours})
+
+
+def test_people_are_told_by_the_same_measure_in_the_context_and_in_the_functions(production: Template) -> None:
+    variables = dict(production.function("sweep")["Environment"]["Variables"])
+    del variables["REMIND_AFTER_H"], variables["MANY_GRANTS_DYING"]
+    told, given = settings.RefreshSettings.of(variables), DeployConfig.from_context({})
+    assert told.remind_after == timedelta(hours=given.remind_after_h) == timedelta(days=1)
+    assert told.many_grants_dying == given.many_grants_dying == 100
 
 
 def test_the_table_has_the_indexes_that_the_store_queries() -> None:

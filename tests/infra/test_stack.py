@@ -29,6 +29,8 @@ WISE = {
     "PARKED_QUEUE_URL",
     "SWEEP_CALLS_PER_MINUTE",
     "DEMAND_CALLS_PER_MINUTE",
+    "REMIND_AFTER_H",
+    "MANY_GRANTS_DYING",
 }
 WISE_OPTIONAL = {"WISE_CA_FILE", "RUNBOOK_BASE_URL"}
 VARIABLES = {
@@ -71,6 +73,8 @@ def test_a_function_is_told_the_names_of_its_own_stacks_resources(production: Te
         "PARKED_QUEUE_URL": queue_url(production, "Parked"),
         "SWEEP_CALLS_PER_MINUTE": "1800",
         "DEMAND_CALLS_PER_MINUTE": "200",
+        "REMIND_AFTER_H": "12",
+        "MANY_GRANTS_DYING": "500",
         "RUNBOOK_BASE_URL": "https://runbooks.example.com/token-rotator",
         "REFRESH_FUNCTION": production.one("AWS::Lambda::Function", "RefreshFunction"),
         "POWERTOOLS_SERVICE_NAME": service,

@@ -476,7 +476,7 @@ class Deployment:
         topic = Remote(self, process, "topic", self.topic)
         sealer = Remote(self, process, "keys", self.sealer)
         clock, sleep = process.clock, process.sleep
-        tell = TellPeople(grants, topic, journal, clock)
+        tell = TellPeople(grants, topic, journal, clock, timedelta(days=1))
         breaker = Breaker(
             fleet=fleet,
             wise=client,
@@ -486,6 +486,7 @@ class Deployment:
             clock=clock,
             new_id=self._new_id,
             random=self.chance.random,
+            many_dying=100,
         )
         keep = KeepAnswer(grants, journal, self.budgets, clock)
         refresh_grant = RefreshGrant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -28,7 +29,7 @@ from local.proof.history import (
 )
 from local.wise.control import SeededUser
 from local.wise.running import RunningWise, running_wise
-from tests.wise.client import WiseClient
+from tests.wise.client import CLIENT, WiseClient
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,20 @@ def test_a_refresh_is_told_from_its_arrival_to_its_answer(side: Side) -> None:
     assert answered.told is Told.TOKENS
     assert began.when < died.when < settled.when < answered.when
     assert {record.grant for record in history} == {"anna"}
+
+
+def test_tokens_for_a_code_are_no_refreshs(side: Side) -> None:
+    callback = "https://partner.example.com/wise/callback"
+    location = side.running.control.authorize(side.user, redirect_uri=callback)
+    code = dict(parse_qsl(urlsplit(location).query))["code"]
+    fields = {"grant_type": "authorization_code", "client_id": CLIENT[0], "code": code, "redirect_uri": callback}
+    fields = side.client.form(fields).json
+    history = side.history()
+    minted = [(record.token, record.request) for record in history if isinstance(record, Minted)]
+    assert minted[2:] == [(name_of(fields["refresh_token"]), None), (name_of(fields["access_token"]), None)]
+    [died] = [record for record in history if isinstance(record, Died)]
+    assert (died.token, died.request) == (name_of(side.seeded.refresh_token), None)
+    assert not [record for record in history if isinstance(record, RefreshBegan | RefreshSettled)]
 
 
 def test_a_rotated_refresh_token_dies_by_the_refresh_that_replaced_it(side: Side) -> None:

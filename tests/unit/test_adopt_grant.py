@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.rotator import World
 from tests.fakes.world import START
-from token_rotator.domain.grant import Phase
+from token_rotator.domain.grant import AlertKind, Phase
 from token_rotator.domain.outcome import Liveness, ServerFault
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
@@ -92,7 +92,9 @@ def test_the_named_version_is_replaced(world: World) -> None:
     after = world.stored()
     assert after.version > dead.version
     assert after.phase is Phase.ACTIVE
-    assert after.alert is None
+    assert after.alert is not None
+    assert dead.alert is not None
+    assert (after.alert.kind, after.alert.incident_id) == (AlertKind.RECOVERED, dead.alert.incident_id)
     assert after.created_at == dead.created_at
     assert isinstance(world.serve(), Served)
 
@@ -137,7 +139,6 @@ def test_an_access_token_given_over_a_lease_that_ran_out_is_in_doubt(world: Worl
     world.adopt_grant(world.key(), offer(world), None)
     world.due_now()
     world.wise.script = ["lose"]
-    world.wise.asks = [Liveness.NO_ANSWER]
     assert world.attempt().word is Word.IN_DOUBT
     world.clock.advance(seconds=23)
     stale = Offer(
@@ -273,7 +274,11 @@ def test_a_verdict_that_falls_while_the_import_seals_does_not_outlive_it(world: 
     again = world.adopt_grant(world.key(), fresh, kept.grant.version)
     assert isinstance(again, Kept)
     assert world.stored().phase is Phase.ACTIVE
-    assert world.stored().alert is None
+    world.sweep(3)
+    assert [alert.kind for alert in world.alerts.published] == [
+        AlertKind.REAUTHORIZATION_REQUIRED,
+        AlertKind.RECOVERED,
+    ]
     assert isinstance(world.serve(), Served)
 
 

@@ -159,9 +159,9 @@ def test_a_dead_refresh_token_ends_the_grant_and_tells_on_call_once(world: World
     assert (result.word, result.code) == (Word.REAUTHORIZATION_REQUIRED, "invalid_grant")
     assert after.phase is Phase.REAUTHORIZATION_REQUIRED
     assert after.attempt_id is None
-    assert after.due_at is None
     assert after.alert is not None
     assert after.alert.published_at is not None
+    assert after.due_at == after.alert.published_at + world.remind_after
     assert after.alert.trace_id == "f" * 32
     assert [alert.incident_id for alert in world.alerts.published] == [after.alert.incident_id]
     world.sweep(120)

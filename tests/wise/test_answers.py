@@ -152,8 +152,22 @@ FULL_AUTHENTICATION = "Full authentication is required to access this resource"
             "invalid_client",
             "Unauthorized grant type",
         ),
-        ({}, {"grant_type": "registration_code"}, CLIENT, 401, "invalid_client", "Unauthorized grant type"),
-        ({}, {"grant_type": "authorization_code"}, CLIENT, 401, "invalid_client", "Unauthorized grant type"),
+        (
+            {"registration_code_allowed": False},
+            {"grant_type": "registration_code"},
+            CLIENT,
+            401,
+            "invalid_client",
+            "Unauthorized grant type",
+        ),
+        (
+            {"authorization_code_allowed": False},
+            {"grant_type": "authorization_code"},
+            CLIENT,
+            401,
+            "invalid_client",
+            "Unauthorized grant type",
+        ),
         (
             {
                 "client_credentials_allowed": False,

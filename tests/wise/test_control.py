@@ -23,6 +23,7 @@ def call(wise: RunningWise, method: str, path: str, body: bytes | None = None) -
 
 def test_every_reading_route_answers(wise: RunningWise, alice: SeededUser) -> None:
     paths = ["/health", "/settings", "/clock", "/faults", "/withheld", "/truth", "/truth?values=true"]
+    paths += ["/users", "/truth/authorizations?since=0&user=alice", "/truth/signups", "/chaos"]
     paths += ["/truth/tokens", "/truth/requests?since=0&user=alice", "/truth/uses", "/truth/overlaps"]
     assert {call(wise, "GET", path)[0] for path in paths} == {200}
 
@@ -40,6 +41,9 @@ def test_every_reading_route_answers(wise: RunningWise, alice: SeededUser) -> No
         ("POST", "/users", b'{"user":"bob","age":1}', 400, "age: no such field"),
         ("POST", "/users", b'{"user":"bob","age_s":"1"}', 400, "age_s: must be a number"),
         ("POST", "/users/nobody/revocation", b"{}", 404, "no such user"),
+        ("POST", "/users/nobody/email", b"{}", 400, "email: must be given"),
+        ("POST", "/users/nobody/authorization", b'{"refuse":1}', 400, "redirect_uri: must be one of"),
+        ("PUT", "/users/bob", b'{"profiles":"PERSONAL"}', 400, "profiles: must be a list of"),
         ("PATCH", "/settings", b'{"client_id":"x"}', 400, "client_id: no such setting"),
         ("PATCH", "/settings", b'{"client_secret":"x"}', 400, "client_secret: no such setting"),
         ("PATCH", "/settings", b'{"token_format":"jwt"}', 400, "token_format: must be one of uuid, jwe, long"),
@@ -71,6 +75,11 @@ def test_nonsense_is_refused_by_name(  # noqa: PLR0917  (columns)
         ("unknown_refresh_status", 200),
         ("quarters", ["2026"]),
         ("quarters", "2026Q4"),
+        ("redirect_uris", ["partner.example.com/callback"]),
+        ("redirect_uris", ["https://partner.example.com/callback#here"]),
+        ("authorization_code_lifetime_s", 0),
+        ("registration_refused_status", 500),
+        ("deactivated_error", "gone"),
         ("echo_refresh_token", 1),
         ("refresh_token_policy", None),
     ],

@@ -25,6 +25,7 @@ from local.wise.control import SeededUser, WiseControl
 from local.wise.faults import Delivery
 from local.wise.running import RunningWise, running_wise
 from local.wise.settings import WiseSettings
+from local.wise.visitor import Visitor
 from tests.wise.client import CLIENT, WiseClient
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,8 @@ def test_command_says_where_it_is_serves_and_ends_cleanly(tmp_path: Path) -> Non
     directory = tmp_path / "new" / "folder"
     flags = ["--directory", str(directory), "--access-token-lifetime-s", "90", "--token-format", "jwe"]
     flags += ["--refresh-token-policy", "rotated", "--quarters", "2027Q2", "--client-secret", "fixture-secret"]
+    callbacks = ["https://partner.example.com/one", "https://partner.example.com/two?tenant=acme"]
+    flags += ["--redirect-uris", " ".join(callbacks), "--registration-refused-status", "403"]
     with process(*flags, "--port", "0", "--control-port", "0") as running:
         ready = ready_line(running)
         assert sorted(ready) == ["ca_file", "control_url", "url"]
@@ -65,6 +68,7 @@ def test_command_says_where_it_is_serves_and_ends_cleanly(tmp_path: Path) -> Non
         assert (len(alice.access_token), (alice.expires_at - alice.issued_at).total_seconds()) == (800, 90)
         settings = control.settings()
         assert (settings["refresh_token_policy"], settings["quarters"]) == ("rotated", ["2027Q2"])
+        assert (settings["redirect_uris"], settings["registration_refused_status"]) == (callbacks, 403)
         running.send_signal(signal.SIGTERM)
         rest, errors = running.communicate(timeout=10)
         assert (running.returncode, rest, errors) == (0, "", "")
@@ -76,6 +80,7 @@ def test_command_says_where_it_is_serves_and_ends_cleanly(tmp_path: Path) -> Non
         ([], "--directory"),
         (["--directory", "x", "--access-token-lifetime-s", "0"], "access_token_lifetime_s: must be more than 0"),
         (["--directory", "x", "--token-format", "jwt"], "--token-format"),
+        (["--directory", "x", "--redirect-uris", "/callback"], "redirect_uris: must be absolute, http or https"),
     ],
 )
 def test_command_refuses_nonsense_before_it_starts(
@@ -143,8 +148,16 @@ def test_nothing_secret_is_logged_or_printed(
         client = WiseClient(wise)
         alice = wise.control.seed_user("alice")
         _make_trouble(wise, client, alice)
+        registration_code, state = "fixture-registration-code-of-carol", "fixture-state-of-carol"
+        wise.control.put_user("carol", registration_code=registration_code)
+        wise.control.change_settings(redirect_uris=["http://127.0.0.1:9/callback"])
+        url = wise.authorize_url(client_id=CLIENT[0], redirect_uri="http://127.0.0.1:9/callback", state=state)
+        code = Visitor(wise.ca_file).authorize(url, "carol").query()["code"]
+        fields = {"grant_type": "registration_code", "client_id": CLIENT[0], "email": "x@example.com"}
+        client.form({**fields, "registration_code": registration_code})
         secrets = [str(token.value) for token in wise.control.tokens(values=True)]
     secrets += [CLIENT[1], base64.b64encode(":".join(CLIENT).encode()).decode(), "fixture-unknown-token"]
+    secrets += [registration_code, state, code]
     assert len(secrets) > 6
     assert any(record.name.startswith("local.wise") for record in caplog.records)
     formatter = logging.Formatter("%(message)s")

@@ -87,6 +87,7 @@ def test_refused_requests_are_told_too(wise: RunningWise, client: WiseClient, al
     client.refresh("fixture-unknown-refresh-token")
     client.form({})
     client.form({"grant_type": "fixture-grant-type"})
+    wise.control.change_settings(registration_code_allowed=False)
     client.form({"grant_type": "registration_code"})
     wise.control.wait_until_idle()
     told = [(r.user, r.grant_type, r.outcome, r.status, r.carried_out) for r in wise.control.requests()]

@@ -8,6 +8,9 @@
 | the fields of `Fleet` | | instants as epoch milliseconds |
 | `<lane>_tat` | N | until when the lane's calls are used up, in epoch milliseconds; no part of the revision |
 
+How many grants died lately is in the item `#dying`: a number for each minute in which one did, as `m` and the minute
+since the epoch.
+
 A lane is paced by the generic cell rate algorithm (ITU-T I.371, annex A): each call takes its share of a minute, and
 the shares that are taken may reach into the future by one burst.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from botocore.exceptions import ClientError
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.fleet import Lane
 
 FLEET: Final = "#fleet"
+DYING: Final = "#dying"
 _MINUTE_MS: Final = 60_000
 _CODECS: Final[dict[str, Codec]] = {
     "revision": NUMBER,
@@ -61,6 +66,8 @@ _CODECS: Final[dict[str, Codec]] = {
     "probe_until": INSTANT,
     "client_credentials_refused": FLAG,
     "alert": ALERT,
+    "dying": ALERT,
+    "dying_at": INSTANT,
 }
 """How each field of the fleet is stored, under its own name."""
 
@@ -80,8 +87,8 @@ def _decode(item: Item) -> Fleet:
 
 
 def _worth(lane: Lane, calls: int) -> int:
-    """Say how many milliseconds of a lane some calls take: rounded up, so that no minute ever holds one too many."""
-    return calls * -(-_MINUTE_MS // max(lane.per_minute - lane.burst, 1))
+    """Say how many milliseconds of a lane some calls take."""
+    return lane.worth(calls) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class DynamoFleet:
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
         self._item: Any = {"TableName": table, "Key": {"pk": TEXT.encode(FLEET)}}
+        self._dying: Any = {"TableName": table, "Key": {"pk": TEXT.encode(DYING)}}
         self._seen: dict[str, int] = {}
         """Until when each lane's calls were used up when last seen: a guess, and cheap to get wrong."""
 
@@ -122,6 +130,28 @@ class DynamoFleet:
         if isinstance(answer, _Refusal):
             return _decode(answer.item) if answer.item.get("write_id") == write_id else None
         return _decode(answer)
+
+    @failures
+    def count_death(self, now: datetime, within: timedelta) -> int:
+        """See `FleetStore.count_death`. Minutes that are too old go with the next death after them."""
+        minute = to_ms(now) // _MINUTE_MS
+        answer = self._client.update_item(
+            **self._dying,
+            UpdateExpression="ADD #minute :one",
+            ExpressionAttributeNames={"#minute": f"m{minute}"},
+            ExpressionAttributeValues={":one": NUMBER.encode(1)},
+            ReturnValues="ALL_NEW",
+        )
+        oldest = minute - within // timedelta(minutes=1)
+        found: Item = cast("Item", answer).get("Attributes", {})
+        counts = {name: int(NUMBER.decode(value)) for name, value in found.items() if name != "pk"}
+        old = [name for name in counts if int(name.removeprefix("m")) <= oldest]
+        if old:
+            names = {f"#m{number}": name for number, name in enumerate(old)}
+            self._client.update_item(
+                **self._dying, UpdateExpression=f"REMOVE {', '.join(names)}", ExpressionAttributeNames=names
+            )
+        return sum(count for name, count in counts.items() if name not in old)
 
     @failures
     def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:

@@ -26,6 +26,7 @@ from token_rotator.service.ports import IGNORED, AlreadyHeld, Done, Page, Refuse
 
 from .dynamo_items import (
     ALERT,
+    FLAG,
     INSTANT,
     NUMBER,
     SEALED,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 DUE_INDEX: Final = "due"
 TENANT_INDEX: Final = "tenant"
+PENDING: Final = "#pending#"
+"""What the items of a link's tokens begin with; `dynamo_links` writes them."""
 _CANCELLED: Final = "TransactionCanceledException"
 
 _CODECS: Final[dict[str, Codec]] = {
@@ -61,9 +64,11 @@ _CODECS: Final[dict[str, Codec]] = {
     "created_at": INSTANT,
     "access_token": SEALED,
     "registration": SEALED,
+    "registration_spent_at": INSTANT,
     "issued_at": INSTANT,
     "expires_at": INSTANT,
     "refresh_expires_at": INSTANT,
+    "expiry_told": INSTANT,
     "scope": TEXT,
     "attempt_id": TEXT,
     "lease_until": INSTANT,
@@ -77,6 +82,7 @@ _CODECS: Final[dict[str, Codec]] = {
     "alert": ALERT,
     "profile_id": TEXT,
     "wise_user_id": TEXT,
+    "unproven": FLAG,
 }
 """How each field of a grant is stored, under its own name."""
 
@@ -249,7 +255,7 @@ class DynamoGrants:
     # --- beginning and end
 
     @failures
-    def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:
+    def create(self, grant: Grant, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """See `GrantRegistry.create`."""
         put = {
             "TableName": self._table,
@@ -257,10 +263,10 @@ class DynamoGrants:
             "ConditionExpression": "attribute_not_exists(pk)",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        return self._transact({"Put": put}, self._claim(grant)) or Done(grant)
+        return self._transact({"Put": put}, self._claim(grant), self._spent(link, grant)) or Done(grant)
 
     @failures
-    def replace(self, before: Grant, after: Grant, when: When) -> Done | Refused | AlreadyHeld:
+    def replace(self, before: Grant, after: Grant, when: When, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """See `GrantRegistry.replace`."""
         update = _difference(before, after)
         _when(update, when)
@@ -270,7 +276,7 @@ class DynamoGrants:
             **update.parameters(),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        return self._transact({"Update": write}, claim) or Done(after)
+        return self._transact({"Update": write}, claim, self._spent(link, after)) or Done(after)
 
     @failures
     def delete(self, grant: Grant, when: When) -> Done | Refused:
@@ -294,9 +300,9 @@ class DynamoGrants:
                     }
                 }
             )
-        refused = self._transact({"Delete": erase}, release)
+        refused = self._transact({"Delete": erase}, release, [])
         if isinstance(refused, AlreadyHeld):  # somebody else's claim: not ours to release
-            refused = self._transact({"Delete": erase}, [])
+            refused = self._transact({"Delete": erase}, [], [])
         return refused if isinstance(refused, Refused) else Done(grant)
 
     def _claim(self, grant: Grant) -> list[Item]:
@@ -314,10 +320,25 @@ class DynamoGrants:
             }
         ]
 
-    def _transact(self, grant: Item, claim: list[Item]) -> Refused | AlreadyHeld | None:
-        """Write the grant and its claim together. `None`: done."""
+    def _spent(self, link: str | None, grant: Grant) -> list[Item]:
+        if link is None:
+            return []
+        return [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": {"pk": TEXT.encode(f"{PENDING}{link}")},
+                    "UpdateExpression": "SET confirmed_version = :version",
+                    "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(confirmed_version)",
+                    "ExpressionAttributeValues": {":version": NUMBER.encode(grant.version)},
+                }
+            }
+        ]
+
+    def _transact(self, grant: Item, claim: list[Item], spent: list[Item]) -> Refused | AlreadyHeld | None:
+        """Write the grant and its claim together, and spend a link's tokens. `None`: done."""
         try:
-            self._client.transact_write_items(TransactItems=cast("Any", [grant, *claim]))
+            self._client.transact_write_items(TransactItems=cast("Any", [grant, *claim, *spent]))
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != _CANCELLED:
                 raise
@@ -326,6 +347,8 @@ class DynamoGrants:
             if codes and codes[0] == "ConditionalCheckFailed":
                 item = reasons[0].get("Item")
                 return Refused(_decode(item) if item else None)
+            if "ConditionalCheckFailed" in codes[1 + len(claim) :]:
+                return Refused(None)  # the link's tokens are spent
             if "ConditionalCheckFailed" in codes[1:]:
                 return AlreadyHeld()
             raise

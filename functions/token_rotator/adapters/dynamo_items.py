@@ -69,7 +69,8 @@ class Codec:
 
 def _write_alert(alert: Alert) -> Item:
     values = ((name, getattr(alert, name)) for name in _ALERT)
-    return {name: _ALERT[name].encode(value) for name, value in values if value is not None}
+    absent = (None, False, ())
+    return {name: _ALERT[name].encode(value) for name, value in values if not any(value is no for no in absent)}
 
 
 def _read_alert(stored: Item) -> Alert:
@@ -88,6 +89,7 @@ NUMBER: Final = Codec("N", str, int)
 FLAG: Final = Codec("BOOL", bool, _read_flag)
 INSTANT: Final = Codec("N", lambda instant: str(to_ms(instant)), lambda ms: from_ms(int(ms)))
 SEALED: Final = Codec("B", lambda sealed: sealed.blob, lambda blob: Sealed(bytes(blob)))
+TEXTS: Final = Codec("L", lambda texts: [{"S": text} for text in texts], lambda told: tuple(one["S"] for one in told))
 ALERT: Final = Codec("M", _write_alert, _read_alert)
 
 _ALERT: Final[dict[str, Codec]] = {
@@ -100,6 +102,9 @@ _ALERT: Final[dict[str, Codec]] = {
     "claimed_until": INSTANT,
     "published_at": INSTANT,
     "failures": NUMBER,
+    "remind_at": INSTANT,
+    "reminder": FLAG,
+    "ends": TEXTS,
 }
 
 

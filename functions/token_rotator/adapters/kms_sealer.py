@@ -6,7 +6,7 @@ elsewhere does not open. Its length does not matter.
 
 Access tokens of many grants share a data key for minutes. A refresh token's data key belongs to its grant alone: it is
 made when the grant is adopted, and a token that Wise rotates is sealed under it again, with a new nonce. So a refresh
-has its key before it sends, whatever Wise answers.
+has its key before it sends, whatever Wise answers. A reissue makes a new one before it sends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
-from token_rotator.domain.tokens import Sealed, SealedField, Secret
+from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 from .shared_value import SharedValue
 
@@ -93,7 +93,7 @@ def _failures(call: Callable[P, T]) -> Callable[P, T]:
 
 
 class KmsSealer:
-    """`RefreshSealer`, `AccessTokenOpener` and `Sealer`; which of it works is for the key policies to say.
+    """`RefreshSealer`, `AccessTokenOpener`, `LinkSealer` and `Sealer`; which of it works the key policies say.
 
     `keys` maps each field to the ARN of its KMS key; a function is given those that it may use. Safe in threads.
     """
@@ -142,7 +142,22 @@ class KmsSealer:
         wrapped, box = _split(refresh_token)
         own_key = self._unwrap(SealedField.REFRESH_TOKEN, wrapped)
         opened = self._open(own_key, key, SealedField.REFRESH_TOKEN, box)
-        return KmsEnvelope(self, key, opened, own_key, self._access_token_key())
+        return KmsEnvelope(self, key, own_key, self._access_token_key(), opened)
+
+    def prepare_new(self, key: GrantKey) -> KmsNewEnvelope:
+        """See `LinkSealer.prepare_new`."""
+        return KmsNewEnvelope(self, key, self._generate(SealedField.REFRESH_TOKEN), self._access_token_key())
+
+    def prepare_reissue(self, key: GrantKey, registration: Sealed) -> KmsReissueEnvelope:
+        """See `RefreshSealer.prepare_reissue`."""
+        wrapped, box = _split(registration)
+        text = self._open(self._unwrap(SealedField.REGISTRATION, wrapped), key, SealedField.REGISTRATION, box)
+        opened = Registration.parse(text)
+        if opened is None:
+            msg = "the sealed registration is not one"
+            raise Unsealable(msg)
+        own_key = self._generate(SealedField.REFRESH_TOKEN)
+        return KmsReissueEnvelope(self, key, own_key, self._access_token_key(), opened)
 
     # --- data keys
 
@@ -205,19 +220,13 @@ class KmsSealer:
 
 
 @dataclass(frozen=True, slots=True)
-class KmsEnvelope:
-    """`Envelope` over two data keys at hand."""
+class KmsNewEnvelope:
+    """`NewEnvelope` over two data keys at hand."""
 
     _sealer: KmsSealer
     _key: GrantKey
-    _refresh_token: Secret
     _own_key: _DataKey
     _access_token_key: _DataKey
-
-    @property
-    def refresh_token(self) -> Secret:
-        """See `Envelope.refresh_token`."""
-        return self._refresh_token
 
     def seal_access_token(self, token: Secret) -> Sealed:
         """See `Envelope.seal_access_token`."""
@@ -226,6 +235,30 @@ class KmsEnvelope:
     def seal_refresh_token(self, token: Secret) -> Sealed:
         """See `Envelope.seal_refresh_token`."""
         return self._sealer.seal_under(self._own_key, self._key, SealedField.REFRESH_TOKEN, token)
+
+
+@dataclass(frozen=True, slots=True)
+class KmsReissueEnvelope(KmsNewEnvelope):
+    """`ReissueEnvelope` over two data keys and an opened registration."""
+
+    _registration: Registration
+
+    @property
+    def registration(self) -> Registration:
+        """See `ReissueEnvelope.registration`."""
+        return self._registration
+
+
+@dataclass(frozen=True, slots=True)
+class KmsEnvelope(KmsNewEnvelope):
+    """`Envelope` over two data keys and an opened refresh token."""
+
+    _refresh_token: Secret
+
+    @property
+    def refresh_token(self) -> Secret:
+        """See `Envelope.refresh_token`."""
+        return self._refresh_token
 
 
 def _split(sealed: Sealed) -> tuple[bytes, bytes]:

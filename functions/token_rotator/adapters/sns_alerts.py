@@ -7,14 +7,16 @@
 | `tenant`, `grant_id` | to whom; both null where it is about the whole deployment |
 | `summary`, `runbook` | one sentence, and where to read on |
 | `correlation_id`, `wise_trace_id` | what Wise's support asks for |
+| `reminder` | whether it was told before, and nothing has changed since |
+| `ends` | the ids of incidents whose place this one takes |
 
-No token is ever in it.
+Subscribers by e-mail get the same as text. No token is ever in it.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -38,6 +40,16 @@ _SUMMARIES: Final = {
         "Wise refuses to refresh {whose}, without saying that its refresh token is dead, and goes on serving us "
         "otherwise. It is tried again at long intervals; no access token is served for it once the present one ends."
     ),
+    AlertKind.REISSUED: (
+        "The refresh token of {whose} died, and its registration code brought new tokens. Nobody has to do anything."
+    ),
+    AlertKind.REFRESH_TOKEN_EXPIRING: (
+        "The refresh token of {whose} ends soon, by the date that Wise gave. Refreshing does not make it last longer: "
+        "the user has to authorize again before that, unless a registration code is kept."
+    ),
+    AlertKind.MANY_GRANTS_DYING: (
+        "Many grants of {whose} have died within ten minutes; each has an alert of its own. That looks like one cause."
+    ),
     AlertKind.PROVIDER_UNAVAILABLE: (
         "Wise has given no usable answer to {whose} for minutes: nothing is refreshed until it does. Access tokens are "
         "served as long as they live."
@@ -50,8 +62,21 @@ _SUMMARIES: Final = {
         "Wise refuses the requests of {whose} as such: nothing is refreshed until it takes them. Access tokens are "
         "served as long as they live."
     ),
-    AlertKind.RECOVERED: "What on-call was told about {whose} is over: Wise refreshes again.",
+    AlertKind.RECOVERED: "What on-call was told about {whose} is over.",
 }
+_FACTS: Final = (
+    "environment",
+    "tenant",
+    "grant_id",
+    "kind",
+    "reason",
+    "raised_at",
+    "incident_id",
+    "ends",
+    "correlation_id",
+    "wise_trace_id",
+)
+_REMINDER: Final = "Nothing has changed since this was told: {told}"
 
 
 class SnsAlerts:
@@ -66,7 +91,10 @@ class SnsAlerts:
     def publish(self, key: GrantKey | None, alert: Alert) -> None:
         """See `AlertPublisher.publish`."""
         whose = f"grant {key.grant_id} of tenant {key.tenant}" if key else _DEPLOYMENT
-        message = {
+        summary = _SUMMARIES[alert.kind].format(whose=whose)
+        if alert.reminder:
+            summary = _REMINDER.format(told=summary)
+        message: dict[str, Any] = {
             "incident_id": alert.incident_id,
             "kind": alert.kind.value,
             "reason": alert.reason,
@@ -74,23 +102,28 @@ class SnsAlerts:
             "tenant": key.tenant if key else None,
             "grant_id": key.grant_id if key else None,
             "raised_at": show_instant(alert.raised_at),
-            "summary": _SUMMARIES[alert.kind].format(whose=whose),
+            "summary": summary,
             "runbook": f"{self._runbooks}/{alert.kind.value.replace('_', '-')}.md",
             "correlation_id": alert.attempt_id,
             "wise_trace_id": alert.trace_id,
+            "reminder": alert.reminder,
+            "ends": list(alert.ends),
         }
         attributes = {
             "kind": alert.kind.value,
             "environment": self._environment,
             "incident_id": alert.incident_id,
+            "reminder": "true" if alert.reminder else "false",
         }
         if key:
             attributes["tenant"] = key.tenant
+        subject = f"[{self._environment}] {alert.kind.value.replace('_', ' ')}"
         try:
             self._client.publish(
                 TopicArn=self._topic_arn,
-                Subject=f"[{self._environment}] {alert.kind.value.replace('_', ' ')}"[:100],
-                Message=json.dumps(message, indent=2),
+                Subject=f"{subject}{', again' if alert.reminder else ''}"[:100],
+                MessageStructure="json",
+                Message=json.dumps({"default": json.dumps(message, indent=2), "email": _text(message)}),
                 MessageAttributes={
                     name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
                 },
@@ -103,3 +136,13 @@ class SnsAlerts:
         except BotoCoreError as error:
             msg = f"SNS: {type(error).__name__}"
             raise PublishUnknown(msg) from None
+
+
+def _text(message: dict[str, Any]) -> str:
+    """Give the message as somebody reads it who has just been woken: what, what to do, then the facts."""
+    facts = [f"{name.replace('_', ' ')}: {_shown(message[name])}" for name in _FACTS if message[name]]
+    return "\n".join([message["summary"], "", f"What to do: {message['runbook']}", "", *facts, ""])
+
+
+def _shown(value: object) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)

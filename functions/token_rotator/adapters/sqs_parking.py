@@ -7,6 +7,7 @@
 | `access_token`, `refresh_token` | the sealed values in base64; no refresh token where the answer left it as it was |
 | `issued_at`, `expires_at`, `refresh_expires_at` | epoch milliseconds |
 | `scope` | as Wise gave it |
+| `reissued` | why the tokens were had for the registration code, where on-call should know |
 
 What an answer does not have is null.
 """
@@ -123,6 +124,7 @@ def _written(answer: SealedAnswer) -> str:
             "expires_at": to_ms(answer.expires_at),
             "refresh_expires_at": None if refresh_expires_at is None else to_ms(refresh_expires_at),
             "scope": answer.scope,
+            "reissued": answer.reissued,
         }
     )
 
@@ -148,6 +150,7 @@ def _read(text: str) -> SealedAnswer | None:
             expires_at=from_ms(_of(int, told["expires_at"])),
             refresh_expires_at=None if refresh_expires_at is None else from_ms(_of(int, refresh_expires_at)),
             scope=None if told["scope"] is None else _of(str, told["scope"]),
+            reissued=None if told.get("reissued") is None else _of(str, told["reissued"]),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, InvalidInput):
         return None

@@ -25,7 +25,15 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 
 from token_rotator.domain.errors import WiseSecretUnusable
-from token_rotator.domain.outcome import ClientAccepted, ClientRefused, Liveness, NotSent, Unknown, WeAreWrong
+from token_rotator.domain.outcome import (
+    ClientAccepted,
+    ClientRefused,
+    GrantInvalid,
+    Liveness,
+    NotSent,
+    Unknown,
+    WeAreWrong,
+)
 
 from .shared_answer import SharedAnswer
 from .wise_answers import classify, liveness, of_client
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection
 
     from token_rotator.domain.outcome import ClientCheck, Outcome
-    from token_rotator.domain.tokens import Secret
+    from token_rotator.domain.tokens import Registration, Secret
 
     from .client_secrets import ClientCredentials, ClientSecrets
 
@@ -140,7 +148,7 @@ class _Presented:
 
 
 class WiseHttp:
-    """`Wise` over its REST API. Safe in threads.
+    """`Wise` and `CodeExchange` over its REST API. Safe in threads.
 
     `api_url` is scheme and host; `api_version` a quarter such as `2026Q4`, or empty for the unversioned paths
     (docs.wise.com/guides/developer/global-versioning). `ca_file` replaces the public certificate authorities.
@@ -177,12 +185,51 @@ class WiseHttp:
 
     def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
         """See `Wise.refresh`."""
+        return self._issue({"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}, attempt_id, within)
+
+    def reissue(self, registration: Registration, *, attempt_id: str, within: timedelta) -> Outcome:
+        """See `Wise.reissue`. Only `invalid_grant` is about the code: a token that is invalid was not presented."""
+        form = {
+            "grant_type": "registration_code",
+            "email": registration.email.reveal(),
+            "registration_code": registration.code.reveal(),
+        }
+        outcome = self._issue(form, attempt_id, within)
+        if isinstance(outcome, GrantInvalid) and outcome.error != "invalid_grant":
+            return WeAreWrong(status=outcome.status, error=outcome.error, trace_id=outcome.trace_id)
+        return outcome
+
+    def _issue(self, form: dict[str, str], attempt_id: str, within: timedelta) -> Outcome:
+        """Have tokens issued with the credentials in use, and remember which these were."""
         credentials = self._secrets.last()
         if credentials is None:
             return NotSent(reason=WiseSecretUnusable.code)
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+        if form["grant_type"] == "registration_code":
+            form = {**form, "client_id": credentials.client_id}
         outcome = self._exchange(form, credentials, attempt_id, within)
         self._own.presented = _Presented(attempt_id, credentials, time.monotonic())
+        return outcome
+
+    def check_client(self, client_id: str) -> None:
+        """See `CodeExchange.check_client`."""
+        if self._secrets.get().client_id != client_id:
+            msg = "the secret is of another client than the one that users are asked about"
+            raise WiseSecretUnusable(msg)
+
+    def exchange(self, code: Secret, *, redirect_uri: str, attempt_id: str, within: timedelta) -> Outcome:
+        """See `CodeExchange.exchange`. Credentials that Wise refuses are read anew before the next one."""
+        credentials = self._secrets.last()
+        if credentials is None:
+            return NotSent(reason=WiseSecretUnusable.code)
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": credentials.client_id,
+            "code": code.reveal(),
+            "redirect_uri": redirect_uri,
+        }
+        outcome = self._exchange(form, credentials, attempt_id, within)
+        if isinstance(outcome, ClientRefused):
+            self._secrets.forget()
         return outcome
 
     def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:

@@ -17,7 +17,7 @@ class SealedAnswer:
     """What Wise issued to one attempt, sealed: all that is needed to store it, now or later.
 
     `base_version` is the grant's version when the attempt began. `refresh_token` is absent where the answer left it
-    as it was.
+    as it was. `reissued` says for what reason the tokens were had for the registration code, where on-call should know.
     """
 
     key: GrantKey
@@ -29,3 +29,4 @@ class SealedAnswer:
     expires_at: datetime
     refresh_expires_at: datetime | None = None
     scope: str | None = None
+    reissued: str | None = None

@@ -25,6 +25,9 @@ CALM: Final = timedelta(minutes=2)
 """An opening this soon after a closing belongs to the same incident: its pauses go on growing."""
 PATIENCE: Final = timedelta(minutes=2)
 """On-call hears of an incident that may pass by itself once it has lasted this long."""
+DYING_WITHIN: Final = timedelta(minutes=10)
+"""So close together many deaths have one cause."""
+DYING_NOTED_EVERY: Final = timedelta(minutes=1)
 PROBE_CLAIM: Final = timedelta(seconds=15)
 """How long one prober has the question for itself: longer than asking and writing take."""
 _OUR_FAULT: Final = {"client_refused": AlertKind.CLIENT_REFUSED, "we_are_wrong": AlertKind.WE_ARE_WRONG}
@@ -42,19 +45,23 @@ class Lane:
         """How many calls may come at once."""
         return min(max(self.per_minute // 10, 1), 15)
 
-    @property
-    def interval(self) -> timedelta:
-        """The time that one call costs: a burst and what follows it stay within `per_minute`."""
-        return timedelta(minutes=1) / max(self.per_minute - self.burst, 1)
+    def worth(self, calls: int) -> timedelta:
+        """Say how much of the lane's time some calls take, in whole milliseconds each, rounded up.
+
+        A burst and what follows it stay within `per_minute`.
+        """
+        return calls * timedelta(milliseconds=-(-60_000 // max(self.per_minute - self.burst, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """The breaker of one deployment.
 
-    `since` is when the present incident began, `trips` how often the breaker opened in it. `probe_by` and
-    `probe_until` are the claim of the one who asks. `client_credentials_refused`: Wise once refused
-    `client_credentials` to a client for which it went on refreshing, so that this answer proves nothing.
+    `since` is when the present incident began, `trips` how often the breaker opened in it for a pause of our own.
+    `probe_by` and `probe_until` are the claim of the one who asks. `client_credentials_refused`: Wise once refused
+    `client_credentials` to a client for which it went on refreshing, so that this answer proves nothing. `dying` is the
+    alert about many grants that died together, `dying_at` when there were last too many. It has nothing to do with the
+    breaker.
     """
 
     revision: int = 0
@@ -67,20 +74,26 @@ class Fleet:
     probe_until: datetime | None = None
     client_credentials_refused: bool = False
     alert: Alert | None = None
+    dying: Alert | None = None
+    dying_at: datetime | None = None
 
     def opened(
         self, why: str, now: datetime, *, by: str, salt: float, pause: timedelta | None = None, trace_id: str | None
     ) -> Fleet:
         """Open the breaker, or open it anew after a probe: for longer each time, or as long as Wise says.
 
-        `by` names the attempt or probe that found it out; `salt` in [0, 1) spreads the pause.
+        `by` names the attempt or probe that found it out; `salt` in [0, 1) spreads the pause. A `pause` that Wise asks
+        for makes no later one longer.
         """
         calm = self.closed_at is None or now - self.closed_at >= CALM
         same = self.open_until is not None or not calm or self._told_already()
-        trips = self.trips + 1 if same else 1
         since = self.since if same and self.since is not None else now
-        grown = min(PAUSE_BASE * (1 << min(trips - 1, 10)), PAUSE_CAP) * (0.75 + 0.5 * salt)
-        open_until = now + (grown if pause is None else max(min(pause, RETRY_AFTER_CAP), timedelta(seconds=1)))
+        trips = self.trips if same else 0
+        if pause:
+            open_until = now + max(min(pause, RETRY_AFTER_CAP), timedelta(seconds=1))
+        else:
+            open_until = now + min(PAUSE_BASE * (1 << min(trips, 10)), PAUSE_CAP) * (0.75 + 0.5 * salt)
+            trips += 1
         open_until -= timedelta(microseconds=open_until.microsecond % 1000)
         opened = replace(
             self,
@@ -124,6 +137,26 @@ class Fleet:
             return self
         over = self._alert(AlertKind.RECOVERED, self.alert.reason, now, by, None)
         return replace(self, alert=replace(over, incident_id=self.alert.incident_id))
+
+    def many_dying(self, count: int, now: datetime, *, by: str, trace_id: str | None) -> Fleet:
+        """Note that `count` grants have died within `DYING_WITHIN`, which is too many; alert if that is news."""
+        known = self.dying is not None and self.dying.is_open
+        if known and self.dying_at is not None and now - self.dying_at < DYING_NOTED_EVERY:
+            return self
+        if known:
+            return replace(self, dying_at=now)
+        alert = self._alert(AlertKind.MANY_GRANTS_DYING, f"{count}-grants", now, by, trace_id)
+        return replace(self, dying=alert.in_place_of(self.dying), dying_at=now)
+
+    def dying_over(self, now: datetime, *, by: str) -> Fleet:
+        """Add the alert that grants no longer die together, once it was told that they do."""
+        alert = self.dying
+        if alert is None or not alert.is_open or alert.published_at is None:
+            return self
+        if self.dying_at is not None and now - self.dying_at < DYING_WITHIN:
+            return self
+        over = alert.over(now, by)
+        return self if over is None else replace(self, dying=replace(over, claimed_until=now + ALERT_CLAIM))
 
     def half_open(self, now: datetime) -> bool:
         """Tell whether somebody has to ask Wise now: the pause is over, and nobody is at it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -67,11 +67,15 @@ class Phase(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """What people are told about: the first two about one grant, the others about the whole deployment."""
+    """What people are told about: the first four about one grant, the others about the whole deployment."""
 
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     HELD = "held"
     """Wise refuses this grant in a way that says neither that it is dead nor that we are at fault."""
+    REISSUED = "reissued"
+    """The refresh token died, and the registration code brought new tokens: nobody has to do anything."""
+    REFRESH_TOKEN_EXPIRING = "refresh_token_expiring"
+    MANY_GRANTS_DYING = "many_grants_dying"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     CLIENT_REFUSED = "client_refused"
     WE_ARE_WRONG = "we_are_wrong"
@@ -82,39 +86,81 @@ class AlertKind(StrEnum):
 class Alert:
     """What on-call still has to be told, or was told, about a grant or the whole deployment.
 
-    `incident_id` is stable for one incident: receivers deduplicate by it. `claimed_until` keeps two publishers
-    apart; `published_at` is set once SNS took the message.
+    `incident_id` is stable for one incident: receivers deduplicate by it. `attempt_id` is absent where no attempt found
+    it out. `claimed_until` keeps two publishers apart; `published_at` is set once SNS took the message. `remind_at`:
+    when it is told once more if nothing has changed; `reminder`: it is being told once more. `ends` names incidents
+    whose place this one takes before their own end was told.
     """
 
     incident_id: str
     kind: AlertKind
     reason: str
     raised_at: datetime
-    attempt_id: str
+    attempt_id: str | None = None
     trace_id: str | None = None
     claimed_until: datetime | None = None
     published_at: datetime | None = None
     failures: int = 0
+    remind_at: datetime | None = None
+    reminder: bool = False
+    ends: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is still to be told: neither a message that says so, nor one that asks for nothing."""
+        return self.kind not in (AlertKind.RECOVERED, AlertKind.REISSUED)
+
+    def in_place_of(self, before: Alert | None) -> Alert:
+        """Give this alert as what takes the place of another, of which nothing may get lost.
+
+        What that one was about has ended, or become this; if it was not told yet, this message is the first that
+        names it.
+        """
+        if before is None or (before.published_at is not None and not before.is_open):
+            return self
+        earlier = before.ends if before.published_at is None else ()
+        named = dict.fromkeys((*earlier, before.incident_id, *self.ends))
+        named.pop(self.incident_id, None)
+        return replace(self, ends=tuple(named))
+
+    def over(self, now: datetime, attempt_id: str | None) -> Alert | None:
+        """Give the alert that says that this incident is over; what asks for no such end stays until it was told."""
+        if not self.is_open:
+            return self if self.published_at is None else None
+        return Alert(
+            incident_id=self.incident_id,
+            kind=AlertKind.RECOVERED,
+            reason=self.reason,
+            raised_at=now,
+            attempt_id=attempt_id,
+            ends=self.ends if self.published_at is None else (),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """One grant as stored. Instants are aware UTC with millisecond resolution.
 
-    A grant that was adopted without an access token has neither `access_token` nor its dates, and is due at once.
+    A grant that was adopted without an access token has neither `access_token` nor its dates, and is due at once. One
+    that begins with a registration code has no `refresh_token` until Wise has issued one. `registration_spent_at`: when
+    Wise said that the code is worth nothing any more. `expiry_told`: the last instant before the refresh token's end
+    at which a warning was due, and raised. `unproven`: the access token came with an import, and Wise has not said yet
+    that it lives.
     """
 
     key: GrantKey
     phase: Phase
-    refresh_token: Sealed
     version: int
     refresh_at: datetime
     created_at: datetime
+    refresh_token: Sealed | None = None
     access_token: Sealed | None = None
     registration: Sealed | None = None
+    registration_spent_at: datetime | None = None
     issued_at: datetime | None = None
     expires_at: datetime | None = None
     refresh_expires_at: datetime | None = None
+    expiry_told: datetime | None = None
     scope: str | None = None
     attempt_id: str | None = None
     lease_until: datetime | None = None
@@ -128,8 +174,14 @@ class Grant:
     alert: Alert | None = None
     profile_id: str | None = None
     wise_user_id: str | None = None
+    unproven: bool = False
+
+    @property
+    def reissuable(self) -> bool:
+        """Whether new tokens may be had for a stored registration code."""
+        return self.registration is not None and self.registration_spent_at is None
 
 
-def incident_of(grant: Grant, kind: AlertKind) -> str:
-    """Name one incident of a grant: the same for whoever finds it, and new with each version."""
-    return hashlib.sha256(f"{grant.key}|{grant.version}|{kind}".encode()).hexdigest()[:32]
+def incident_of(grant: Grant, kind: AlertKind, salt: str = "") -> str:
+    """Name one incident of a grant: the same for whoever finds it, and new with each version and salt."""
+    return hashlib.sha256(f"{grant.key}|{grant.version}|{kind}{salt}".encode()).hexdigest()[:32]

@@ -10,7 +10,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from .grant import Phase
+from .grant import AlertKind, Phase
 from .lease import ran_out
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ RETRY_AFTER_CAP: Final = timedelta(hours=1)
 """The longest pause that a provider's `Retry-After` can ask for."""
 ALERT_CLAIM: Final = timedelta(seconds=30)
 """How long one publisher has an alert for itself; longer than any call to SNS takes."""
+GRANT_INVALID: Final = "grant_invalid"
+"""The `last_error` of a grant in doubt that Wise calls dead: only the sweep may judge it, so readers leave it alone."""
+WARN_AHEAD: Final = (timedelta(days=30), timedelta(days=7), timedelta(days=1))
+"""How long before the refresh token's end people are told."""
+SAME_END: Final = timedelta(hours=12)
+"""Two ends of a refresh token that are no further apart are one: Wise counts in seconds from each answer."""
 YOUNG_FOR: Final = timedelta(seconds=60)
 """A token younger than this, or than a tenth of its life, is not doubted because somebody reports it."""
 
@@ -79,6 +85,8 @@ class Step(Enum):
     REFRESH = "refresh"
     RESOLVE_DOUBT = "resolve_doubt"
     PUBLISH = "publish"
+    REMIND = "remind"
+    WARN = "warn"
     NOTHING = "nothing"
 
 
@@ -94,18 +102,50 @@ class Decision:
     due_at: datetime | None
 
 
+def warning_at(grant: Grant) -> datetime | None:
+    """Say from when on people are to be told that the refresh token ends: only by a date that Wise gave.
+
+    Of several warnings whose time has come only the last counts: `warned` takes the others along. While something else
+    about the grant is open, or still to be told, that comes first.
+    """
+    ends, alert = grant.refresh_expires_at, grant.alert
+    if ends is None or grant.phase is not Phase.ACTIVE:
+        return None
+    if alert is not None and alert.kind is not AlertKind.REFRESH_TOKEN_EXPIRING and alert.is_open:
+        return None
+    if alert is not None and alert.published_at is None:
+        return None
+    moments = (ends - ahead for ahead in WARN_AHEAD)
+    told = grant.expiry_told
+    return next((moment for moment in moments if told is None or moment - told > SAME_END), None)
+
+
+def warned(grant: Grant, now: datetime) -> tuple[datetime, timedelta] | None:
+    """Give the warning that is due now, if one is: its instant, and how long before the end that is."""
+    moment, ends = warning_at(grant), grant.refresh_expires_at
+    if moment is None or ends is None or not moment <= now < ends:
+        return None
+    ahead = min(ahead for ahead in WARN_AHEAD if ends - ahead <= now)
+    return ends - ahead, ahead
+
+
 def next_due(grant: Grant, now: datetime) -> datetime | None:
     """Say when anything has next to happen to a grant that nobody is working on and that is not in doubt."""
     moments: list[datetime] = []
+    alert, warning = grant.alert, warning_at(grant)
     if grant.phase is Phase.ACTIVE:
         moments.append(grant.refresh_at)
-    alert = grant.alert
-    if alert is not None and alert.published_at is None and grant.phase is not Phase.SUSPENDED:
-        moments.append(alert.claimed_until or now)
+    if warning is not None and grant.refresh_expires_at is not None and now < grant.refresh_expires_at:
+        moments.append(warning)
+    if alert is not None and grant.phase is not Phase.SUSPENDED:
+        if alert.published_at is None:
+            moments.append(alert.claimed_until or now)
+        elif alert.remind_at is not None and grant.phase is Phase.REAUTHORIZATION_REQUIRED:
+            moments.append(alert.remind_at)
     return min(moments, default=None)
 
 
-def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: PLR0911 - a table's rows
+def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: C901, PLR0911 - a table's rows
     """Name the next step of a grant. Alerts come first: they need no lease and keep nobody waiting."""
     if grant.phase is Phase.SUSPENDED:
         return Decision(Step.NOTHING, "suspended", None)
@@ -113,6 +153,8 @@ def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: 
     if alert is not None and alert.published_at is None and (alert.claimed_until or now) <= now:
         return Decision(Step.PUBLISH, f"on-call has not been told: {alert.kind}", None)
     if grant.phase is Phase.REAUTHORIZATION_REQUIRED:
+        if alert is not None and alert.remind_at is not None and alert.remind_at <= now:
+            return Decision(Step.REMIND, "on-call was told, and nothing has changed since", None)
         return Decision(Step.NOTHING, "waits for a new authorization", next_due(grant, now))
     if grant.attempt_id is not None:
         if ran_out(grant, now, budgets):
@@ -123,6 +165,8 @@ def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: 
         if grant.due_at is None or grant.due_at <= now:
             return Decision(Step.RESOLVE_DOUBT, "a refresh was sent and its outcome is unknown", None)
         return Decision(Step.NOTHING, "in doubt, waits for the next try", grant.due_at)
+    if warned(grant, now) is not None:
+        return Decision(Step.WARN, "the refresh token ends soon", None)
     if grant.refresh_at <= now:
         return Decision(Step.REFRESH, "the access token is due", None)
     return Decision(Step.NOTHING, "nothing is due", next_due(grant, now))
@@ -176,7 +220,8 @@ def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # no
         until = grant.lease_until or now
         return Reading(Verdict.WAIT, until + budgets.margin, attempt_ends=until - budgets.settle)
     if grant.in_doubt is not None:
-        if grant.due_at is None or grant.due_at <= now:
+        due = grant.due_at is None or grant.due_at <= now
+        if due and grant.last_error != GRANT_INVALID:
             return Reading(Verdict.REFRESH)
         return Reading(Verdict.RETRY_LATER, grant.due_at)
     if now >= grant.refresh_at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NoReturn
@@ -53,6 +54,27 @@ class SealedField(StrEnum):
     ACCESS_TOKEN = "access_token"
     REFRESH_TOKEN = "refresh_token"
     REGISTRATION = "registration"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What Wise issues tokens for to the user whom we created: the code, and the e-mail address of the sign-up.
+
+    It has to be the original address, whatever the user's is now (docs.wise.com/guides/product/kyc/partner-kyc).
+    """
+
+    code: Secret
+    email: Secret
+
+    @classmethod
+    def parse(cls, text: Secret) -> Registration | None:
+        """Read the JSON text that is kept sealed; `None` for anything else."""
+        try:
+            told = json.loads(text.reveal())
+            code, email = told["code"], told["email"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return cls(Secret(code), Secret(email)) if isinstance(code, str) and isinstance(email, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Lambda function `admin`: adopting grants and forgetting them."""
+"""Lambda function `admin`: adopting grants and forgetting them, starting links and confirming them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 from token_rotator.domain.errors import InvalidInput
 from token_rotator.domain.grant import checked_id
-from token_rotator.domain.instants import parse_instant
+from token_rotator.domain.instants import parse_instant, show_instant
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.wiring.administering import wire
@@ -43,6 +44,10 @@ _FIELDS: Final = frozenset(
 _LONGEST: Final = timedelta(days=366)
 _AHEAD: Final = timedelta(minutes=1)
 """How far the caller's clock may be ahead of ours."""
+_QUERY: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]{0,1024}", re.ASCII)
+_OURS: Final = ("link_id", "error")
+"""The parameters that a return URL gets from us."""
+_LINK_GONE: Final = "there is no such link for this grant, or the grant that it was started for is gone"
 _BUSY: Final = "somebody is refreshing the grant"
 
 
@@ -87,14 +92,22 @@ def _registration(body: dict[str, Any]) -> Secret | None:
     return Secret(json.dumps(value))
 
 
+def _refresh_token(body: dict[str, Any], registration: Secret | None) -> Secret | None:
+    refresh_token = _token(body, "refresh_token")
+    if refresh_token is None and registration is None:
+        raise InvalidInput("refresh_token", "is required without a registration")
+    if refresh_token is None and body.get("refresh_expires_at") is not None:
+        raise InvalidInput("refresh_token", "is required with refresh_expires_at")
+    return refresh_token
+
+
 def read_offer(body: dict[str, Any], now: datetime) -> Offer:
     """Read what a caller gives us to keep, at the instant `now`. Raises `InvalidInput` that names the field."""
     for name in body:
         if name not in _FIELDS:
             raise InvalidInput(name[:64], "is not a field of a grant")
-    refresh_token = _token(body, "refresh_token")
-    if refresh_token is None:
-        raise InvalidInput("refresh_token", "is required")
+    registration = _registration(body)
+    refresh_token = _refresh_token(body, registration)
     access_token = _token(body, "access_token")
     issued_at, expires_at = _instant(body, "issued_at"), _instant(body, "expires_at")
     if access_token is not None and expires_at is None:
@@ -117,7 +130,7 @@ def read_offer(body: dict[str, Any], now: datetime) -> Offer:
         expires_at=expires_at,
         refresh_expires_at=_instant(body, "refresh_expires_at"),
         scope=scope,
-        registration=_registration(body),
+        registration=registration,
         profile_id=_id(body, "profile_id"),
         wise_user_id=_id(body, "wise_user_id"),
     )
@@ -156,10 +169,48 @@ def delete(request: Request) -> Response:
     return Response(204) if declined is None else _declined(declined)
 
 
+def _return_url(body: dict[str, Any], allowed: frozenset[str]) -> str | None:
+    """Read where the browser goes in the end: one of the partner's own URLs, with any query."""
+    value = body.get("return_url")
+    if value is None:
+        return None
+    if not isinstance(value, str) or value.partition("?")[0] not in allowed:
+        raise InvalidInput("return_url", "must be one of the partner's return_urls: scheme, host and path alike")
+    query = value.partition("?")[2]
+    if not _QUERY.fullmatch(query) or any(name in _OURS for name, _ in parse_qsl(query, keep_blank_values=True)):
+        raise InvalidInput("return_url", "must have a query of at most 1024 URL characters without link_id and error")
+    return value
+
+
+def link(request: Request) -> Response:
+    """POST …/link: start a link, for a grant that is there or will be."""
+    body = request.json() if request.body else {}
+    for name in body:
+        if name != "return_url":
+            raise InvalidInput(name[:64], "is not a field of a link")
+    return_url = _return_url(body, request.partner.return_urls)
+    started = _administering.start_link(request.key, request.partner.name, return_url)
+    shown = {"authorization_url": started.authorization_url, "expires_at": show_instant(started.ends_at)}
+    return Response(201, shown)
+
+
+def confirm(request: Request) -> Response:
+    """POST …/link/{link_id}/confirm: the partner's user is the one who came back."""
+    answer = _administering.confirm_link(request.key, request.link_id or "")
+    if isinstance(answer, Kept):
+        headers = {"ETag": f'"{answer.grant.version}"'}
+        return Response(200, show_grant(answer.grant), headers, {"version": answer.grant.version})
+    if answer is Declined.NOT_FOUND:
+        return problem(answer.value, _LINK_GONE)
+    return _declined(answer)
+
+
 _GRANT: Final = "/v1/tenants/{tenant}/grants/{grant_id}"
 ROUTES: Final[Routes] = {
     ("PUT", _GRANT): Route("manage", adopt),
     ("DELETE", _GRANT): Route("manage", delete),
+    ("POST", f"{_GRANT}/link"): Route("link", link),
+    ("POST", f"{_GRANT}/link/{{link_id}}/confirm"): Route("link", confirm),
 }
 
 

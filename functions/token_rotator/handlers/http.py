@@ -41,9 +41,12 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "reauthorization-required": (409, "The user has to authorize our application at Wise again."),
     "already-held": (409, "Another grant holds this Wise profile."),
     "different-profile": (409, "The grant belongs to another Wise profile."),
+    "code-refused": (409, "Wise does not take the code, or sent none."),
+    "link-expired": (410, "The link or its tokens were used already, or their time is over."),
     "precondition-failed": (412, "The grant is not in the version that the request names."),
     "request-too-large": (413, "The request is too large."),
     "internal-error": (500, "Something went wrong on our side."),
+    "provider-unavailable": (502, "Wise gave no answer that can be used."),
     "temporarily-unavailable": (
         503,
         "No token can be given right now; ask again after the time in Retry-After.",
@@ -100,6 +103,7 @@ class Request:
     headers: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
+    link_id: str | None = None
 
     @property
     def key(self) -> GrantKey:
@@ -151,7 +155,7 @@ def respond(
         if isinstance(error, StoreRefused | KeyRefused):
             journal.count("StoreRefused")
     except Exception as error:  # noqa: BLE001 - a caller gets a problem document, never a stack trace
-        logger.error("request broke", extra={"error_type": type(error).__name__, "where": _where(error)})
+        logger.error("request broke", extra={"error_type": type(error).__name__, "where": where_of(error)})
         response = problem("internal-error")
     logger.info("request answered", extra={**facts, "status": response.status, **response.facts})
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **response.headers}
@@ -165,7 +169,7 @@ def respond(
     }
 
 
-def _where(error: BaseException) -> list[str]:
+def where_of(error: BaseException) -> list[str]:
     """Give the places an error came through: file and line, and no value of anything."""
     frames = traceback.extract_tb(error.__traceback__)
     return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames]
@@ -175,12 +179,12 @@ def _problem_of(error: RotatorError) -> Response:
     for kind, code in _ERRORS:
         if isinstance(error, kind):
             if code == "internal-error":
-                logger.error("a grant cannot be used", extra={"code": error.code, "where": _where(error)})
+                logger.error("a grant cannot be used", extra={"code": error.code, "where": where_of(error)})
             elif isinstance(error, StoreUnavailable | KeyUnavailable):
                 logger.warning("a dependency failed", extra={"code": error.code, "detail": str(error)})
             detail = str(error) if isinstance(error, InvalidInput) else None
             return problem(code, detail, _STORE_RETRY if error.retryable else None)
-    logger.error("an unexpected error", extra={"code": error.code, "where": _where(error)})
+    logger.error("an unexpected error", extra={"code": error.code, "where": where_of(error)})
     return problem("internal-error")
 
 
@@ -194,7 +198,8 @@ def _answer(
     facts.update(method=method, resource=resource)
     parameters: Mapping[str, str] = event.get("pathParameters") or {}
     tenant, grant_id = parameters.get("tenant", ""), parameters.get("grant_id")
-    if event.get("path") != str(resource).format(tenant=tenant, grant_id=grant_id):
+    link_id = parameters.get("link_id")
+    if event.get("path") != str(resource).format(tenant=tenant, grant_id=grant_id, link_id=link_id):
         return problem("not-found")
     partner = _caller(event, partners)
     if partner is None or tenant not in partner.tenants or route.permission not in partner.may:
@@ -207,8 +212,8 @@ def _answer(
     if len(raw) > MAX_BODY:
         return problem("request-too-large", f"a body may have {MAX_BODY} bytes")
     headers = {name.lower(): value for name, value in _values(event, "headers", "multiValueHeaders").items()}
-    query = _values(event, "queryStringParameters", "multiValueQueryStringParameters")
-    return route.answer(Request(partner, tenant, grant_id, headers, query, raw))
+    query = query_of(event)
+    return route.answer(Request(partner, tenant, grant_id, headers, query, raw, link_id))
 
 
 def _body(event: Mapping[str, Any]) -> bytes:
@@ -217,6 +222,11 @@ def _body(event: Mapping[str, Any]) -> bytes:
         return base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
     except ValueError:
         raise InvalidInput("body", "must be UTF-8 text, or its base64 form where the event says so") from None
+
+
+def query_of(event: Mapping[str, Any]) -> dict[str, str]:
+    """Read the parameters of an event's query."""
+    return _values(event, "queryStringParameters", "multiValueQueryStringParameters")
 
 
 def _values(event: Mapping[str, Any], single: str, multiple: str) -> dict[str, str]:

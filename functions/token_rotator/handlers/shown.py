@@ -13,6 +13,7 @@ _INSTANTS = (
     "issued_at",
     "expires_at",
     "refresh_expires_at",
+    "registration_spent_at",
     "refresh_at",
     "due_at",
     "last_attempt_at",
@@ -50,6 +51,8 @@ def show_grant(grant: Grant) -> dict[str, Any]:
             "reason": alert.reason,
             "raised_at": show_instant(alert.raised_at),
             "published_at": None if alert.published_at is None else show_instant(alert.published_at),
+            "reminder": alert.reminder,
+            "ends": list(alert.ends),
         }
     )
     return shown

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.domain.grant import Grant, Phase
 from token_rotator.domain.lease import ran_out
-from token_rotator.domain.policy import refresh_at
+from token_rotator.domain.policy import next_due, refresh_at
 from token_rotator.domain.tokens import SealedField
 
 from .ports import AlreadyHeld, Done, When
@@ -31,10 +31,10 @@ _POLL: Final = timedelta(milliseconds=300)
 class Offer:
     """What a caller gives us to keep. An access token comes with its dates; a registration code with its e-mail.
 
-    `registration` is the JSON text of both, as it is sealed.
+    `registration` is the JSON text of both, as it is sealed. Without a refresh token there has to be one.
     """
 
-    refresh_token: Secret
+    refresh_token: Secret | None = None
     access_token: Secret | None = None
     issued_at: datetime | None = None
     expires_at: datetime | None = None
@@ -52,6 +52,7 @@ class Declined(Enum):
     ALREADY_HELD = "already-held"
     DIFFERENT_PROFILE = "different-profile"
     NOT_FOUND = "not-found"
+    LINK_EXPIRED = "link-expired"
     BUSY = "temporarily-unavailable"
 
 
@@ -64,7 +65,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class _Patience:
+class Patience:
     """Waiting for a lease that somebody holds, within a time budget."""
 
     grants: GrantRegistry
@@ -112,14 +113,14 @@ class AdoptGrant:
                 return Kept(grant, created=True)
             if isinstance(answer, AlreadyHeld):
                 return Declined.ALREADY_HELD
-            if answer.grant is not None and answer.grant.refresh_token == grant.refresh_token:
+            if _same(answer.grant, grant):
                 return Kept(grant, created=True)  # the SDK's own retry met our first try
             return Declined.PRECONDITION_FAILED
         return self._replace(key, offer, if_match)
 
     def _replace(self, key: GrantKey, offer: Offer, if_match: int) -> Kept | Declined:
         until = self.clock() + self.budgets.serve
-        patience = _Patience(self.grants, self.budgets, self.clock, self.sleep)
+        patience = Patience(self.grants, self.budgets, self.clock, self.sleep)
         while True:
             before = patience.unheld(key, until)
             if before is Declined.NOT_FOUND or (isinstance(before, Grant) and before.version != if_match):
@@ -141,7 +142,7 @@ class AdoptGrant:
                 return Kept(after, created=False)
             if isinstance(answer, AlreadyHeld):
                 return Declined.ALREADY_HELD
-            if answer.grant is not None and answer.grant.refresh_token == after.refresh_token:
+            if answer.grant is not None and _same(answer.grant, after):
                 return Kept(answer.grant, created=False)
 
     def _sealed(self, key: GrantKey, offer: Offer, now: datetime, before: Grant | None) -> Grant:
@@ -162,10 +163,11 @@ class AdoptGrant:
             refresh = refresh_at(key, version, offer.issued_at or now, offer.expires_at)
         in_doubt = doubt if access_token is not None else None
         refresh = max(refresh, now)
-        return Grant(
+        alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
+        grant = Grant(
             key=key,
             phase=Phase.SUSPENDED if before is not None and before.phase is Phase.SUSPENDED else Phase.ACTIVE,
-            refresh_token=self.sealer.seal(key, SealedField.REFRESH_TOKEN, offer.refresh_token),
+            refresh_token=seal(SealedField.REFRESH_TOKEN, offer.refresh_token),
             access_token=access_token,
             registration=seal(SealedField.REGISTRATION, offer.registration),
             version=version,
@@ -175,11 +177,19 @@ class AdoptGrant:
             scope=offer.scope,
             in_doubt=in_doubt,
             refresh_at=refresh,
-            due_at=now if in_doubt else refresh,
+            alert=alert,
             created_at=before.created_at if before is not None else now,
             profile_id=offer.profile_id or (before.profile_id if before is not None else None),
             wise_user_id=offer.wise_user_id,
+            unproven=access_token is not None,
         )
+        return replace(grant, due_at=now if in_doubt else next_due(grant, now))
+
+
+def _same(stored: Grant | None, ours: Grant) -> bool:
+    """Tell whether what is stored is what we have just sealed: no two acts of sealing give the same."""
+    sealed = (ours.refresh_token, ours.registration)
+    return stored is not None and (stored.refresh_token, stored.registration) == sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +204,7 @@ class DeleteGrant:
     def __call__(self, key: GrantKey) -> Declined | None:
         """Delete it, once nobody refreshes it. `None` when it is gone. Raises what the store raises."""
         until = self.clock() + self.budgets.serve
-        patience = _Patience(self.grants, self.budgets, self.clock, self.sleep)
+        patience = Patience(self.grants, self.budgets, self.clock, self.sleep)
         while True:
             grant = patience.unheld(key, until)
             if isinstance(grant, Declined):

@@ -6,10 +6,10 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from token_rotator.domain.errors import CorruptGrant, PublishRefused, PublishUnknown, StoreUnavailable
-from token_rotator.domain.fleet import PROBE_CLAIM, UNHEALTHY_AT_MOST, Fleet
+from token_rotator.domain.fleet import DYING_WITHIN, PROBE_CLAIM, UNHEALTHY_AT_MOST, Fleet
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientRefused,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .ports import AlertPublisher, FleetStore, Wise
 
+Slot = Literal["alert", "dying"]
+"""Where in the fleet an alert lies: what is about the breaker, and what is about grants that die together."""
 PACED: Final = "paced"
 _TRIES: Final = 3
 """How often a write is tried that others were quicker than."""
@@ -69,8 +71,12 @@ class Breaker:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         random: Callable[[], float],
+        many_dying: int,
     ) -> None:
-        """`random` gives numbers in [0, 1): several deployments do not probe in step."""
+        """`random` gives numbers in [0, 1): several deployments do not probe in step.
+
+        So many grants as `many_dying` that die within minutes raise an alert beside their own.
+        """
         self.fleet = fleet
         self.wise = wise
         self.publisher = publisher
@@ -79,6 +85,7 @@ class Breaker:
         self.clock = clock
         self.new_id = new_id
         self.random = random
+        self._many_dying = many_dying
         self._lock = threading.Lock()
         self._row: Counter[GrantKey | str] = Counter()
         self._seen = Fleet()
@@ -206,6 +213,25 @@ class Breaker:
         else:
             self._open(fleet, name_of(outcome), attempt_id, outcome)
 
+    def died(self, attempt_id: str, trace_id: str | None) -> None:
+        """A grant has died: it needs its user. Costs a write, and where many have, one more and a message."""
+        self._safely(lambda: self._died(attempt_id, trace_id))
+
+    def _died(self, attempt_id: str, trace_id: str | None) -> None:
+        count = self.fleet.count_death(self.clock(), DYING_WITHIN)
+        if count < self._many_dying:
+            return
+        for _ in range(_TRIES):
+            fleet = self.fleet.read()
+            after = fleet.many_dying(count, self.clock(), by=attempt_id, trace_id=trace_id)
+            if after == fleet:
+                return
+            written = self.fleet.write(fleet, after)
+            if written is not None:
+                self._seen = written
+                self._publish_new(fleet, written, "dying")
+                return
+
     def tend(self) -> None:
         """Look at the breaker, and tell people what is due to be told. Costs one read."""
         self._safely(self._tend)
@@ -271,22 +297,31 @@ class Breaker:
         self._seen = fleet
         by = fleet.probe_by or self.new_id()
         alerting = fleet.alerting(now, by=by) if fleet.open_until is not None else fleet.recovering(now, by=by)
-        alert = alerting.alert
+        if not self._tell(fleet, alerting, "alert", now):
+            self._tell(fleet, fleet.dying_over(now, by=by), "dying", now)
+
+    def _tell(self, fleet: Fleet, alerting: Fleet, slot: Slot, now: datetime) -> bool:
+        """Publish the alert in one slot if it is due: it is new in `alerting`, or nobody is telling it.
+
+        Gives whether the fleet may have been written: what was read of it is old then.
+        """
+        alert = _in(alerting, slot)
         if alert is None or alert.published_at is not None:
-            return
-        if alerting.alert == fleet.alert:
+            return False
+        if alert == _in(fleet, slot):
             if (alert.claimed_until or now) > now:
-                return
-            alerting = replace(fleet, alert=replace(alert, claimed_until=now + ALERT_CLAIM))
+                return False
+            alerting = _with(fleet, slot, replace(alert, claimed_until=now + ALERT_CLAIM))
         claimed = self.fleet.write(fleet, alerting)
         if claimed is not None:
             self._seen = claimed
-            self._publish_new(fleet, claimed)
+            self._publish_new(fleet, claimed, slot)
+        return True
 
-    def _publish_new(self, before: Fleet, fleet: Fleet) -> None:
+    def _publish_new(self, before: Fleet, fleet: Fleet, slot: Slot = "alert") -> None:
         """Publish the alert that this process has just claimed, if it has, and write down what became of it."""
-        alert = fleet.alert
-        if alert is None or alert == before.alert:
+        alert = _in(fleet, slot)
+        if alert is None or alert == _in(before, slot):
             return
         code: str | None = None
         try:
@@ -297,14 +332,22 @@ class Breaker:
             failures = alert.failures + 1
             told = replace(alert, failures=failures, claimed_until=self.clock() + fleet_backoff(failures))
         self.journal.record(AlertTold(key=None, incident_id=alert.incident_id, code=code))
-        self._mark(fleet, alert, told)
+        self._mark(fleet, slot, alert, told)
 
-    def _mark(self, fleet: Fleet, alert: Alert, told: Alert) -> None:
+    def _mark(self, fleet: Fleet, slot: Slot, alert: Alert, told: Alert) -> None:
         for _ in range(_TRIES):
-            if fleet.alert != alert:
+            if _in(fleet, slot) != alert:
                 return
-            written = self.fleet.write(fleet, replace(fleet, alert=told))
+            written = self.fleet.write(fleet, _with(fleet, slot, told))
             if written is not None:
                 self._seen = written
                 return
             fleet = self.fleet.read()
+
+
+def _in(fleet: Fleet, slot: Slot) -> Alert | None:
+    return fleet.alert if slot == "alert" else fleet.dying
+
+
+def _with(fleet: Fleet, slot: Slot, alert: Alert) -> Fleet:
+    return replace(fleet, alert=alert) if slot == "alert" else replace(fleet, dying=alert)

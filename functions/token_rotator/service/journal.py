@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """One request went to the token endpoint. `attempt_id` is also Wise's `X-External-Correlation-Id`."""
+    """One request went to the token endpoint. `attempt_id` is also Wise's `X-External-Correlation-Id`.
+
+    `reissue`: it presented a registration code, not a refresh token.
+    """
 
     key: GrantKey
     attempt_id: str
@@ -22,6 +25,7 @@ class Sent:
     error: str | None
     trace_id: str | None
     seconds: float
+    reissue: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,35 @@ class AlertTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CodeExchanged:
+    """One authorization code went to the token endpoint. `attempt_id` is also Wise's `X-External-Correlation-Id`."""
+
+    key: GrantKey
+    attempt_id: str
+    outcome: str
+    status: int | None
+    error: str | None
+    trace_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEnded:
+    """A browser came back from Wise: `arrived`, or the word of `domain.link.LinkFailure`."""
+
+    key: GrantKey
+    partner: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLost:
+    """No write took the tokens of a link: they die with this process, and the refresh token before them at Wise."""
+
+    key: GrantKey
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """Something unexpected happened to one grant; others go on. `detail` names the error's type, never its text."""
 
@@ -126,6 +159,9 @@ Event = (
     | BreakerClosed
     | DemandBarred
     | AlertTold
+    | CodeExchanged
+    | LinkEnded
+    | LinkLost
     | Trouble
 )
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from token_rotator.domain.grant import Alert, AlertKind, Grant, Phase
-from token_rotator.domain.policy import next_due, refresh_at
+from token_rotator.domain.grant import Alert, AlertKind, Grant, Phase, incident_of
+from token_rotator.domain.policy import SAME_END, next_due, refresh_at
 
 from .journal import AnswerLate
 from .ports import Done, When
@@ -99,21 +99,29 @@ class KeepAnswer:
             refresh_at=refresh_at(answer.key, version, answer.issued_at, answer.expires_at),
             failures=0,
             last_error=None,
-            alert=self._over(answer, stored),
+            unproven=False,
+            alert=self._alert(answer, stored),
         )
 
-    def _over(self, answer: SealedAnswer, stored: Grant) -> Alert | None:
+    def _alert(self, answer: SealedAnswer, stored: Grant) -> Alert | None:
         """Give the alert that stays: a held grant that is refreshed again is told to be well."""
-        alert = stored.alert
-        if alert is None or alert.kind is not AlertKind.HELD:
-            return alert
-        return Alert(
-            incident_id=alert.incident_id,
-            kind=AlertKind.RECOVERED,
-            reason=alert.reason,
-            raised_at=self.clock(),
-            attempt_id=answer.attempt_id,
+        alert, now = stored.alert, self.clock()
+        if answer.reissued is not None:
+            return Alert(
+                incident_id=incident_of(stored, AlertKind.REISSUED),
+                kind=AlertKind.REISSUED,
+                reason=answer.reissued,
+                raised_at=now,
+                attempt_id=answer.attempt_id,
+            ).in_place_of(alert)
+        if alert is None:
+            return None
+        later = answer.refresh_expires_at is not None and (
+            stored.refresh_expires_at is None or answer.refresh_expires_at - stored.refresh_expires_at > SAME_END
         )
+        if alert.kind is AlertKind.HELD or (alert.kind is AlertKind.REFRESH_TOKEN_EXPIRING and later):
+            return alert.over(now, answer.attempt_id)
+        return alert
 
     def _in_time(self, answer: SealedAnswer, stored: Grant) -> Grant:
         after = replace(
@@ -135,5 +143,8 @@ class KeepAnswer:
         elif stored.attempt_id is not None:
             after = replace(after, due_at=(stored.lease_until or now) + self.budgets.margin)
         if stored.phase is Phase.REAUTHORIZATION_REQUIRED:
-            after = replace(after, phase=Phase.ACTIVE, alert=None)
+            alert = after.alert
+            if alert is not None and alert.kind is AlertKind.REAUTHORIZATION_REQUIRED:
+                alert = alert.over(now, answer.attempt_id)
+            after = replace(after, phase=Phase.ACTIVE, alert=alert)
         return after

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from token_rotator.domain.fleet import Fleet, Lane
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
+    from token_rotator.domain.link import Link, PendingTokens
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
-    from token_rotator.domain.tokens import Sealed, SealedField, Secret
+    from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 
 class Ignored(Enum):
@@ -36,7 +37,8 @@ class When:
 
     attempt_id: str | Ignored | None = IGNORED
     version: int | Ignored = IGNORED
-    refresh_token: Sealed | Ignored = IGNORED
+    refresh_token: Sealed | Ignored | None = IGNORED
+    registration: Sealed | Ignored | None = IGNORED
     in_doubt: str | Ignored | None = IGNORED
     phase: Phase | Ignored = IGNORED
     due_at: datetime | Ignored | None = IGNORED
@@ -132,18 +134,51 @@ class GrantRegistry(GrantReader, Protocol):
 
     A grant with a `profile_id` claims that Wise profile in the same transaction: two grants of one Wise user would
     kill each other's tokens for ever.
+
+    `link` is the hash of the link whose tokens are stored: in the same transaction they are spent, for the version
+    that is written. Tokens that are spent already, or are not there, are `Refused`.
     """
 
-    def create(self, grant: Grant) -> Done | Refused | AlreadyHeld:
+    def create(self, grant: Grant, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """Store a grant that is not there yet."""
         ...
 
-    def replace(self, before: Grant, after: Grant, when: When) -> Done | Refused | AlreadyHeld:
+    def replace(self, before: Grant, after: Grant, when: When, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """Store new tokens over an existing grant, if `when` holds."""
         ...
 
     def delete(self, grant: Grant, when: When) -> Done | Refused:
         """Forget a grant and its claim, if `when` holds."""
+        ...
+
+
+class LinkStore(Protocol):
+    """Links under way and the tokens that came of them, by the hash of what their holder knows.
+
+    Errors as in `GrantStore`. What is over may be gone an hour later.
+    """
+
+    def begin(self, link: Link) -> None:
+        """Store a link that is not there yet."""
+        ...
+
+    def look(self, hashed: str) -> Link | None:
+        """Read a link, consistently."""
+        ...
+
+    def use(self, hashed: str, attempt_id: str, now: datetime) -> Link | None:
+        """Use a link up for one attempt, if it was not used before and its time is not over.
+
+        Gives what is stored then: it was used by who asked if `used_by` says so.
+        """
+        ...
+
+    def keep(self, pending: PendingTokens) -> None:
+        """Store tokens until they are confirmed. Twice does no harm, and never undoes that they were spent."""
+        ...
+
+    def pending(self, hashed: str) -> PendingTokens | None:
+        """Read the tokens of a link, consistently."""
         ...
 
 
@@ -187,6 +222,10 @@ class FleetStore(Protocol):
 
     def write(self, before: Fleet, after: Fleet) -> Fleet | None:
         """Store `after`, if nobody wrote since `before` was read. Gives what is stored now, `None` if somebody did."""
+        ...
+
+    def count_death(self, now: datetime, within: timedelta) -> int:
+        """Count one more grant that died, and give how many did in the last `within`, to the minute."""
         ...
 
     def admit(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
@@ -254,11 +293,32 @@ class Envelope(Protocol):
         ...
 
 
+class ReissueEnvelope(Protocol):
+    """The same for one reissue: what Wise then issues is new, so that the refresh token's data key is new too."""
+
+    @property
+    def registration(self) -> Registration:
+        """The stored registration code with its e-mail."""
+        ...
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """Seal the new access token for the grant."""
+        ...
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        """Seal the new refresh token for the grant, under a data key of its own."""
+        ...
+
+
 class RefreshSealer(Protocol):
     """Opening and sealing for who refreshes. Raises `KeyUnavailable`, `Unsealable`."""
 
     def prepare(self, key: GrantKey, refresh_token: Sealed) -> Envelope:
         """Open the refresh token and have a data key for whatever may be written."""
+        ...
+
+    def prepare_reissue(self, key: GrantKey, registration: Sealed) -> ReissueEnvelope:
+        """Open the registration and have a data key for whatever may be written."""
         ...
 
     def open_access_token(self, key: GrantKey, sealed: Sealed) -> Secret:
@@ -271,6 +331,26 @@ class AccessTokenOpener(Protocol):
 
     def open_access_token(self, key: GrantKey, sealed: Sealed) -> Secret:
         """Open an access token."""
+        ...
+
+
+class NewEnvelope(Protocol):
+    """All that sealing the tokens of a new authorization needs, obtained before Wise is asked: no I/O from here on."""
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """Seal the access token for the grant."""
+        ...
+
+    def seal_refresh_token(self, token: Secret) -> Sealed:
+        """Seal the refresh token for the grant, under a data key that is to be the grant's own."""
+        ...
+
+
+class LinkSealer(Protocol):
+    """Sealing what a link brings, and no opening. Raises `KeyUnavailable`."""
+
+    def prepare_new(self, key: GrantKey) -> NewEnvelope:
+        """Have a data key for either token of the grant."""
         ...
 
 
@@ -293,6 +373,14 @@ class Wise(Protocol):
         """Exchange a refresh token, once, within one deadline; calls, retries and follows nothing else."""
         ...
 
+    def reissue(self, registration: Registration, *, attempt_id: str, within: timedelta) -> Outcome:
+        """Have new tokens issued for a registration code; otherwise as `refresh`.
+
+        It ends the user's refresh token, and leaves the access token alive. `GrantInvalid` says that the code is worth
+        nothing any more.
+        """
+        ...
+
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         """Ask whether an access token lives, with a deadline for the whole call."""
         ...
@@ -302,6 +390,21 @@ class Wise(Protocol):
 
         Reads the secret anew; asks with its current version, then with its previous one. What Wise accepts is used
         from then on.
+        """
+        ...
+
+
+class CodeExchange(Protocol):
+    """The provider, as far as linking asks it. No answer of its raises: what went wrong is an outcome."""
+
+    def check_client(self, client_id: str) -> None:
+        """Have the credentials of this client to use, for what is sent next. Raises `WiseSecretUnusable`."""
+        ...
+
+    def exchange(self, code: Secret, *, redirect_uri: str, attempt_id: str, within: timedelta) -> Outcome:
+        """Exchange an authorization code, once, within one deadline; retries and follows nothing.
+
+        Codes are single use. `GrantInvalid`: Wise does not take this one.
         """
         ...
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Final, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from token_rotator.domain.answer import SealedAnswer
 from token_rotator.domain.errors import (
@@ -32,7 +33,7 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
     name_of,
 )
-from token_rotator.domain.policy import ALERT_CLAIM, backoff, next_due
+from token_rotator.domain.policy import ALERT_CLAIM, GRANT_INVALID, backoff, next_due
 
 from .breaker import Barred
 from .journal import AnswerLost, AnswerParked, AttemptEnded, DemandBarred, Sent, Trouble
@@ -47,12 +48,12 @@ if TYPE_CHECKING:
     from token_rotator.domain.grant import Grant, GrantKey
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.outcome import ClientCheck, Outcome
-    from token_rotator.domain.tokens import TokenSet
+    from token_rotator.domain.tokens import Secret, TokenSet
 
     from .breaker import Breaker
     from .journal import Journal
     from .keep_answer import KeepAnswer
-    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, Wise
+    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, ReissueEnvelope, Wise
     from .tell_people import TellPeople
 
 ALONE_FROM_TAKEOVER: Final = 3
@@ -60,6 +61,8 @@ ALONE_FROM_TAKEOVER: Final = 3
 _STORE_PAUSE: Final = timedelta(milliseconds=200)
 _SENDS: Final = 2
 """How many requests to the token endpoint one attempt may make."""
+RECLAIMED: Final = "reclaimed"
+"""Why a grant needs its user whose registration code Wise refuses: the user has taken the account over."""
 HELD_FOR: Final = timedelta(minutes=15)
 """How long a grant is left alone that Wise refuses although it accepts our client."""
 DRAINED_WITHIN: Final = timedelta(seconds=15)
@@ -185,6 +188,26 @@ class RefreshGrant:
         return max(barred.until, self.clock() + STAND_DOWN_FOR) + self.budgets.guard
 
 
+class _Send(Protocol):
+    """One call of Wise's token endpoint."""
+
+    def __call__(self, *, within: timedelta) -> Outcome: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent to Wise's token endpoint, and what its answer is sealed with.
+
+    `presented` is the refresh token; without one it is the registration code, `reason` says why, where on-call should
+    know.
+    """
+
+    send: _Send
+    envelope: Envelope | ReissueEnvelope
+    presented: Secret | None = None
+    reason: str | None = None
+
+
 class _Attempt:
     """One attempt: what it holds and what it has learned.
 
@@ -208,6 +231,7 @@ class _Attempt:
         self.ends = ends
         self.drained_at = drained_at
         self.may_linger = may_linger
+        self.lane: Lane | None = None
         self.sends = 0
         self.calls = 0
         self.took_over = False
@@ -271,7 +295,8 @@ class _Attempt:
 
     def advance(self, grant: Grant, cause: Cause, lane: Lane | None) -> Result:
         self.doubt = grant.in_doubt
-        self.sure = grant.in_doubt is None
+        self.sure = grant.in_doubt is None and not grant.unproven
+        self.lane = lane
         if lane is not None:
             barred = self._admitted(lane, cause)
             if barred is not None:
@@ -280,16 +305,53 @@ class _Attempt:
             settled = self._ask_first(grant)
             if settled is not None:
                 return settled
+        if grant.refresh_token is None:
+            return self._reissue(grant, None)
         try:
             self.use.wise.check_credentials()
             envelope = self.use.sealer.prepare(self.key, grant.refresh_token)
         except (KeyUnavailable, Unsealable, WiseSecretUnusable) as error:
             return self._give_back(grant, error.code)
-        return self._refresh(grant, envelope)
+        presented = envelope.refresh_token
+        return self._exchange(
+            grant,
+            _Request(
+                partial(self.use.wise.refresh, presented, attempt_id=self.lease.attempt_id),
+                envelope,
+                presented=presented,
+            ),
+        )
+
+    def _reissue(self, grant: Grant, dead: GrantInvalid | None) -> Result:
+        """Have new tokens issued for the registration code. `dead`: what Wise said of the refresh token, if it did.
+
+        Until there are new ones the access token of a dead refresh token is not worth handing out either.
+        """
+        reason = None if dead is None else self._why_dead()
+        self.dead = self.dead or dead is not None
+        if grant.registration is None:
+            return self._give_back(grant, "nothing-to-present")
+        barred = None if dead is None or self.lane is None else self._admit(self.lane, 1)
+        if barred is not None:
+            return self._give_back(grant, barred.why)
+        try:
+            self.use.wise.check_credentials()
+            envelope = self.use.sealer.prepare_reissue(self.key, grant.registration)
+        except Unsealable as error:
+            self._trouble(error, "opening a registration")
+            if dead is None or reason is None:
+                return self._give_back(grant, error.code)
+            return self._judge(grant, dead, reason)
+        except (KeyUnavailable, WiseSecretUnusable) as error:
+            return self._give_back(grant, error.code)
+        send = partial(self.use.wise.reissue, envelope.registration, attempt_id=self.lease.attempt_id)
+        return self._exchange(grant, _Request(send, envelope, reason=reason))
 
     def _admitted(self, lane: Lane, cause: Cause) -> Barred | None:
         """Ask for the calls that are foreseen: a question too, where it comes first."""
-        calls = 2 if self.doubt is not None or isinstance(cause, Rejected) else 1
+        return self._admit(lane, 2 if self.doubt is not None or isinstance(cause, Rejected) else 1)
+
+    def _admit(self, lane: Lane, calls: int) -> Barred | None:
         try:
             return self.use.breaker.admit(lane, min(calls, lane.burst))
         except (StoreUnavailable, CorruptGrant) as error:
@@ -335,23 +397,23 @@ class _Attempt:
         self.calls += 1
         return self.use.wise.ask(token, attempt_id=self.lease.attempt_id, within=min(self.use.budgets.ask, left))
 
-    def _refresh(self, grant: Grant, envelope: Envelope) -> Result:
+    def _exchange(self, grant: Grant, request: _Request) -> Result:
         while True:
             left = self.ends - self.use.clock() - self.use.budgets.keep
             if left < self.use.budgets.send_least:
                 return self._give_back(grant, "no-time")
-            outcome, sent = self._send(envelope, within=min(self.use.budgets.http, left))
+            outcome, sent = self._send(request, within=min(self.use.budgets.http, left))
             if isinstance(outcome, Refreshed):  # nothing stands between an answer and its commit
-                result = self._commit(grant, envelope, outcome.tokens)
+                result = self._commit(grant, request, outcome.tokens)
                 self.use.journal.record(sent)
                 self.use.breaker.healthy(self.lease.attempt_id)
                 return result
             self.use.journal.record(sent)
-            ended = self._ended(grant, outcome)
+            ended = self._ended(grant, request, outcome)
             if ended is not None:
                 return ended
 
-    def _ended(self, grant: Grant, outcome: Outcome) -> Result | None:
+    def _ended(self, grant: Grant, request: _Request, outcome: Outcome) -> Result | None:
         """Do what the outcome table says of an answer without tokens. `None`: send once more.
 
         The breaker hears of it when the grant's own writes are done: it may write and publish too.
@@ -359,13 +421,13 @@ class _Attempt:
         breaker, mine = self.use.breaker, self.lease.attempt_id
         match outcome:
             case GrantInvalid():
-                result = self._judge(grant, outcome)
+                result = self._dead(grant, request, outcome)
                 breaker.healthy(mine)
-                return result
+                return result if result is not None else self._reissue(grant, outcome)
             case ClientRefused() | WeAreWrong():
                 return self._refused(grant, outcome)
             case ServerFault() | Unknown():
-                settled = self._unsettled(grant, outcome)
+                settled = self._unsettled(grant, request, outcome)
                 if settled is None:
                     return None
                 result = settled
@@ -378,8 +440,16 @@ class _Attempt:
         self.calls += breaker.unhealthy(outcome, mine, key=self.key, ask=self.may_linger)
         return result
 
-    def _unsettled(self, grant: Grant, outcome: ServerFault | Unknown) -> Result | None:
-        """Nobody knows whether it was carried out: only the death of a token that surely lived proves it."""
+    def _unsettled(self, grant: Grant, request: _Request, outcome: ServerFault | Unknown) -> Result | None:
+        """Nobody knows whether it was carried out: only the death of a token that surely lived proves it.
+
+        A reissue leaves the access token alive, so that of one nothing is proved.
+        """
+        if request.presented is None:
+            self.doubt = self.lease.attempt_id
+            if isinstance(outcome, ServerFault):
+                return self._give_back(grant, "server_fault")
+            return self._leave(grant, outcome.reason)
         if isinstance(outcome, ServerFault):
             liveness = self._proves(grant)
             if liveness is Liveness.LIVES:
@@ -415,10 +485,10 @@ class _Attempt:
         within = min(self.use.budgets.http, left)
         return self.use.wise.settle_client(attempt_id=self.lease.attempt_id, within=within)
 
-    def _send(self, envelope: Envelope, *, within: timedelta) -> tuple[Outcome, Sent]:
+    def _send(self, request: _Request, *, within: timedelta) -> tuple[Outcome, Sent]:
         began = self.use.clock()
         self.calls += 1
-        outcome = self.use.wise.refresh(envelope.refresh_token, attempt_id=self.lease.attempt_id, within=within)
+        outcome = request.send(within=within)
         if not isinstance(outcome, NotSent):
             self.sends += 1
         sent = Sent(
@@ -429,6 +499,7 @@ class _Attempt:
             error=outcome.error,
             trace_id=outcome.trace_id,
             seconds=(self.use.clock() - began).total_seconds(),
+            reissue=request.presented is None,
         )
         return outcome, sent
 
@@ -440,6 +511,7 @@ class _Attempt:
     def _confirm(self, grant: Grant) -> Result:
         """Wise says that the token lives and nothing is due: the doubt is over."""
         after = replace(self._free(grant), in_doubt=None, hold_until=None, failures=0, last_error=None)
+        after = replace(after, unproven=False)
         after = replace(after, due_at=next_due(after, self.use.clock()))
         if self._release(grant, after):
             return Result(Word.CONFIRMED, grant.version)
@@ -460,7 +532,7 @@ class _Attempt:
         if in_doubt is None:
             after = replace(after, hold_until=None, refresh_at=max(grant.refresh_at, retry_at))
             return replace(after, due_at=next_due(after, now)), retry_at
-        if code == "grant_invalid" and grant.hold_until is not None:
+        if code == GRANT_INVALID and grant.hold_until is not None:
             retry_at = max(retry_at, grant.hold_until + DRAINED_WITHIN)
         return replace(after, due_at=retry_at), retry_at
 
@@ -511,7 +583,7 @@ class _Attempt:
             attempt_id=self.lease.attempt_id,
             trace_id=outcome.trace_id,
             claimed_until=now + ALERT_CLAIM,
-        )
+        ).in_place_of(grant.alert)
 
     def _leave(self, grant: Grant, code: str) -> Result:
         """Leave the lease to run out: nobody may send again before Wise can no longer carry out our request.
@@ -552,11 +624,19 @@ class _Attempt:
 
     # --- verdicts and answers
 
-    def _judge(self, grant: Grant, outcome: GrantInvalid) -> Result:
-        """Wise says that the refresh token is dead. It counts only for the token that is still stored."""
+    def _dead(self, grant: Grant, request: _Request, outcome: GrantInvalid) -> Result | None:
+        """Wise says that what was presented is dead. `None`: there is a registration code to present."""
         if self._may_be_parked(grant):
-            return self._give_back(grant, "grant_invalid")
-        reason = "invalid_grant" if self.doubt is None else "outcome_unknown"
+            return self._give_back(grant, GRANT_INVALID)
+        if request.presented is None:
+            return self._judge(grant, outcome, RECLAIMED)
+        return None if grant.reissuable else self._judge(grant, outcome, self._why_dead())
+
+    def _why_dead(self) -> str:
+        return "invalid_grant" if self.doubt is None else "outcome_unknown"
+
+    def _judge(self, grant: Grant, outcome: GrantInvalid, reason: str) -> Result:
+        """The grant needs its user. It counts only for the tokens, or the code, that are still stored."""
         alert = self._alert(grant, AlertKind.REAUTHORIZATION_REQUIRED, reason, outcome)
         after = replace(
             self._free(grant),
@@ -569,6 +649,9 @@ class _Attempt:
             due_at=alert.claimed_until,
         )
         when = When(attempt_id=self.lease.attempt_id, refresh_token=grant.refresh_token, phase=Phase.ACTIVE)
+        if reason == RECLAIMED:
+            after = replace(after, registration_spent_at=self.use.clock())
+            when = replace(when, registration=grant.registration)
         while True:
             try:
                 answer = self.use.grants.write(grant, after, when)
@@ -581,6 +664,7 @@ class _Attempt:
         # a refusal that shows our own alert is a success that the SDK's retry hid
         if isinstance(answer, Done) or (stored is not None and stored.alert == alert):
             self.use.tell.publish(after)
+            self.use.breaker.died(self.lease.attempt_id, outcome.trace_id)
             return Result(Word.REAUTHORIZATION_REQUIRED, grant.version, code=reason)
         if stored is not None and stored.attempt_id == self.lease.attempt_id:
             self._release(stored, replace(self._free(stored), due_at=self.use.clock()))
@@ -592,9 +676,10 @@ class _Attempt:
             return False
         return self.drained_at is None or self.drained_at < grant.hold_until
 
-    def _commit(self, grant: Grant, envelope: Envelope, tokens: TokenSet) -> Result:
+    def _commit(self, grant: Grant, request: _Request, tokens: TokenSet) -> Result:
         """Store an answer. It is tried until the attempt's time is over; the queue takes what no write takes."""
-        changed = tokens.refresh_token is not None and tokens.refresh_token != envelope.refresh_token
+        envelope = request.envelope
+        changed = tokens.refresh_token is not None and tokens.refresh_token != request.presented
         answer = SealedAnswer(
             key=self.key,
             attempt_id=self.lease.attempt_id,
@@ -607,6 +692,7 @@ class _Attempt:
             expires_at=tokens.expires_at,
             refresh_expires_at=tokens.refresh_expires_at,
             scope=tokens.scope,
+            reissued=request.reason,
         )
         parked = False
         while True:

@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from token_rotator.domain.errors import PublishRefused, PublishUnknown, StoreUnavailable
-from token_rotator.domain.policy import ALERT_CLAIM, backoff, next_due
+from token_rotator.domain.grant import Alert, AlertKind, incident_of
+from token_rotator.domain.policy import ALERT_CLAIM, backoff, next_due, warned
 
 from .journal import AlertTold, Trouble
 from .ports import Done, When
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
-    from token_rotator.domain.grant import Alert, Grant
+    from token_rotator.domain.grant import Grant
 
     from .journal import Journal
     from .ports import AlertPublisher, GrantStore
@@ -28,24 +29,51 @@ class TellPeople:
     """Hands a due alert to the topic.
 
     The claim keeps two publishers apart, so a second copy exists only where nobody knows whether the first one
-    arrived, or where the store would not take the mark. An alert that was refused stays due, with a back-off.
+    arrived, or where the store would not take the mark. An alert that was refused stays due, with a back-off. One that
+    asks for somebody is told once more if nothing has changed after `remind_after`.
     """
 
     grants: GrantStore
     publisher: AlertPublisher
     journal: Journal
     clock: Callable[[], datetime]
+    remind_after: timedelta
 
     def claim_and_publish(self, grant: Grant) -> None:
         """Publish the grant's alert unless somebody else has claimed it. Raises `StoreUnavailable` before the claim."""
-        if grant.alert is None:
+        if grant.alert is not None:
+            self._claim(grant, grant, grant.alert)
+
+    def remind(self, grant: Grant) -> None:
+        """Tell an alert once more that was told, and after which nothing has changed. Raises as above."""
+        alert = grant.alert
+        if alert is not None:
+            again = replace(alert, published_at=None, failures=0, remind_at=None, reminder=True, ends=())
+            self._claim(grant, grant, again)
+
+    def warn(self, grant: Grant) -> None:
+        """Tell that the grant's refresh token ends soon, if that is due. Raises as above."""
+        now = self.clock()
+        due = warned(grant, now)
+        if due is None:
             return
+        moment, ahead = due
+        alert = Alert(
+            incident_id=incident_of(grant, AlertKind.REFRESH_TOKEN_EXPIRING, f"|{ahead.days}"),
+            kind=AlertKind.REFRESH_TOKEN_EXPIRING,
+            reason=f"{ahead.days}-days" if ahead.days > 1 else "1-day",
+            raised_at=now,
+        )
+        self._claim(grant, replace(grant, expiry_told=moment), alert.in_place_of(grant.alert))
+
+    def _claim(self, before: Grant, after: Grant, alert: Alert) -> None:
+        """Claim an alert over the one that is stored, and publish it if nobody else was quicker."""
         until = self.clock() + ALERT_CLAIM
-        claimed = replace(grant, alert=replace(grant.alert, claimed_until=until))
-        if _at_rest(grant):
+        claimed = replace(after, alert=replace(alert, claimed_until=until))
+        if _at_rest(before):
             claimed = replace(claimed, due_at=until)
-        answer = self.grants.write(grant, claimed, When(alert=grant.alert, version=grant.version))
-        if isinstance(answer, Done):
+        when = When(alert=before.alert, version=before.version, phase=before.phase)
+        if isinstance(self.grants.write(before, claimed, when), Done):
             self.publish(claimed)
 
     def publish(self, grant: Grant) -> None:
@@ -56,7 +84,10 @@ class TellPeople:
         code: str | None = None
         try:
             self.publisher.publish(grant.key, alert)
-            told = replace(alert, published_at=self.clock(), claimed_until=None)
+            now = self.clock()
+            asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and not alert.reminder
+            remind_at = now + self.remind_after if asks else None
+            told = replace(alert, published_at=now, claimed_until=None, remind_at=remind_at)
         except (PublishRefused, PublishUnknown) as error:
             code = error.code
             failures = alert.failures + 1

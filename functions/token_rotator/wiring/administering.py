@@ -6,29 +6,34 @@ import os
 from dataclasses import dataclass
 
 from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_links import DynamoLinks
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant
+from token_rotator.service.link_grant import ConfirmLink, StartLink
 from token_rotator.settings import AdminSettings
 from token_rotator.telemetry import PowertoolsJournal
 
-from .clients import dynamodb, kms, sleep, utc_now
+from .clients import dynamodb, kms, new_token, sleep, utc_now
 
 
 @dataclass(frozen=True, slots=True)
 class Administering:
-    """The use cases of the function that adopts and deletes."""
+    """The use cases of the function that adopts, deletes and links."""
 
     settings: AdminSettings
     journal: PowertoolsJournal
     adopt_grant: AdoptGrant
     delete_grant: DeleteGrant
+    start_link: StartLink
+    confirm_link: ConfirmLink
 
 
 def wire() -> Administering:
     """Put it together from the environment. Raises `SettingsError`."""
     settings = AdminSettings.of(os.environ)
-    store = DynamoGrants(dynamodb(), settings.table)
+    client = dynamodb()
+    store, links = DynamoGrants(client, settings.table), DynamoLinks(client, settings.table)
     keys = {
         SealedField.ACCESS_TOKEN: settings.access_tokens_key,
         SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
@@ -40,4 +45,14 @@ def wire() -> Administering:
         PowertoolsJournal(settings.environment),
         AdoptGrant(store, sealer, settings.budgets, utc_now, sleep),
         DeleteGrant(store, settings.budgets, utc_now, sleep),
+        StartLink(
+            store,
+            links,
+            settings.wise_web_url,
+            settings.wise_client_id,
+            settings.redirect_uri,
+            utc_now,
+            new_token,
+        ),
+        ConfirmLink(store, links, settings.budgets, utc_now, sleep),
     )

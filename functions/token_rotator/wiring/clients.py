@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import boto3
 from botocore.config import Config
 
+from token_rotator.domain.tokens import Secret
 from token_rotator.telemetry import quiet_libraries
 
 if TYPE_CHECKING:
@@ -74,6 +76,11 @@ def utc_now() -> datetime:
 def sleep(duration: timedelta) -> None:
     """Sleep."""
     time.sleep(max(duration.total_seconds(), 0))
+
+
+def new_token() -> Secret:
+    """Give 32 random bytes as base64url: nobody guesses it."""
+    return Secret(secrets.token_urlsafe(32))
 
 
 def new_id() -> str:

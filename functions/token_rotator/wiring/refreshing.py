@@ -62,6 +62,7 @@ def wire() -> Refreshing:
     keys = {
         SealedField.ACCESS_TOKEN: settings.access_tokens_key,
         SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
+        SealedField.REGISTRATION: settings.refresh_tokens_key,
     }
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     secrets = ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now)
@@ -78,7 +79,7 @@ def wire() -> Refreshing:
         msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
         raise SettingsError(msg) from None
     publisher = SnsAlerts(sns, settings.alerts_topic, settings.environment, settings.runbooks)
-    tell = TellPeople(store, publisher, journal, utc_now)
+    tell = TellPeople(store, publisher, journal, utc_now, settings.remind_after)
     breaker = Breaker(
         fleet=DynamoFleet(dynamodb(), settings.table),
         wise=wise,
@@ -88,6 +89,7 @@ def wire() -> Refreshing:
         clock=utc_now,
         new_id=new_id,
         random=random.random,
+        many_dying=settings.many_grants_dying,
     )
     parking = SqsParking(sqs(budgets.park), settings.parked_queue)
     queue = SqsParking(sqs(_RECEIVING), settings.parked_queue)

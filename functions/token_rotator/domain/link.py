@@ -1,0 +1,168 @@
+"""Linking: a user authorizes our Wise application in a browser, and a partner says whose browser it was.
+
+Two things in it are known by a random string that only their holder has: the link, by its `state`, and the tokens that
+came of it, by their `link_id`. Both are stored under the string's hash: who reads the store can use neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from .grant import Grant, GrantKey, Phase
+from .policy import next_due, refresh_at
+from .tokens import Secret
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .lease import Budgets
+    from .tokens import Sealed
+
+LINK_FOR: Final = timedelta(minutes=15)
+"""How long after its start a link may come back from Wise: time to sign in and to find the second factor."""
+CONFIRM_FOR: Final = timedelta(minutes=10)
+"""How long new tokens wait for the partner to say whose they are."""
+FORGOTTEN_AFTER: Final = timedelta(hours=1)
+"""How long after its time a link or its tokens may still be told from one that never was."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class LinkFailure(StrEnum):
+    """Why a link led to nothing. The value is the `error` that a partner's return URL gets."""
+
+    CONSENT_REFUSED = "access_denied"
+    UNKNOWN = "link_unknown"
+    USED = "link_used"
+    EXPIRED = "link_expired"
+    CODE_REFUSED = "code_refused"
+    """Wise does not take the code: too old, used, or none of ours."""
+    NO_PROFILE = "profile_missing"
+    DIFFERENT_PROFILE = "different_profile"
+    WISE_UNAVAILABLE = "wise_unavailable"
+    WISE_REFUSED = "wise_refused"
+    """Wise sent the browser back with an error of its own."""
+    OUR_FAULT = "internal_error"
+
+
+def read_token(text: str | None) -> Secret | None:
+    """Read a `state` or a `link_id`: 32 bytes as base64url. `None` for anything of another form."""
+    return Secret(text) if text is not None and _TOKEN.fullmatch(text) else None
+
+
+def hash_of(token: Secret) -> str:
+    """Give what a link or its tokens are stored under. 256 random bits need no salt."""
+    return hashlib.sha256(token.reveal().encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link under way. Known by the hash of its `state`.
+
+    `profile_id` and `grant_since` are of the grant at the link's start: both absent where there was none. `used_by`
+    is the attempt that came back with the `state`; there is at most one.
+    """
+
+    hashed: str
+    key: GrantKey
+    partner: str
+    redirect_uri: str
+    client_id: str
+    started_at: datetime
+    ends_at: datetime
+    return_url: str | None = None
+    profile_id: str | None = None
+    grant_since: datetime | None = None
+    used_at: datetime | None = None
+    used_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTokens:
+    """What Wise issued for a link, sealed for its grant, until the partner confirms. Known by the hash of `link_id`.
+
+    `confirmed_version` is the version that it became; from then on it is spent. `attempt_id` is of the exchange.
+    """
+
+    hashed: str
+    key: GrantKey
+    attempt_id: str
+    access_token: Sealed
+    refresh_token: Sealed
+    issued_at: datetime
+    expires_at: datetime
+    confirm_before: datetime
+    refresh_expires_at: datetime | None = None
+    scope: str | None = None
+    profile_id: str | None = None
+    grant_since: datetime | None = None
+    confirmed_version: int | None = None
+
+
+def is_of(pending: PendingTokens, grant: Grant | None) -> bool:
+    """Tell whether the grant that the link was started for is the one that is stored.
+
+    One that was forgotten meanwhile must not come back by a link that was on its way.
+    """
+    if pending.grant_since is None:
+        return True
+    return grant is not None and grant.created_at == pending.grant_since
+
+
+def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets: Budgets) -> Grant:
+    """Say what the grant becomes with the tokens of a link: a new version, at rest, nothing of the old one's left.
+
+    A registration code stays, and so does a suspension. The new access token is in doubt where a refresh was under
+    way, or was sent after Wise had issued it: it may have been carried out on the new authorization.
+    """
+    version = int(now.timestamp() * 1000)
+    if before is not None:
+        version = max(version, before.version + 1)
+    in_doubt = None if before is None else _doubt(before, pending, budgets)
+    refresh = max(refresh_at(pending.key, version, pending.issued_at, pending.expires_at), now)
+    grant = before or Grant(
+        key=pending.key,
+        phase=Phase.ACTIVE,
+        refresh_token=pending.refresh_token,
+        version=version,
+        refresh_at=refresh,
+        created_at=now,
+    )
+    alert = None if grant.alert is None else grant.alert.over(now, grant.alert.attempt_id)
+    after = replace(
+        grant,
+        phase=Phase.SUSPENDED if grant.phase is Phase.SUSPENDED else Phase.ACTIVE,
+        access_token=pending.access_token,
+        refresh_token=pending.refresh_token,
+        version=version,
+        issued_at=pending.issued_at,
+        expires_at=pending.expires_at,
+        refresh_expires_at=pending.refresh_expires_at,
+        scope=pending.scope,
+        attempt_id=None,
+        lease_until=None,
+        in_doubt=in_doubt,
+        hold_until=None,
+        refresh_at=refresh,
+        failures=0,
+        takeovers=0,
+        last_error=None,
+        alert=alert,
+        expiry_told=None,
+        unproven=False,
+        profile_id=pending.profile_id or grant.profile_id,
+    )
+    return replace(after, due_at=now if in_doubt else next_due(after, now))
+
+
+def _doubt(before: Grant, pending: PendingTokens, budgets: Budgets) -> str | None:
+    """Name the attempt that may have killed the new access token."""
+    if before.attempt_id or before.in_doubt:
+        return before.attempt_id or before.in_doubt
+    tried_at = before.last_attempt_at
+    raced = tried_at is not None and tried_at >= pending.issued_at - budgets.lease - budgets.margin
+    return pending.attempt_id if raced else None

@@ -1,0 +1,68 @@
+"""What `callback` is made of: it asks Wise and seals what comes, and can neither read a grant nor open anything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from token_rotator.adapters.client_secrets import ClientSecrets
+from token_rotator.adapters.dynamo_links import DynamoLinks
+from token_rotator.adapters.kms_sealer import KmsSealer
+from token_rotator.adapters.wise_http import WiseHttp
+from token_rotator.domain.errors import SettingsError
+from token_rotator.domain.tokens import SealedField
+from token_rotator.service.link_grant import TakeArrival
+from token_rotator.settings import CallbackSettings
+from token_rotator.telemetry import PowertoolsJournal
+
+from .clients import client, dynamodb, kms, new_id, new_token, sleep, utc_now
+
+if TYPE_CHECKING:
+    from types_boto3_secretsmanager import SecretsManagerClient
+
+
+@dataclass(frozen=True, slots=True)
+class Linking:
+    """The use cases of the function that browsers come back to."""
+
+    settings: CallbackSettings
+    journal: PowertoolsJournal
+    wise: WiseHttp
+    take_arrival: TakeArrival
+
+
+def wire() -> Linking:
+    """Put it together from the environment. Raises `SettingsError`."""
+    settings = CallbackSettings.of(os.environ)
+    budgets = settings.budgets
+    journal = PowertoolsJournal(settings.environment)
+    secrets_client: SecretsManagerClient = client("secretsmanager", read_s=1, tries=2)
+    keys = {
+        SealedField.ACCESS_TOKEN: settings.access_tokens_key,
+        SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
+    }
+    try:
+        wise = WiseHttp(
+            settings.wise_api_url,
+            ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now),
+            utc_now,
+            connect_s=budgets.connect.total_seconds(),
+            api_version=settings.wise_api_version,
+            ca_file=settings.wise_ca_file,
+        )
+    except OSError as error:  # an unreadable file, or one that holds no certificate
+        msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
+        raise SettingsError(msg) from None
+    take_arrival = TakeArrival(
+        DynamoLinks(dynamodb(), settings.table),
+        wise,
+        KmsSealer(kms(), keys, settings.environment, utc_now),
+        journal,
+        budgets,
+        utc_now,
+        sleep,
+        new_id,
+        new_token,
+    )
+    return Linking(settings, journal, wise, take_arrival)

@@ -1,0 +1,222 @@
+"""What every store of links holds to: in memory and in DynamoDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from types_boto3_dynamodb import DynamoDBClient
+
+from tests.contract.examples import HOUR, KEY, NOW, TICK, a_grant
+from tests.fakes.grants import InMemoryGrants
+from tests.fakes.links import InMemoryLinks
+from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_links import EXPIRY, DynamoLinks
+from token_rotator.domain.errors import CorruptGrant, StoreRefused
+from token_rotator.domain.grant import SHARDS, GrantKey
+from token_rotator.domain.link import Link, PendingTokens
+from token_rotator.domain.tokens import Sealed
+from token_rotator.service.ports import AlreadyHeld, Done, LinkStore, Refused, When
+
+MINUTE = timedelta(minutes=1)
+
+
+def a_link(hashed: str = "a" * 64, **changes: Any) -> Link:
+    fields: dict[str, Any] = {
+        "hashed": hashed,
+        "key": KEY,
+        "partner": "acme-onboarding",
+        "redirect_uri": "https://rotator.example/oauth/callback",
+        "client_id": "fixture-client-id",
+        "started_at": NOW,
+        "ends_at": NOW + 15 * MINUTE,
+    }
+    return Link(**fields | changes)
+
+
+def some_tokens(hashed: str = "b" * 64, **changes: Any) -> PendingTokens:
+    fields: dict[str, Any] = {
+        "hashed": hashed,
+        "key": KEY,
+        "attempt_id": "attempt-link",
+        "access_token": Sealed(b"sealed access token of a link"),
+        "refresh_token": Sealed(b"sealed refresh token of a link"),
+        "issued_at": NOW,
+        "expires_at": NOW + 12 * HOUR,
+        "confirm_before": NOW + 10 * MINUTE,
+    }
+    return PendingTokens(**fields | changes)
+
+
+@dataclass
+class Place:
+    """Links, and the grants beside them."""
+
+    links: LinkStore
+    grants: InMemoryGrants | DynamoGrants
+
+
+@pytest.fixture(params=["memory", pytest.param("dynamodb", marks=pytest.mark.emulator)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param == "memory":
+        grants = InMemoryGrants()
+        yield Place(InMemoryLinks(grants), grants)
+    else:
+        client, table = request.getfixturevalue("dynamodb"), request.getfixturevalue("table")
+        yield Place(DynamoLinks(client, table), DynamoGrants(client, table))
+
+
+@pytest.mark.parametrize(
+    "link",
+    [a_link(), a_link(return_url="https://a.example/?b=c", profile_id="9001", grant_since=NOW - HOUR)],
+    ids=["small", "whole"],
+)
+def test_a_link_is_read_back(place: Place, link: Link) -> None:
+    assert place.links.look(link.hashed) is None
+    place.links.begin(link)
+    assert place.links.look(link.hashed) == link
+    assert place.links.look("c" * 64) is None
+
+
+def test_a_link_is_begun_once(place: Place) -> None:
+    place.links.begin(a_link())
+    place.links.begin(a_link(partner="another"))
+    assert place.links.look("a" * 64) == a_link()
+
+
+def test_a_link_is_used_once(place: Place) -> None:
+    place.links.begin(a_link())
+    used = replace(a_link(), used_at=NOW + MINUTE, used_by="attempt-1")
+    assert place.links.use("a" * 64, "attempt-1", NOW + MINUTE) == used
+    assert place.links.use("a" * 64, "attempt-2", NOW + MINUTE) == used
+    assert place.links.look("a" * 64) == used
+
+
+@pytest.mark.parametrize(("at", "works"), [(NOW + 15 * MINUTE - TICK, True), (NOW + 15 * MINUTE, False)])
+def test_a_link_is_not_used_after_its_time(place: Place, at: Any, *, works: bool) -> None:
+    place.links.begin(a_link())
+    found = place.links.use("a" * 64, "attempt-1", at)
+    assert found is not None
+    assert (found.used_by == "attempt-1") is works
+    assert (found == a_link()) is not works
+
+
+def test_using_what_is_not_there_makes_nothing(place: Place) -> None:
+    assert place.links.use("a" * 64, "attempt-1", NOW) is None
+    assert place.links.look("a" * 64) is None
+
+
+@pytest.mark.parametrize(
+    "pending",
+    [
+        some_tokens(),
+        some_tokens(refresh_expires_at=NOW + 1000 * HOUR, scope="transfers", profile_id="9001", grant_since=NOW - HOUR),
+    ],
+    ids=["small", "whole"],
+)
+def test_tokens_are_read_back(place: Place, pending: PendingTokens) -> None:
+    assert place.links.pending(pending.hashed) is None
+    place.links.keep(pending)
+    assert place.links.pending(pending.hashed) == pending
+
+
+def test_keeping_tokens_twice_does_no_harm_and_undoes_nothing(place: Place) -> None:
+    place.links.keep(some_tokens())
+    place.links.keep(some_tokens())
+    assert place.grants.create(a_grant(), "b" * 64) == Done(a_grant())
+    place.links.keep(some_tokens())
+    spent = place.links.pending("b" * 64)
+    assert spent == some_tokens(confirmed_version=a_grant().version)
+
+
+# --- together with a grant
+
+
+def test_a_grant_and_its_links_tokens_are_written_together(place: Place) -> None:
+    place.links.keep(some_tokens())
+    before = a_grant()
+    assert place.grants.create(before) == Done(before)
+    after = replace(before, version=before.version + 1, refresh_token=Sealed(b"another"), profile_id="9001")
+    when = When(version=before.version)
+    assert place.grants.replace(before, after, replace(when, version=7), "b" * 64) == Refused(before)
+    assert place.links.pending("b" * 64) == some_tokens()
+    assert place.grants.replace(before, after, when, "b" * 64) == Done(after)
+    assert place.grants.get(KEY) == after
+    assert place.links.pending("b" * 64) == some_tokens(confirmed_version=after.version)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_tokens_that_are_spent_or_gone_write_nothing(place: Place, *, missing: bool) -> None:
+    other = a_grant(GrantKey("acme", "ben"), profile_id="9002")
+    if not missing:
+        place.links.keep(some_tokens())
+        place.grants.create(other, "b" * 64)
+    assert place.grants.create(a_grant(profile_id="9001"), "b" * 64) == Refused(None)
+    assert place.grants.get(KEY) is None
+    place.grants.create(a_grant())
+    after = a_grant(version=a_grant().version + 1)
+    assert place.grants.replace(a_grant(), after, When(version=a_grant().version), "b" * 64) == Refused(None)
+    assert place.grants.get(KEY) == a_grant()
+
+
+def test_a_profile_that_another_grant_holds_spends_nothing(place: Place) -> None:
+    place.links.keep(some_tokens())
+    place.grants.create(a_grant(GrantKey("acme", "ben"), profile_id="9001"))
+    assert place.grants.create(a_grant(profile_id="9001"), "b" * 64) == AlreadyHeld()
+    assert place.links.pending("b" * 64) == some_tokens()
+    place.grants.create(a_grant())
+    after = a_grant(version=a_grant().version + 1, profile_id="9001")
+    assert place.grants.replace(a_grant(), after, When(version=a_grant().version), "b" * 64) == AlreadyHeld()
+    assert place.links.pending("b" * 64) == some_tokens()
+
+
+def test_links_are_in_no_list_and_never_due(place: Place) -> None:
+    place.links.begin(a_link())
+    place.links.keep(some_tokens())
+    assert place.grants.page(KEY.tenant, 100, None).rows == []
+    assert place.grants.due(range(SHARDS), NOW + 1000 * HOUR, 100) == []
+    place.grants.create(a_grant())
+    assert [row[0] for row in place.grants.page(KEY.tenant, 100, None).rows] == [KEY.grant_id]
+
+
+# --- what lies in the table
+
+
+@pytest.mark.emulator
+def test_dynamodb_is_told_when_it_may_drop_them(dynamodb: DynamoDBClient, table: str) -> None:
+    links = DynamoLinks(dynamodb, table)
+    links.begin(a_link())
+    links.keep(some_tokens())
+    items = {item["pk"]["S"]: item for item in dynamodb.scan(TableName=table)["Items"]}
+    ends = {"#link#" + "a" * 64: NOW + 15 * MINUTE, "#pending#" + "b" * 64: NOW + 10 * MINUTE}
+    assert set(items) == set(ends)
+    for pk, end in ends.items():
+        assert int(items[pk][EXPIRY]["N"]) == int((end + HOUR).timestamp())
+        assert not {"tenant", "grant_id", "due_at", "due_shard"} & set(items[pk])
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("change", [{"schema": {"N": "2"}}, {"ends_at": {"S": "soon"}}, {"of_grant": None}])
+def test_what_another_version_wrote_is_not_read(dynamodb: DynamoDBClient, table: str, change: dict[str, Any]) -> None:
+    links = DynamoLinks(dynamodb, table)
+    links.begin(a_link())
+    (item,) = dynamodb.scan(TableName=table)["Items"]
+    changed = {name: value for name, value in {**item, **change}.items() if value is not None}
+    dynamodb.put_item(TableName=table, Item=changed)
+    with pytest.raises(CorruptGrant):
+        links.look("a" * 64)
+
+
+@pytest.mark.emulator
+def test_a_table_that_is_not_there_is_the_deployments_fault(dynamodb: DynamoDBClient) -> None:
+    links = DynamoLinks(dynamodb, "fixture-missing")
+    for call in (
+        lambda: links.look("a" * 64),
+        lambda: links.begin(a_link()),
+        lambda: links.use("a" * 64, "attempt-1", NOW),
+    ):
+        with pytest.raises(StoreRefused):
+            call()

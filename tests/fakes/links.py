@@ -1,0 +1,59 @@
+"""Links in memory: `LinkStore`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.link import Link, PendingTokens
+
+from .grants import InMemoryGrants
+
+
+class InMemoryLinks:
+    """Beside the grants, since their tokens are spent together with a grant's write. `failures` as in the grants."""
+
+    def __init__(self, grants: InMemoryGrants) -> None:
+        self.grants = grants
+        self.links: dict[str, Link] = {}
+        self.calls: list[str] = []
+        self.failures: list[str] = []
+        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
+
+    def _begin(self, call: str) -> str:
+        self.calls.append(call)
+        plan = self.failures.pop(0) if self.failures else "ok"
+        if plan == "before":
+            raise StoreUnavailable("injected")
+        return plan
+
+    def _end(self, plan: str) -> None:
+        if plan == "after":
+            raise StoreUnavailable("injected")
+
+    def begin(self, link: Link) -> None:
+        plan = self._begin("begin")
+        self.links.setdefault(link.hashed, link)
+        self._end(plan)
+
+    def look(self, hashed: str) -> Link | None:
+        self._end(self._begin("look"))
+        return self.links.get(hashed)
+
+    def use(self, hashed: str, attempt_id: str, now: datetime) -> Link | None:
+        plan = self._begin("use")
+        link = self.links.get(hashed)
+        if link is not None and link.used_at is None and link.ends_at > now:
+            self.links[hashed] = replace(link, used_at=now, used_by=attempt_id)
+        self._end(plan)
+        return self.links.get(hashed)
+
+    def keep(self, pending: PendingTokens) -> None:
+        plan = self._begin("keep")
+        self.grants.pending.setdefault(pending.hashed, pending)
+        self._end(plan)
+
+    def pending(self, hashed: str) -> PendingTokens | None:
+        self._end(self._begin("pending"))
+        return self.grants.pending.get(hashed)

@@ -1,0 +1,666 @@
+"""Linking: start, the way back, and the partner's word whose browser it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.fakes.rotator import World
+from token_rotator.domain.errors import KeyUnavailable, StoreUnavailable, WiseSecretUnusable
+from token_rotator.domain.grant import AlertKind, GrantKey, Phase
+from token_rotator.domain.link import CONFIRM_FOR, LINK_FOR, LinkFailure, hash_of
+from token_rotator.domain.outcome import (
+    ClientRefused,
+    GrantInvalid,
+    NotSent,
+    Outcome,
+    Refreshed,
+    ServerFault,
+    Throttled,
+    Unknown,
+    WeAreWrong,
+)
+from token_rotator.domain.tokens import Sealed, Secret, TokenSet
+from token_rotator.service.adopt_grant import Declined, Kept
+from token_rotator.service.journal import AnswerLate, CodeExchanged, LinkEnded, LinkLost
+from token_rotator.service.link_grant import KEEP_TRIES, Arrival, Arrived, Failed
+from token_rotator.service.ports import Done
+from token_rotator.service.refresh_grant import Word
+from token_rotator.service.serve_token import Served
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def why(answer: Arrived | Failed) -> LinkFailure:
+    assert isinstance(answer, Failed)
+    return answer.why
+
+
+# --- start
+
+
+def test_a_start_answers_with_wises_page_for_this_client_and_a_fresh_state(world: World) -> None:
+    started = world.start_link(world.key(), "acme-onboarding", None)
+    url = urlsplit(started.authorization_url)
+    assert (url.scheme, url.netloc, url.path) == ("https", "wise.example", "/oauth/authorize/")
+    state = world.new_token.given[0].reveal()
+    assert parse_qs(url.query) == {
+        "client_id": [world.wise.client_id],
+        "redirect_uri": ["https://rotator.example/oauth/callback"],
+        "state": [state],
+    }
+    assert started.ends_at == world.clock() + LINK_FOR
+    assert timedelta(minutes=10) <= LINK_FOR <= timedelta(minutes=15)
+
+
+def test_a_link_is_stored_under_the_hash_of_its_state_only(world: World) -> None:
+    state = world.start(return_url="https://acme.example/linked?user=7")
+    ((hashed, link),) = world.links.links.items()
+    assert hashed == hash_of(Secret(state))
+    assert re.fullmatch(r"[0-9a-f]{64}", hashed)
+    assert state not in repr(link)
+    assert (link.key, link.partner) == (world.key(), "acme-onboarding")
+    assert link.return_url == "https://acme.example/linked?user=7"
+
+
+def test_each_start_is_a_link_of_its_own(world: World) -> None:
+    assert world.start() != world.start()
+    assert len(world.links.links) == 2
+
+
+# --- the way back
+
+
+def test_the_tokens_wait_and_nothing_is_served_yet(world: World) -> None:
+    arrived = world.arrive(world.start())
+    assert isinstance(arrived, Arrived)
+    assert arrived.confirm_before == world.clock() + CONFIRM_FOR
+    assert world.grants.items == {}
+    ((hashed, pending),) = world.grants.pending.items()
+    assert hashed == hash_of(arrived.link_id)
+    assert arrived.link_id.reveal() not in repr(pending)
+    assert pending.profile_id == "9001"
+    assert len(world.wise.exchanges) == 1
+    (sent,) = world.journal.of(CodeExchanged)
+    assert isinstance(sent, CodeExchanged)
+    assert (sent.outcome, sent.attempt_id) == ("refreshed", world.wise.exchanges[0])
+
+
+NOT_GIVEN_OUT = [None, "", "x", "y" * 43, "y" * 44, "é" * 43, "a b"]
+
+
+@pytest.mark.parametrize("state", NOT_GIVEN_OUT, ids=range(len(NOT_GIVEN_OUT)))
+def test_a_state_that_was_not_given_out_is_unknown_and_costs_at_most_a_read(world: World, state: str | None) -> None:
+    world.start()
+    assert why(world.arrive(state)) is LinkFailure.UNKNOWN
+    assert world.links.calls in (["begin"], ["begin", "look"])
+    assert (world.sealer.calls, world.wise.exchanges) == ([], [])
+
+
+def test_a_state_works_once(world: World) -> None:
+    state = world.start()
+    assert isinstance(world.arrive(state), Arrived)
+    assert why(world.arrive(state)) is LinkFailure.USED
+    assert len(world.wise.exchanges) == 1
+
+
+def test_a_state_works_once_even_if_the_exchange_fails(world: World) -> None:
+    state = world.start()
+    world.wise.script = [Unknown(reason="deadline")]
+    assert why(world.arrive(state)) is LinkFailure.WISE_UNAVAILABLE
+    assert why(world.arrive(state)) is LinkFailure.USED
+    assert world.grants.pending == {}
+
+
+def test_two_browsers_with_one_state_make_one_exchange(world: World) -> None:
+    """The second one looks before the first uses it up."""
+    state = world.start()
+    first = world.links.use
+
+    def overtaken(hashed: str, attempt_id: str, now: Any) -> Any:
+        first(hashed, "another-browser", now)
+        return first(hashed, attempt_id, now)
+
+    world.links.use = overtaken  # type: ignore[method-assign]
+    assert why(world.arrive(state)) is LinkFailure.USED
+    assert world.wise.exchanges == []
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"), [(LINK_FOR - SECOND, None), (LINK_FOR, LinkFailure.EXPIRED), (2 * LINK_FOR, "expired")]
+)
+def test_a_state_is_short_lived(world: World, after: timedelta, expected: object) -> None:
+    state = world.start()
+    world.clock.now += after
+    answer = world.arrive(state)
+    if expected is None:
+        assert isinstance(answer, Arrived)
+    else:
+        assert why(answer) is LinkFailure.EXPIRED
+        assert world.wise.exchanges == []
+
+
+def test_a_state_that_expires_while_keys_are_fetched_is_not_used(world: World) -> None:
+    state = world.start()
+    world.clock.now += LINK_FOR - SECOND
+    prepare = world.sealer.prepare_new
+
+    def slow(key: GrantKey) -> Any:
+        world.clock.advance(seconds=2)
+        return prepare(key)
+
+    world.sealer.prepare_new = slow  # type: ignore[method-assign]
+    assert why(world.arrive(state)) is LinkFailure.EXPIRED
+    assert world.wise.exchanges == []
+
+
+def test_a_link_that_is_dropped_while_keys_are_fetched_is_unknown(world: World) -> None:
+    state = world.start()
+    prepare = world.sealer.prepare_new
+
+    def slow(key: GrantKey) -> Any:
+        world.links.links.clear()
+        return prepare(key)
+
+    world.sealer.prepare_new = slow  # type: ignore[method-assign]
+    assert why(world.arrive(state)) is LinkFailure.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"error": "access_denied", "code": None}, LinkFailure.CONSENT_REFUSED),
+        ({"error": "access_denied"}, LinkFailure.CONSENT_REFUSED),
+        ({"error": "server_error", "code": None}, LinkFailure.WISE_REFUSED),
+        ({"error": "", "code": None}, LinkFailure.WISE_REFUSED),
+        ({"code": None}, LinkFailure.CODE_REFUSED),
+        ({"profile_id": None}, LinkFailure.NO_PROFILE),
+        ({"code": Secret("fixture-another-code")}, LinkFailure.CODE_REFUSED),
+    ],
+)
+def test_what_comes_back_without_a_permission_uses_the_link_up(
+    world: World, changes: dict[str, Any], expected: LinkFailure
+) -> None:
+    state = world.start(return_url="https://acme.example/linked")
+    answer = world.arrive(state, **changes)
+    assert why(answer) is expected
+    assert isinstance(answer, Failed)
+    assert answer.link is not None
+    assert answer.link.return_url == "https://acme.example/linked"
+    (ended,) = world.journal.of(LinkEnded)
+    assert isinstance(ended, LinkEnded)
+    assert ended.result == expected.value
+    assert why(world.arrive(state)) is LinkFailure.USED
+    asked = changes.get("code", "asked") is not None and "error" not in changes and "profile_id" not in changes
+    assert len(world.wise.exchanges) == asked
+
+
+def test_another_profile_than_the_grants_is_refused_before_its_code_is_exchanged(world: World) -> None:
+    world.adopted(profile_id="9001")
+    assert why(world.arrive(world.start(), profile_id="9002")) is LinkFailure.DIFFERENT_PROFILE
+    assert (world.wise.exchanges, world.sealer.calls.count("generate")) == ([], 2), "adopting took two keys"
+    assert isinstance(world.arrive(world.start(), profile_id="9001"), Arrived)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (NotSent(reason="not-connected"), LinkFailure.WISE_UNAVAILABLE),
+        (Throttled(status=429), LinkFailure.WISE_UNAVAILABLE),
+        (ServerFault(status=500), LinkFailure.WISE_UNAVAILABLE),
+        (Unknown(reason="deadline"), LinkFailure.WISE_UNAVAILABLE),
+        (GrantInvalid(status=400, error="invalid_grant"), LinkFailure.CODE_REFUSED),
+        (ClientRefused(status=401, error="invalid_client"), LinkFailure.OUR_FAULT),
+        (WeAreWrong(status=404), LinkFailure.OUR_FAULT),
+        (
+            Refreshed(
+                tokens=TokenSet(
+                    access_token=Secret("a"),
+                    issued_at=World().clock(),
+                    expires_at=World().clock() + timedelta(hours=1),
+                )
+            ),
+            LinkFailure.WISE_UNAVAILABLE,
+        ),
+    ],
+)
+def test_a_code_is_sent_once_whatever_wise_answers(world: World, outcome: Outcome, expected: LinkFailure) -> None:
+    world.wise.script = [outcome]
+    assert why(world.arrive(world.start())) is expected
+    assert world.wise.script == []
+    assert world.grants.pending == {}
+    assert len(world.journal.of(CodeExchanged)) == 1
+
+
+@pytest.mark.parametrize("part", ["kms", "secret", "client", "look", "use"])
+def test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link(world: World, part: str) -> None:
+    state = world.start()
+    world.sealer.down = part == "kms"
+    world.wise.usable = part != "secret"
+    if part == "client":
+        world.wise.client_id = "another-client"
+    if part in ("look", "use"):
+        world.links.failures = ["before"] if part == "look" else ["ok", "before"]
+    with pytest.raises((KeyUnavailable, WiseSecretUnusable, StoreUnavailable)):
+        world.arrive(state)
+    assert world.wise.exchanges == []
+    world.sealer.down, world.wise.usable, world.wise.client_id = False, True, "fixture-client-id"
+    assert isinstance(world.arrive(state), Arrived)
+
+
+def test_after_the_exchange_nothing_but_the_store_is_needed(world: World) -> None:
+    def break_down() -> None:
+        world.sealer.down = True
+        world.wise.usable = False
+
+    world.wise.after_exchange = break_down
+    assert isinstance(world.arrive(world.start()), Arrived)
+
+
+@pytest.mark.parametrize("failures", [["before"], ["before", "before"], ["after"], ["after", "before"]])
+def test_tokens_that_no_write_takes_at_first_are_not_lost(world: World, failures: list[str]) -> None:
+    state = world.start()
+    world.links.failures = ["ok", "ok", *failures]
+    assert isinstance(world.arrive(state), Arrived)
+    assert len(world.grants.pending) == 1
+    assert world.clock.slept == [timedelta(milliseconds=200)] * len(failures)
+
+
+def test_tokens_that_no_write_takes_are_told_to_be_lost(world: World) -> None:
+    state = world.start()
+    world.links.failures = ["ok", "ok", *["before"] * KEEP_TRIES]
+    assert why(world.arrive(state)) is LinkFailure.OUR_FAULT
+    assert len(world.journal.of(LinkLost)) == 1
+    assert why(world.arrive(state)) is LinkFailure.USED
+
+
+# --- a partner that owns the address
+
+
+def test_a_partner_completes_the_link_of_its_own_grant_only(world: World) -> None:
+    state = world.start()
+    for other in (world.key("ben"), GrantKey("globex", "anna")):
+        assert why(world.arrive(state, of=other)) is LinkFailure.UNKNOWN
+    assert isinstance(world.arrive(state, of=world.key()), Arrived)
+
+
+def test_a_partner_need_not_tell_the_first_profile(world: World) -> None:
+    assert isinstance(world.arrive(world.start(), profile_id=None, of=world.key()), Arrived)
+
+
+def test_a_partner_has_to_tell_the_profile_of_a_grant_that_has_one(world: World) -> None:
+    world.adopted(profile_id="9001")
+    assert why(world.arrive(world.start(), profile_id=None, of=world.key())) is LinkFailure.NO_PROFILE
+
+
+# --- the partner's word
+
+
+def test_a_confirmed_link_is_a_grant_like_any_other(world: World) -> None:
+    kept = world.confirm(world.came_back())
+    assert isinstance(kept, Kept)
+    assert kept.created
+    assert kept.grant == world.stored()
+    assert kept.grant.version == int(world.clock().timestamp() * 1000)
+    assert (kept.grant.phase, kept.grant.profile_id, kept.grant.in_doubt) == (Phase.ACTIVE, "9001", None)
+    served = world.serve()
+    assert isinstance(served, Served)
+    assert world.wise.lives(served.access_token.reveal())
+    assert world.wise.refreshes == []
+    world.due_now()
+    world.sweep()
+    assert len(world.wise.refreshes) == 1
+    assert world.wise.lives(world.access_token())
+
+
+def test_confirming_opens_and_seals_nothing_and_asks_wise_nothing(world: World) -> None:
+    link_id = world.came_back()
+    world.sealer.calls.clear()
+    world.sealer.down = True
+    assert isinstance(world.confirm(link_id), Kept)
+    assert world.sealer.calls == []
+
+
+def test_a_forwarded_link_binds_nothing_without_the_partners_word(world: World) -> None:
+    world.adopted(profile_id="9001")
+    before = world.stored()
+    world.came_back()
+    world.clock.now += CONFIRM_FOR
+    assert world.stored() == before
+
+
+@pytest.mark.parametrize(("after", "in_time"), [(CONFIRM_FOR - SECOND, True), (CONFIRM_FOR, False)])
+def test_tokens_wait_ten_minutes(world: World, after: timedelta, *, in_time: bool) -> None:
+    link_id = world.came_back()
+    world.clock.now += after
+    answer = world.confirm(link_id)
+    assert isinstance(answer, Kept) if in_time else answer is Declined.LINK_EXPIRED
+    assert timedelta(minutes=10) == CONFIRM_FOR
+
+
+@pytest.mark.parametrize("link_id", NOT_GIVEN_OUT[1:], ids=range(len(NOT_GIVEN_OUT) - 1))
+def test_a_link_id_that_was_not_given_out_is_unknown(world: World, link_id: str) -> None:
+    world.came_back()
+    assert world.confirm(link_id) is Declined.NOT_FOUND
+    assert world.grants.items == {}
+
+
+def test_a_link_id_is_for_its_own_grant(world: World) -> None:
+    link_id = world.came_back()
+    assert world.confirm(link_id, "ben") is Declined.NOT_FOUND
+    assert world.confirm_link(GrantKey("globex", "anna"), link_id) is Declined.NOT_FOUND
+    assert world.grants.items == {}
+
+
+def test_a_repeated_confirmation_is_answered_alike_and_changes_nothing(world: World) -> None:
+    link_id = world.came_back()
+    first = world.confirm(link_id)
+    assert isinstance(first, Kept)
+    before = world.stored()
+    again = world.confirm(link_id)
+    assert isinstance(again, Kept)
+    assert (again.grant, world.stored()) == (before, before)
+
+
+def test_a_repeated_confirmation_brings_no_old_tokens_back(world: World) -> None:
+    world.wise.policy = "rotated"
+    link_id = world.came_back()
+    world.confirm(link_id)
+    world.wise.life = timedelta(hours=12)
+    world.clock.advance(minutes=2)
+    world.grants.items[world.key()] = replace(world.stored(), refresh_at=world.clock(), due_at=world.clock())
+    assert world.attempt().word is Word.REFRESHED
+    newer = world.stored()
+    again = world.confirm(link_id)
+    assert isinstance(again, Kept)
+    assert (again.grant, world.stored()) == (newer, newer)
+
+
+@pytest.mark.parametrize("plan", ["before", "after"])
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_confirmation_whose_write_failed_can_be_repeated(world: World, plan: str, *, existing: bool) -> None:
+    if existing:
+        world.adopted()
+    link_id = world.came_back()
+    world.grants.failures = ["ok", plan]
+    with pytest.raises(StoreUnavailable):
+        world.confirm(link_id)
+    again = world.confirm(link_id)
+    assert isinstance(again, Kept)
+    assert world.wise.lives(world.access_token())
+
+
+def test_two_confirmations_at_once_make_one_version(world: World) -> None:
+    link_id = world.came_back()
+    create = world.grants.create
+
+    def overtaken(grant: Any, link: str | None = None) -> Any:
+        world.grants.create = create  # type: ignore[method-assign]
+        world.confirm(link_id)
+        return create(grant, link)
+
+    world.grants.create = overtaken  # type: ignore[method-assign]
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert kept.grant == world.stored()
+
+
+def test_a_confirmed_link_whose_grant_was_deleted_does_not_bring_it_back(world: World) -> None:
+    link_id = world.came_back()
+    world.confirm(link_id)
+    assert world.delete_grant(world.key()) is None
+    assert world.confirm(link_id) is Declined.NOT_FOUND
+    assert world.grants.items == {}
+
+
+def test_a_grant_that_was_deleted_since_the_start_does_not_come_back(world: World) -> None:
+    world.adopted()
+    link_id = world.came_back()
+    assert world.delete_grant(world.key()) is None
+    assert world.confirm(link_id) is Declined.NOT_FOUND
+    world.clock.advance(seconds=1)
+    world.adopted()
+    assert world.confirm(link_id) is Declined.NOT_FOUND, "this is another grant of the same name"
+
+
+def test_a_grant_that_was_imported_since_the_start_is_replaced(world: World) -> None:
+    state = world.start()
+    before = world.adopted()
+    arrived = world.arrive(state)
+    assert isinstance(arrived, Arrived)
+    kept = world.confirm(arrived.link_id.reveal())
+    assert isinstance(kept, Kept)
+    assert not kept.created
+    assert kept.grant.version > before.version
+
+
+def test_a_profile_belongs_to_one_grant(world: World) -> None:
+    world.adopted("ben", profile_id="9001")
+    link_id = world.came_back()
+    assert world.confirm(link_id) is Declined.ALREADY_HELD
+    world.adopted("anna")
+    assert world.confirm(world.came_back()) is Declined.ALREADY_HELD
+
+
+def test_a_profile_that_the_grant_took_since_the_start_counts(world: World) -> None:
+    state = world.start()
+    world.adopted(profile_id="9002")
+    arrived = world.arrive(state, profile_id="9001")
+    assert isinstance(arrived, Arrived)
+    assert world.confirm(arrived.link_id.reveal()) is Declined.DIFFERENT_PROFILE
+
+
+# --- linking again
+
+
+def dead(world: World) -> None:
+    """A grant that Wise has ended."""
+    world.adopted(registration=Secret("fixture-registration"), wise_user_id="42")
+    world.due_now()
+    world.wise.users["anna"].alive = False
+    assert world.attempt().word is Word.REAUTHORIZATION_REQUIRED
+
+
+def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: World) -> None:
+    dead(world)
+    before = world.stored()
+    world.clock.advance(minutes=5)
+    kept = world.confirm(world.came_back())
+    assert isinstance(kept, Kept)
+    assert not kept.created
+    after = world.stored()
+    assert (after.phase, after.failures, after.last_error) == (Phase.ACTIVE, 0, None)
+    assert before.alert is not None
+    assert after.alert is not None
+    assert (after.alert.kind, after.alert.incident_id) == (AlertKind.RECOVERED, before.alert.incident_id)
+    assert after.due_at == world.clock(), "on-call is told at once"
+    assert after.version > before.version
+    assert (after.registration, after.wise_user_id, after.created_at) == (
+        before.registration,
+        before.wise_user_id,
+        before.created_at,
+    )
+    assert after.in_doubt is None, "it died long before the new authorization"
+    assert isinstance(world.serve(), Served)
+
+
+def test_linking_keeps_a_suspension(world: World) -> None:
+    grant = world.adopted()
+    world.grants.items[world.key()] = replace(grant, phase=Phase.SUSPENDED)
+    world.confirm(world.came_back())
+    assert world.stored().phase is Phase.SUSPENDED
+
+
+def test_a_confirmation_waits_while_somebody_refreshes(world: World) -> None:
+    grant = world.adopted()
+    link_id = world.came_back()
+    held = replace(grant, attempt_id="x", lease_until=world.clock() + world.budgets.lease)
+    world.grants.items[world.key()] = held
+    world.clock.on_sleep = lambda: world.grants.items.update({world.key(): grant})
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert len(world.clock.slept) == 1
+
+
+def test_a_confirmation_gives_up_on_a_lease_within_its_time(world: World) -> None:
+    grant = world.adopted()
+    link_id = world.came_back()
+    world.grants.items[world.key()] = replace(grant, attempt_id="x", lease_until=world.clock() + timedelta(minutes=5))
+    began = world.clock()
+    assert world.confirm(link_id) is Declined.BUSY
+    assert world.clock() - began <= world.budgets.serve
+    world.grants.items[world.key()] = grant
+    assert isinstance(world.confirm(link_id), Kept), "it can be repeated"
+
+
+def in_flight(world: World, then: Callable[[], None]) -> None:
+    """Do something while Wise has a refresh of the old token and has not answered yet."""
+
+    def act() -> None:
+        world.wise.after_refresh = lambda: None
+        then()
+
+    world.wise.after_refresh = act
+
+
+@pytest.mark.parametrize("policy", ["same", "rotated", "omitted"])
+def test_an_answer_to_the_old_refresh_token_that_comes_after_the_confirmation_changes_nothing(
+    world: World, policy: str
+) -> None:
+    """The worker is stuck past its lease; the user is linked meanwhile; then its answer is there."""
+    world.wise.policy = policy
+    world.adopted()
+    world.due_now()
+    seen: list[Any] = []
+
+    def link() -> None:
+        world.clock.advance(seconds=(world.budgets.lease + 2 * world.budgets.margin).total_seconds())
+        kept = world.confirm(world.came_back())
+        assert isinstance(kept, Kept)
+        seen.append(kept.grant)
+
+    in_flight(world, link)
+    assert world.attempt().word is Word.OVERTAKEN
+    (linked,) = seen
+    assert world.stored() == linked
+    assert len(world.journal.of(AnswerLate)) == 1
+    assert linked.in_doubt is not None, "nobody knows in which order Wise carried the two out"
+    world.clock.advance(seconds=1)
+    world.sweep()
+    assert world.stored().in_doubt is None
+    assert world.wise.lives(world.access_token())
+
+
+def test_a_refusal_of_the_old_refresh_token_after_the_confirmation_is_no_verdict(world: World) -> None:
+    world.adopted()
+    world.due_now()
+    old = world.wise.users["anna"].refresh_token
+
+    def link() -> None:
+        world.clock.advance(seconds=(world.budgets.lease + 2 * world.budgets.margin).total_seconds())
+        assert isinstance(world.confirm(world.came_back()), Kept)
+        assert world.wise.users["anna"].refresh_token != old
+
+    world.wise.on_refresh = lambda: setattr(world.wise, "on_refresh", lambda: None) or link()  # type: ignore[func-returns-value]
+    world.attempt()
+    assert world.stored().phase is Phase.ACTIVE
+    assert world.stored().alert is None
+    world.clock.advance(seconds=60)
+    world.sweep()
+    assert world.wise.lives(world.access_token())
+
+
+def test_a_parked_answer_of_the_old_token_changes_nothing(world: World) -> None:
+    world.adopted()
+    world.due_now()
+    world.grants.failures = ["ok", "before", "before", "before", "before", "before"]
+    world.attempt()
+    world.grants.failures = []
+    assert world.parking.holds_any()
+    world.clock.advance(seconds=60)
+    kept = world.confirm(world.came_back())
+    assert isinstance(kept, Kept)
+    before = world.stored()
+    world.drain(world.clock() + timedelta(seconds=10))
+    after = world.stored()
+    assert (after.version, after.access_token, after.refresh_token) == (
+        before.version,
+        before.access_token,
+        before.refresh_token,
+    )
+    assert not world.parking.holds_any()
+
+
+def test_a_refresh_that_was_sent_after_the_exchange_leaves_the_new_token_in_doubt(world: World) -> None:
+    """Between the exchange and the partner's word the old refresh token is dead at Wise, and the sweep may find out."""
+    world.adopted()
+    link_id = world.came_back()
+    world.due_now()
+    pending = world.grants.pending[hash_of(Secret(link_id))]
+    world.grants.pending[pending.hashed] = replace(pending, confirm_before=world.clock() + SECOND)
+    assert world.attempt().word is Word.REAUTHORIZATION_REQUIRED
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert kept.grant.phase is Phase.ACTIVE
+    assert kept.grant.in_doubt == pending.attempt_id
+    served = world.serve()
+    assert isinstance(served, Served)
+    assert world.wise.lives(served.access_token.reveal())
+
+
+def test_a_doubt_is_inherited(world: World) -> None:
+    world.adopted()
+    world.due_now()
+    world.wise.script = ["drop"]
+    world.wise.asks = []
+    world.attempt()
+    doubted = world.stored()
+    attempt = doubted.attempt_id or doubted.in_doubt
+    world.clock.advance(hours=1)
+    kept = world.confirm(world.came_back())
+    assert isinstance(kept, Kept)
+    assert kept.grant.in_doubt == attempt
+
+
+def test_a_write_that_meets_another_one_is_tried_again(world: World) -> None:
+    grant = world.adopted()
+    link_id = world.came_back()
+    replaced = world.grants.replace
+
+    def overtaken(before: Any, after: Any, when: Any, link: str | None = None) -> Any:
+        world.grants.replace = replaced  # type: ignore[method-assign]
+        moved = replace(grant, version=grant.version + 7, refresh_token=Sealed(b"another"))
+        assert isinstance(world.grants.write(grant, moved, when), Done)
+        return replaced(before, after, when, link)
+
+    world.grants.replace = overtaken  # type: ignore[method-assign]
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert kept.grant.version > grant.version + 7
+    assert world.stored() == kept.grant
+
+
+def test_tokens_that_expired_while_they_waited_are_refreshed_at_once(world: World) -> None:
+    world.wise.life = timedelta(minutes=5)
+    link_id = world.came_back()
+    world.clock.advance(minutes=6)
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert kept.grant.refresh_at == kept.grant.due_at == world.clock()
+    world.sweep()
+    assert world.wise.lives(world.access_token())
+
+
+def test_an_arrival_shows_no_code(world: World) -> None:
+    assert "fixture-code" not in repr(Arrival(state=None, code=Secret("fixture-code")))
