@@ -37,6 +37,7 @@ STUCK: Final = (3, 10)
 """In how many of how many minutes. One that is settled at the first try is hidden for moments only."""
 
 REFUSED: Final = "The table or a key refused the function."
+UNUSABLE: Final = "The Wise secret is missing, malformed or another environment's."
 
 _MISSING: Final = cloudwatch.TreatMissingData
 
@@ -66,8 +67,10 @@ class Alarms(Construct):
             self._refreshing(function)
         for function in (refreshing.sweep, refreshing.refresh, api.serve, api.admin, api.callback):
             self._function(function)
-        for function in (api.serve, api.admin):
+        for function in (api.serve, api.admin, api.callback):
             self._own(function, "StoreRefused", REFUSED)
+        self._own(api.callback, "WiseSecretUnusable", UNUSABLE)
+        self._own(api.callback, "LinkLost", "The tokens that a user's authorization brought could not be stored.")
         self._parked(refreshing.parked)
         self._delivery(alerts, refreshing)
         self._readers(api)
@@ -106,7 +109,7 @@ class Alarms(Construct):
             ("StoreRefused", REFUSED),
             ("AnswerLost", "An answer of Wise's could be neither stored nor parked."),
             ("AlertPublishFailed", "An alert could not be published; it stays due."),
-            ("WiseSecretUnusable", "The Wise secret is missing, malformed or another environment's."),
+            ("WiseSecretUnusable", UNUSABLE),
         ):
             self._own(function, metric, what)
 

@@ -37,8 +37,22 @@ OPENED_FOR: Final = ("not_sent", "throttled", "client_refused", "we_are_wrong", 
 """What the breaker may open for: the outcomes that say nothing about a grant."""
 SETTLED: Final = ("stored", "late", "known", "overtaken", "gone")
 """What may become of a parked answer."""
+LINKED: Final = (
+    "arrived",
+    "access_denied",
+    "link_unknown",
+    "link_used",
+    "link_expired",
+    "code_refused",
+    "profile_missing",
+    "different_profile",
+    "wise_unavailable",
+    "wise_refused",
+    "internal_error",
+)
+"""How a link may end for the browser."""
 REFRESHING: Final = ("sweep", "refresh")
-"""The services that call Wise."""
+"""The services that refresh."""
 
 _COLUMNS: Final = 24
 _HEIGHT: Final = 6
@@ -69,8 +83,9 @@ class Dashboard(Construct):
         self._row(*self._sweeps(refreshing))
         self._row(*self._breaker())
         self._row(*self._parked(refreshing))
+        self._row(*self._links())
         self._row(*self._people(alerts))
-        self._row(*self._functions(functions, refreshing))
+        self._row(*self._functions(functions, refreshing, api))
 
     def _row(self, *widgets: cloudwatch.IWidget) -> None:
         self.board.add_widgets(*widgets)
@@ -266,6 +281,24 @@ class Dashboard(Construct):
             ),
         ]
 
+    def _links(self) -> list[cloudwatch.IWidget]:
+        return [
+            self._graph(
+                "Links: how they ended for the browser",
+                [
+                    *self._by_outcome("LinkEnded", "callback", LINKED),
+                    metrics.ours(self._config, "LinkLost", "callback", "Sum", label="tokens lost"),
+                ],
+                of=2,
+            ),
+            self._graph(
+                "Links: codes exchanged, by what Wise answered",
+                self._by_outcome("CodeExchanged", "callback", OUTCOMES),
+                stacked=True,
+                of=2,
+            ),
+        ]
+
     def _people(self, alerts: Alerts) -> list[cloudwatch.IWidget]:
         period = cdk.Duration.minutes(1)
         return [
@@ -290,7 +323,9 @@ class Dashboard(Construct):
             ),
         ]
 
-    def _functions(self, functions: Sequence[RotatorFunction], refreshing: Refreshing) -> list[cloudwatch.IWidget]:
+    def _functions(
+        self, functions: Sequence[RotatorFunction], refreshing: Refreshing, api: TokenApi
+    ) -> list[cloudwatch.IWidget]:
         period = cdk.Duration.minutes(1)
         return [
             self._graph(
@@ -311,7 +346,7 @@ class Dashboard(Construct):
                 ],
                 right=[
                     metrics.ours(self._config, "WiseSecretUnusable", one.service, "Sum", label=f"secret, {one.service}")
-                    for one in (refreshing.sweep, refreshing.refresh)
+                    for one in (refreshing.sweep, refreshing.refresh, api.callback)
                 ],
                 of=3,
             ),

@@ -65,7 +65,7 @@ class TokenRotatorStack(cdk.Stack):
             refreshing=refreshing,
             api=api,
             alarms=alarms,
-            functions=(refreshing.sweep, refreshing.refresh, api.serve, api.admin),
+            functions=(refreshing.sweep, refreshing.refresh, api.serve, api.admin, api.callback),
         )
 
         outputs = {
@@ -88,6 +88,7 @@ class TokenRotatorStack(cdk.Stack):
             "RefreshLogGroup": refreshing.refresh.log_group.log_group_name,
             "ServeLogGroup": api.serve.log_group.log_group_name,
             "AdminLogGroup": api.admin.log_group.log_group_name,
+            "CallbackLogGroup": api.callback.log_group.log_group_name,
             "AccessTokensKeyArn": keys.access_tokens.arn,
             "RefreshTokensKeyArn": keys.refresh_tokens.arn,
             **{f"PartnerRole{title}": role.role_arn for title, role in api.partner_roles.items()},

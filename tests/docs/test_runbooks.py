@@ -193,7 +193,7 @@ def run(tmp_path: Path, typed: str) -> tuple[str, list[list[str]]]:
         [BASH, "-euo", "pipefail", "-c", f". ./night.sh; {typed}"],
         cwd=tmp_path,
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HEARD": str(heard), "SweepLogGroup": "s",
-             "RefreshLogGroup": "r", "ServeLogGroup": "v", "AdminLogGroup": "a"},
+             "RefreshLogGroup": "r", "ServeLogGroup": "v", "AdminLogGroup": "a", "CallbackLogGroup": "c"},
         capture_output=True,
         text=True,
         timeout=30,
@@ -214,7 +214,7 @@ def test_a_query_is_asked_of_all_functions_and_waited_for(tmp_path: Path) -> Non
     assert told == "a line\n"
     start = calls[1]
     assert start[start.index("--query-string") + 1] == 'filter level = "ERROR" | limit 1'
-    assert start[start.index("--log-group-names") + 1 :][:4] == ["s", "r", "v", "a"]
+    assert start[start.index("--log-group-names") + 1 :][:5] == ["s", "r", "v", "a", "c"]
     began, ended = (int(start[start.index(name) + 1]) for name in ("--start-time", "--end-time"))
     assert 1800 <= ended - began <= 1802
     shown = calls[-1][calls[-1].index("--query") + 1]

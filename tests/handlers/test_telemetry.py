@@ -12,9 +12,18 @@ from typing import Any, get_args
 import pytest
 
 from tests.docs.pages import table, words
-from tests.handlers.deployment import REFRESH_FUNCTION, Context, Deployment, Function, offer, refusal
+from tests.handlers.deployment import (
+    REDIRECT_URI,
+    REFRESH_FUNCTION,
+    Context,
+    Deployment,
+    Function,
+    offer,
+    refusal,
+)
 from tests.infra.board import shown, widgets
 from tests.infra.template import Template
+from token_rotator.domain.link import LinkFailure
 
 ALL_SHARDS = {"shards": list(range(16))}
 NAMESPACE = "TokenRotator"
@@ -27,12 +36,14 @@ KNOWN = {
     "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
     "AlertPublished", "AlertPublishFailed", "AnswerParked", "ParkedSettled", "AnswerLost", "AnswerLate",
     "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
-    "WiseCalled", "TokenAgeSeconds", "TokenDegraded",
+    "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
 }  # fmt: skip
 BY_OUTCOME = {
     "RefreshAttempted": OUTCOMES,
     "BreakerOpened": OUTCOMES - {"refreshed", "grant_invalid"},
     "ParkedSettled": {"stored", "late", "known", "overtaken", "gone"},
+    "CodeExchanged": OUTCOMES,
+    "LinkEnded": {"arrived", *LinkFailure},
 }
 
 
@@ -365,6 +376,47 @@ def test_a_request_that_the_table_or_a_key_refuses_is_told(
     assert names(function) == ["StoreRefused"]
 
 
+@pytest.fixture
+def came_back(heard: Deployment, grant_id: str) -> dict[str, str]:
+    """What a user who consented comes back from Wise with."""
+    heard.wise.control.change_settings(redirect_uris=[REDIRECT_URI])
+    heard.wise.control.put_user(grant_id)
+    return heard.consent(heard.start(grant_id), grant_id)
+
+
+def test_a_link_is_told_with_what_wise_answered_and_how_it_ended(heard: Deployment, came_back: dict[str, str]) -> None:
+    assert heard.browse(came_back).status == 200
+    told = [(name, dimensions["outcome"]) for line in heard.callback.metrics() for name, dimensions, _ in read(line)]
+    assert told == [("CodeExchanged", "refreshed"), ("LinkEnded", "arrived")]
+
+
+def test_a_link_whose_tokens_are_lost_is_told(
+    heard: Deployment, came_back: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise refusal("PutItem", "InternalServerError", 500)
+
+    monkeypatch.setattr(heard.callback.wired.take_arrival.links._client, "put_item", fail)
+    heard.browse(came_back)
+    assert "LinkLost" in names(heard.callback)
+
+
+def test_a_browser_that_meets_a_table_or_a_secret_that_refuses_is_told(
+    heard: Deployment, came_back: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise refusal("Any", "AccessDeniedException")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(heard.callback.wired.take_arrival.links._client, "get_item", fail)
+        heard.browse(came_back)
+        assert heard.complete("fixture", {"state": came_back["state"], "code": "fixture"}).status == 503
+    heard.delete_secret()
+    heard.browse(came_back)
+    heard.write_secret(None)
+    assert names(heard.callback) == ["StoreRefused", "StoreRefused", "WiseSecretUnusable"]
+
+
 def test_an_outage_of_the_table_is_no_refusal(
     heard: Deployment, grant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,24 +465,27 @@ SAYING = {
     "Sent": [{"outcome": outcome} for outcome in sorted(OUTCOMES)],
     "BreakerOpened": [{"why": why} for why in sorted(BY_OUTCOME["BreakerOpened"])],
     "ParkedSettled": [{"result": result} for result in sorted(BY_OUTCOME["ParkedSettled"])],
+    "CodeExchanged": [{"outcome": outcome} for outcome in sorted(OUTCOMES)],
+    "LinkEnded": [{"result": result} for result in sorted(BY_OUTCOME["LinkEnded"])],
     "AlertTold": [{"code": None}, {"code": "publish-refused"}],
     "Trouble": [{"code": "store-refused"}, {"code": "key-refused"}, {"code": "internal-error"}],
     "AttemptEnded": [{"code": "key-refused"}, {"code": None}],
 }
 """What an event can say that makes a difference to the metrics."""
-NEVER = {"sweep": {"DemandBarred"}, "refresh": {"ParkedSettled"}}
-"""Readers' refreshes are not the sweep's, and the queue is drained by the sweep alone."""
+LINKING = {"CodeExchanged", "LinkEnded", "LinkLost"}
+NEVER = {"sweep": {"DemandBarred", *LINKING}, "refresh": {"ParkedSettled", *LINKING}}
+"""Readers' refreshes are not the sweep's, the queue is drained by the sweep alone, and neither of them links."""
 
 
-@SERVICES
+@pytest.mark.parametrize("service", ["sweep", "refresh", "callback"])
 def test_every_event_that_is_counted_is_heard(heard: Deployment, service: str) -> None:
     """The rare ones too, whichever the other tests of this file brought about."""
-    function = heard.sweep if service == "sweep" else heard.refresh
+    function = getattr(heard, service)
     module: Any = function.modules["token_rotator.service.journal"]
     key = function.modules["token_rotator.domain.grant"].GrantKey("acme", "fixture")
     samples = {**SAMPLES, "GrantKey": key, "datetime": heard.clock()}
     for kind in get_args(module.Event):
-        if kind.__name__ in NEVER[service]:
+        if kind.__name__ in NEVER[service] if service in NEVER else kind.__name__ not in LINKING:
             continue
         for said in SAYING.get(kind.__name__, [{}]):
             event = kind(**{field.name: samples[field.type] for field in fields(kind)} | said)
@@ -443,7 +498,7 @@ def test_every_event_that_is_counted_is_heard(heard: Deployment, service: str) -
 def test_every_alarm_watches_what_was_told(ear: Ear, template: Template) -> None:
     """Name for name, dimension for dimension: an alarm on anything else would never be heard of."""
     alarms = alarmed(template)
-    assert len(alarms) >= 14
+    assert len(alarms) >= 17
     for name, metric in alarms.items():
         assert metric in ear.heard, name
 

@@ -9,11 +9,10 @@ import pytest
 from infra import dashboard
 from tests.infra.board import Shown, shown, widgets
 from tests.infra.template import _ARNS, Template
+from token_rotator.domain.link import LinkFailure
 from token_rotator.domain.outcome import _NAMES, ClientAccepted, Refreshed
 from token_rotator.domain.outcome import GrantInvalid as Judged
 from token_rotator.service.keep_answer import Place
-
-SERVICES = ("sweep", "refresh", "serve", "admin")
 
 
 def board(template: Template) -> list[dict[str, Any]]:
@@ -41,7 +40,8 @@ def test_the_words_of_outcomes_are_those_of_the_functions() -> None:
     refreshes = {word for outcome, word in _NAMES.items() if outcome is not ClientAccepted}
     assert set(dashboard.OUTCOMES) == refreshes
     assert set(dashboard.OPENED_FOR) == refreshes - {_NAMES[Refreshed], _NAMES[Judged]}
-    assert set(dashboard.SETTLED) == {place.value for place in Place if place.value in dashboard.SETTLED}
+    assert set(dashboard.SETTLED) == {place.value for place in Place}
+    assert set(dashboard.LINKED) == {"arrived", *LinkFailure}
 
 
 def test_everything_that_on_call_asks_for_is_there(every: Template) -> None:
