@@ -290,6 +290,7 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "RefreshLogGroup": sandbox.one("AWS::Logs::LogGroup", "RefreshLog"),
         "ServeLogGroup": sandbox.one("AWS::Logs::LogGroup", "ServeLog"),
         "AdminLogGroup": sandbox.one("AWS::Logs::LogGroup", "AdminLog"),
+        "CallbackLogGroup": sandbox.one("AWS::Logs::LogGroup", "CallbackLog"),
         "AccessTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysAccessTokens"),
         "RefreshTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysRefreshTokens"),
         "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,
