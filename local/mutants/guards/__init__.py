@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import answers, doubt, fleet, lease, outside, people, readers, restore, work
+from . import answers, doubt, fleet, lease, linking, outside, people, readers, restore, work
 
 if TYPE_CHECKING:
     from local.mutants.guard import Guard
@@ -18,5 +18,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *work.GUARDS,
     *people.GUARDS,
     *outside.GUARDS,
+    *linking.GUARDS,
     *restore.GUARDS,
 )
