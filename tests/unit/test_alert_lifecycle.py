@@ -516,6 +516,14 @@ def test_an_alert_about_many_is_told_whatever_the_topic_does(at: int, fault: str
     assert len(kinds) == (3 if fault == "lose" and not world.alerts.script else 2)
 
 
+def test_a_topic_that_is_down_for_long_hears_of_many_and_of_the_end() -> None:
+    world = World()
+    world.alerts.script = ["refuse"] * 9
+    die_again(world, 100)
+    minutes(world, 60)
+    assert [alert.kind for alert in fleet_told(world)] == [AlertKind.MANY_GRANTS_DYING, AlertKind.RECOVERED]
+
+
 def test_an_end_that_was_not_told_is_named_by_the_next_incident() -> None:
     world = World()
     die_again(world, 100)

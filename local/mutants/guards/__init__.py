@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import answers, doubt, fleet, lease, linking, outside, people, readers, restore, work
+from . import answers, doubt, fleet, lease, linking, outside, people, readers, reissue, restore, work
 
 if TYPE_CHECKING:
     from local.mutants.guard import Guard
@@ -17,6 +17,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *fleet.GUARDS,
     *work.GUARDS,
     *people.GUARDS,
+    *reissue.GUARDS,
     *outside.GUARDS,
     *linking.GUARDS,
     *restore.GUARDS,
