@@ -118,7 +118,7 @@ def test_a_dead_grant_is_linked_again(deployment: Deployment, user: str) -> None
     confirmed = deployment.confirm(user, link_id_of(again))
     assert confirmed.status == 200
     assert confirmed.body["version"] > version
-    assert (confirmed.body["phase"], confirmed.body["alert"]) == ("active", None)
+    assert (confirmed.body["phase"], confirmed.body["alert"]["kind"]) == ("active", "recovered")
     assert deployment.use(deployment.token(user).body["access_token"]) == 200
 
 

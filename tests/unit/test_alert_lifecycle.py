@@ -331,6 +331,7 @@ def test_a_reminder_comes_once_and_says_that_it_is_one() -> None:
     world = World()
     dead(world)
     pass_days(world, 30)
+    assert len(world.alerts.published) == 2
     first, second = world.alerts.published
     assert (first.incident_id, first.reminder, second.reminder) == (second.incident_id, False, True)
     assert first.published_at is None
