@@ -81,6 +81,12 @@ DIFFERENCES: Final = (
         "Alarms are stored and not evaluated; metrics in log lines are not extracted.",
     ),
     Difference(
+        "AWS::CloudWatch::Dashboard",
+        "all of it",
+        Treatment.UNPROVEN,
+        "The body is stored as it is; nothing reads it, a metric that does not exist is as good as any.",
+    ),
+    Difference(
         "AWS::ApiGateway::Stage",
         "AccessLogSetting",
         Treatment.UNPROVEN,

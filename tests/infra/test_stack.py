@@ -285,6 +285,7 @@ def test_names_of_resources_are_left_to_cloudformation(every: Template) -> None:
         "AWS::SNS::Topic": "TopicName",
         "AWS::Logs::LogGroup": "LogGroupName",
         "AWS::CloudWatch::Alarm": "AlarmName",
+        "AWS::CloudWatch::Dashboard": "DashboardName",
         "AWS::Scheduler::Schedule": "Name",
     }
     for kind, name in named.items():
@@ -299,6 +300,7 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "AccessLogGroup": sandbox.one("AWS::Logs::LogGroup", "AccessLog"),
         "GrantsTable": sandbox.one("AWS::DynamoDB::Table"),
         "AlertsTopicArn": sandbox.arn("AWS::SNS::Topic"),
+        "DashboardName": sandbox.one("AWS::CloudWatch::Dashboard"),
         "FailuresQueueUrl": queue_url(sandbox, "Failures"),
         "ParkedQueueUrl": queue_url(sandbox, "Parked"),
         "WiseSecretName": "token-rotator/sandbox/wise",
@@ -312,6 +314,7 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "RefreshLogGroup": sandbox.one("AWS::Logs::LogGroup", "RefreshLog"),
         "ServeLogGroup": sandbox.one("AWS::Logs::LogGroup", "ServeLog"),
         "AdminLogGroup": sandbox.one("AWS::Logs::LogGroup", "AdminLog"),
+        "CallbackLogGroup": sandbox.one("AWS::Logs::LogGroup", "CallbackLog"),
         "AccessTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysAccessTokens"),
         "RefreshTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysRefreshTokens"),
         "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,

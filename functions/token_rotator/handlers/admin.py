@@ -290,4 +290,4 @@ ROUTES: Final[Routes] = {
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Answer API Gateway."""
-    return respond(event, ROUTES, _administering.settings.partners)
+    return respond(event, ROUTES, _administering.settings.partners, _administering.journal)

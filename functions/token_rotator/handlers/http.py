@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from token_rotator.domain.errors import (
     CorruptGrant,
     InvalidInput,
+    KeyRefused,
     KeyUnavailable,
     RotatorError,
+    StoreRefused,
     StoreUnavailable,
     Unsealable,
 )
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from token_rotator.settings import Partner
+    from token_rotator.telemetry import PowertoolsJournal
 
 MAX_BODY: Final = 131_072
 """Bytes: room for the largest tokens, and nothing that would strain the function."""
@@ -137,17 +140,22 @@ Routes = dict[tuple[str, str], Route]
 """By method and API Gateway resource, such as `("GET", "/v1/tenants/{tenant}/grants")`."""
 
 
-def respond(event: Mapping[str, Any], routes: Routes, partners: Mapping[str, Partner]) -> dict[str, Any]:
+def respond(
+    event: Mapping[str, Any], routes: Routes, partners: Mapping[str, Partner], journal: PowertoolsJournal
+) -> dict[str, Any]:
     """Answer one API Gateway proxy event (payload 1.0). Never raises.
 
     Prints one line for the audit, without a token in it: who was answered what about which grant. Its `request_id` is
-    the `requestId` of API Gateway's access log.
+    the `requestId` of API Gateway's access log. `journal` counts what on-call must mend: a table or a key that refuses
+    the function.
     """
     facts: dict[str, Any] = {"request_id": (event.get("requestContext") or {}).get("requestId")}
     try:
         response = _answer(event, routes, partners, facts)
     except RotatorError as error:
         response = _problem_of(error)
+        if isinstance(error, StoreRefused | KeyRefused):
+            journal.count("StoreRefused")
     except Exception as error:  # noqa: BLE001 - a caller gets a problem document, never a stack trace
         logger.error("request broke", extra={"error_type": type(error).__name__, "where": where_of(error)})
         response = problem("internal-error")

@@ -53,6 +53,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     journal.count("SweepSeconds", seconds, MetricUnit.Seconds)
     journal.count("OldestOverdueSeconds", overdue, MetricUnit.Seconds)
     journal.count("GrantsAdvanced", summary.advanced)
+    journal.count("WiseCalled", summary.calls)
     journal.count("BreakerOpen", int(_refreshing.breaker.is_open))
     journal.count("SuspensionsInForce", summary.suspensions)
     told: dict[str, Any] = {

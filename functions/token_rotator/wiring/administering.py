@@ -15,6 +15,7 @@ from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant
 from token_rotator.service.link_grant import ConfirmLink, StartLink
 from token_rotator.service.suspend_grant import SuspendGrant
 from token_rotator.settings import AdminSettings
+from token_rotator.telemetry import PowertoolsJournal
 
 from .clients import dynamodb, kms, new_token, sleep, utc_now
 
@@ -27,6 +28,7 @@ class Administering:
     """The use cases of the function that adopts, deletes, links and suspends."""
 
     settings: AdminSettings
+    journal: PowertoolsJournal
     adopt_grant: AdoptGrant
     delete_grant: DeleteGrant
     start_link: StartLink
@@ -48,6 +50,7 @@ def wire() -> Administering:
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     return Administering(
         settings,
+        PowertoolsJournal(settings.environment),
         AdoptGrant(store, sealer, settings.budgets, utc_now, sleep),
         DeleteGrant(store, settings.budgets, utc_now, sleep),
         StartLink(

@@ -30,6 +30,7 @@ class Serving:
     """The use cases of the function that serves."""
 
     settings: ServeSettings
+    journal: PowertoolsJournal
     serve_token: ServeToken
     grants: GrantReader
     grant_list: GrantList
@@ -48,4 +49,4 @@ def wire() -> Serving:
     invoker: LambdaClient = client("lambda", read_s=budgets.invoke.total_seconds(), tries=1)
     refresher = LambdaRefresher(invoker, settings.refresh_function, journal)
     serve_token = ServeToken(store, opener, refresher, budgets, utc_now, sleep, random.random, known)
-    return Serving(settings, serve_token, store, store)
+    return Serving(settings, journal, serve_token, store, store)
