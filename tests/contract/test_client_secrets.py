@@ -51,8 +51,8 @@ class Vault:
         except self.client.exceptions.ResourceNotFoundException:
             self.client.create_secret(Name=NAME, SecretString=value)
 
-    def secrets(self) -> ClientSecrets:
-        return ClientSecrets(self.client, NAME, "sandbox", self.clock)
+    def secrets(self, client_id: str | None = None) -> ClientSecrets:
+        return ClientSecrets(self.client, NAME, "sandbox", self.clock, client_id=client_id)
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,9 @@ def wire() -> Refreshing:
         SealedField.REGISTRATION: settings.refresh_tokens_key,
     }
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
-    secrets = ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now)
+    secrets = ClientSecrets(
+        secrets_client, settings.wise_secret_name, settings.environment, utc_now, client_id=settings.wise_client_id
+    )
     try:
         wise = WiseHttp(
             settings.wise_api_url,
