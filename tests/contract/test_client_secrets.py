@@ -90,6 +90,14 @@ def test_fields_of_a_later_version_are_left_alone(vault: Vault) -> None:
     assert vault.secrets().get().client_id == "fixture-id"
 
 
+def test_a_secret_of_another_client_is_not_used(vault: Vault) -> None:
+    """Wise would accept it, and call every refresh token dead: they belong to the client that got them."""
+    vault.put(json.dumps(GOOD))
+    assert vault.secrets("fixture-id").get().client_id == "fixture-id"
+    with pytest.raises(WiseSecretUnusable, match="is of another client than this deployment's"):
+        vault.secrets("fixture-id-of-another").get()
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [

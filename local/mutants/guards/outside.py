@@ -189,6 +189,14 @@ GUARDS: Final = (
         ),
     ),
     Guard(
+        name="one-client",
+        says="no grant is judged by what Wise says to another client",
+        path="functions/token_rotator/adapters/client_secrets.py",
+        old='        if self._client_id not in (None, value["client_id"]):\n',
+        new="        if False:\n",
+        tests=("tests/contract/test_client_secrets.py::test_a_secret_of_another_client_is_not_used",),
+    ),
+    Guard(
         name="asked-once",
         says="the refresh function is invoked once: a retry of the SDK would start a second refresh",
         path="functions/token_rotator/wiring/serving.py",
