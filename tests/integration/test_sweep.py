@@ -125,7 +125,7 @@ def assert_on_call_was_told(aws: MiniStack, place: Place, parts: Parts) -> None:
     assert revoked.phase is Phase.REAUTHORIZATION_REQUIRED
     assert revoked.alert is not None
     assert revoked.alert.published_at is not None
-    assert revoked.due_at is None
+    assert revoked.due_at == revoked.alert.remind_at is not None
     sqs = aws.client("sqs")
     try:
         (received,) = sqs.receive_message(QueueUrl=place.queue_url, MaxNumberOfMessages=10)["Messages"]

@@ -569,8 +569,11 @@ class Stage:
 
     def register(self) -> None:
         """Let us have created the user: the grant has a registration code."""
-        text = self.world.registration_of(NAME)
-        self._overwrite(registration=self.world.sealer.box(self.key, SealedField.REGISTRATION, text))
+        sealed = self.world.sealer.box(self.key, SealedField.REGISTRATION, self.world.registration_of(NAME))
+        stored = self.stored
+        assert stored is not None
+        self.world.grants.items[self.key] = replace(stored, registration=sealed)
+        self._note_stored()
 
     def _suspend(self) -> None:
         """An operator suspends the grant."""
