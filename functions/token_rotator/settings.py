@@ -57,13 +57,17 @@ def _api_url(environ: Mapping[str, str], environment: str) -> str:
     if found is None:
         msg = "WISE_API_URL must be https:// and a host, without path, query or credentials"
         raise SettingsError(msg)
-    host = found.group(1).lower().rstrip(".")
+    _of_environment("WISE_API_URL", found.group(1), environment)
+    return value
+
+
+def _of_environment(name: str, host: str, environment: str) -> None:
+    host = host.lower().rstrip(".")
     for domain, owner in _HOSTS_OF.items():
         ours = host == domain or host.endswith(f".{domain}")
         if ours and owner != environment:
-            msg = f"WISE_API_URL is a {owner} host, and ROTATOR_ENVIRONMENT is {environment}"
+            msg = f"{name} is a {owner} host, and ROTATOR_ENVIRONMENT is {environment}"
             raise SettingsError(msg)
-    return value
 
 
 def _api_version(environ: Mapping[str, str]) -> str:
@@ -88,11 +92,12 @@ def _budgets(environ: Mapping[str, str]) -> Budgets:
         raise SettingsError(msg) from None
 
 
-def _wise_web_url(environ: Mapping[str, str]) -> str:
+def _wise_web_url(environ: Mapping[str, str], environment: str) -> str:
     value = _required(environ, "WISE_WEB_HOST")
     if not _WEB_HOST.fullmatch(value):
         msg = "WISE_WEB_HOST must be a host, with a port where it needs one"
         raise SettingsError(msg)
+    _of_environment("WISE_WEB_HOST", value.partition(":")[0], environment)
     return f"https://{value}"
 
 
@@ -286,14 +291,14 @@ class AdminSettings:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> AdminSettings:
         """Parse the environment. Raises `SettingsError`."""
-        partners = _partners(environ)
+        environment, partners = _environment(environ), _partners(environ)
         return cls(
-            environment=_environment(environ),
+            environment=environment,
             table=_required(environ, "GRANTS_TABLE"),
             access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
             refresh_tokens_key=_required(environ, "REFRESH_TOKENS_KEY_ARN"),
             partners=partners,
-            wise_web_url=_wise_web_url(environ),
+            wise_web_url=_wise_web_url(environ, environment),
             wise_client_id=_client_id(environ, partners),
             redirect_uri=_redirect_uri(environ),
             budgets=_budgets(environ),

@@ -7,11 +7,13 @@ when somebody sleeps. Nothing of the product is replaced but that clock and the 
 from __future__ import annotations
 
 import contextlib
+import html
 import importlib
 import io
 import json
 import logging
 import os
+import re
 import ssl
 import sys
 import urllib.error
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import boto3
 from botocore.exceptions import ClientError
@@ -28,6 +31,8 @@ from botocore.response import StreamingBody
 
 from local.wise.control import SeededUser
 from local.wise.running import RunningWise
+from local.wise.settings import WiseSettings
+from local.wise.visitor import Visitor
 from tests.fakes.world import FakeClock
 
 REGION = "eu-west-1"
@@ -40,10 +45,16 @@ ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX = (
     "AROAEXAMPLEGLOBEX0001",
 )
 PARTNERS = [
-    {"name": "acme-onboarding", "role_id": ACME_ADMIN, "tenants": ["acme"], "may": ["read", "manage"]},
+    {
+        "name": "acme-onboarding",
+        "role_id": ACME_ADMIN,
+        "tenants": ["acme"],
+        "may": ["read", "manage", "link"],
+        "return_urls": ["https://acme.example.com/linked"],
+    },
     {"name": "acme-payouts", "role_id": ACME_READER, "tenants": ["acme"], "may": ["read"]},
     {"name": "acme-import", "role_id": ACME_WRITER, "tenants": ["acme"], "may": ["manage"]},
-    {"name": "globex", "role_id": GLOBEX, "tenants": ["globex", "globex.eu"], "may": ["read", "manage"]},
+    {"name": "globex", "role_id": GLOBEX, "tenants": ["globex", "globex.eu"], "may": ["read", "manage", "link"]},
 ]
 AWS_ENVIRONMENT = {
     "AWS_DEFAULT_REGION": REGION,
@@ -53,6 +64,8 @@ AWS_ENVIRONMENT = {
     "AWS_SESSION_TOKEN": "fixture",
 }
 GRANT = "/v1/tenants/{tenant}/grants/{grant_id}"
+CALLBACK = "/oauth/callback"
+REDIRECT_URI = WiseSettings().redirect_uris[0]
 
 
 @dataclass
@@ -108,7 +121,7 @@ class Function:
     @property
     def wired(self) -> Any:
         """What the function is made of."""
-        names = {"serve": "_serving", "admin": "_administering"}
+        names = {"serve": "_serving", "admin": "_administering", "callback": "_linking"}
         return getattr(self.module, names.get(self.name, "_refreshing"))
 
     def forget(self) -> None:
@@ -207,7 +220,7 @@ class Answer:
 
 @dataclass
 class Deployment:
-    """Everything that `cdk deploy` would have made, and the four functions on it."""
+    """Everything that `cdk deploy` would have made, and the five functions on it."""
 
     wise: RunningWise
     clock: FakeClock
@@ -234,12 +247,13 @@ class Deployment:
         self.refresh = self.load("refresh")
         self.serve = self.load("serve")
         self.admin = self.load("admin")
+        self.callback = self.load("callback")
         self.invocations = Invocations(self.refresh)
         self.serve.wired.serve_token.refresher._client = self.invocations
 
     @property
     def functions(self) -> tuple[Function, ...]:
-        return self.sweep, self.refresh, self.serve, self.admin
+        return self.sweep, self.refresh, self.serve, self.admin, self.callback
 
     def _table(self) -> str:
         """The table as infra/grants_store.py describes it."""
@@ -291,7 +305,7 @@ class Deployment:
         self._forget_secret()
 
     def _forget_secret(self) -> None:
-        for function in (self.sweep, self.refresh):
+        for function in (self.sweep, self.refresh, self.callback):
             function.wired.wise._secrets.forget()
 
     def forget_fleet(self) -> None:
@@ -316,26 +330,38 @@ class Deployment:
         }
         if name != "serve":
             common["REFRESH_TOKENS_KEY_ARN"] = self.refresh_key
-        if name in ("serve", "admin"):
+        if name in ("serve", "admin", "callback"):
             common["PARTNERS"] = json.dumps(PARTNERS)
+        if name == "admin":
+            common |= {
+                "WISE_WEB_HOST": self.wise.url.removeprefix("https://"),
+                "WISE_CLIENT_ID": self.wise.state.settings.client_id,
+                "REDIRECT_URI": REDIRECT_URI,
+            }
         if name == "serve":
             common["REFRESH_FUNCTION"] = REFRESH_FUNCTION
-        if name in ("sweep", "refresh"):
+        if name in ("sweep", "refresh", "callback"):
             common |= {
                 "WISE_API_URL": self.wise.url,
                 "WISE_CA_FILE": str(self.wise.ca_file),
                 "WISE_SECRET_NAME": WISE_SECRET,
-                "ALERTS_TOPIC_ARN": self.topic,
-                "PARKED_QUEUE_URL": self.parked,
             }
+        if name in ("sweep", "refresh"):
+            common |= {"ALERTS_TOPIC_ARN": self.topic, "PARKED_QUEUE_URL": self.parked}
         return common
 
     # --- the API
 
     def call(self, event: Mapping[str, Any]) -> Answer:
         """Do what API Gateway does with an event: the function that the method belongs to answers it."""
-        function = self.admin if event.get("httpMethod") in ("PUT", "DELETE") else self.serve
-        return answered(function(event))
+        return answered(self.function_of(event)(event))
+
+    def function_of(self, event: Mapping[str, Any]) -> Function:
+        resource = str(event.get("resource"))
+        if resource.endswith(("/link/complete", CALLBACK)):
+            return self.callback
+        manages = event.get("httpMethod") in ("PUT", "DELETE") or "/link" in resource
+        return self.admin if manages else self.serve
 
     def ask(
         self,
@@ -348,10 +374,13 @@ class Deployment:
         caller: str = f"{ACME_ADMIN}:fixture-session",
         if_match: object = None,
         query: Mapping[str, str] | None = None,
+        link_id: str | None = None,
     ) -> Answer:
         resource = (GRANT if grant_id is not None else GRANT.removesuffix("/{grant_id}")) + sub
         headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
-        event = request(method, resource, tenant, grant_id, caller=caller, headers=headers, query=query)
+        event = request(
+            method, resource, tenant, grant_id, caller=caller, headers=headers, query=query, link_id=link_id
+        )
         event["body"] = body if isinstance(body, str) or body is None else json.dumps(body)
         return self.call(event)
 
@@ -368,6 +397,27 @@ class Deployment:
         answer = self.ask("PUT", grant_id, {**offer(user), **fields})
         assert answer.status == 201, answer.text
         return answer
+
+    # --- linking
+
+    def start(self, grant_id: str, body: object = None, **more: Any) -> Answer:
+        return self.ask("POST", grant_id, body, sub="/link", **more)
+
+    def confirm(self, grant_id: str, link_id: str, **more: Any) -> Answer:
+        return self.ask("POST", grant_id, sub="/link/{link_id}/confirm", link_id=link_id, **more)
+
+    def complete(self, grant_id: str, body: object, **more: Any) -> Answer:
+        return self.ask("POST", grant_id, body, sub="/link/complete", **more)
+
+    def consent(self, started: Answer, user: str, **more: Any) -> dict[str, str]:
+        """Go to Wise as the started link says, and come back with what Wise sends along."""
+        assert started.status == 201, started.text
+        page = Visitor(self.wise.ca_file).authorize(started.body["authorization_url"], user, **more)
+        return page.query()
+
+    def browse(self, query: Mapping[str, str] | None) -> Seen:
+        """Come back from Wise with a browser."""
+        return seen(self.callback(browser(query)))
 
     # --- behind the API
 
@@ -419,6 +469,53 @@ class Deployment:
         return len(self.wise.control.requests(user=user))
 
 
+@dataclass
+class Seen:
+    """What a browser gets."""
+
+    status: int
+    headers: dict[str, str]
+    html: str
+
+    @property
+    def sent_to(self) -> str | None:
+        return self.headers.get("Location")
+
+    @property
+    def sent_with(self) -> dict[str, str]:
+        """What the partner's return URL gets."""
+        return dict(parse_qsl(urlsplit(self.headers["Location"]).query, keep_blank_values=True))
+
+    @property
+    def title(self) -> str:
+        (title,) = re.findall(r"<h1>(.*)</h1>", self.html)
+        return html.unescape(title)
+
+    @property
+    def code(self) -> str | None:
+        found = re.search(r"<code>(.*)</code>", self.html)
+        return found[1] if found else None
+
+
+def seen(answer: Mapping[str, Any]) -> Seen:
+    """Read what a browser gets, and hold it to what every such answer has."""
+    assert set(answer) == {"statusCode", "headers", "body", "isBase64Encoded"}
+    assert answer["isBase64Encoded"] is False
+    read = Seen(answer["statusCode"], dict(answer["headers"]), answer["body"])
+    assert read.headers["Cache-Control"] == "no-store"
+    assert read.headers["Referrer-Policy"] == "no-referrer"
+    assert (read.status == 303) == ("Location" in read.headers) == (read.html == "")
+    return read
+
+
+def browser(query: Mapping[str, str] | None, **many: list[str]) -> dict[str, Any]:
+    """A request of nobody's, from Wise's page."""
+    event = request("GET", CALLBACK, "", caller=None, query=query)
+    event["pathParameters"] = None
+    event["multiValueQueryStringParameters"] = many or None
+    return event
+
+
 def to_ms(instant: datetime) -> int:
     return int((instant - datetime.fromtimestamp(0, UTC)) / timedelta(milliseconds=1))
 
@@ -465,9 +562,11 @@ def request(
     headers: Mapping[str, str] | None = None,
     query: Mapping[str, str] | None = None,
     path: str | None = None,
+    link_id: str | None = None,
 ) -> dict[str, Any]:
     """The parts of an API Gateway event that mean anything to a function; events/ holds whole ones."""
-    parameters = {"tenant": tenant} if grant_id is None else {"tenant": tenant, "grant_id": grant_id}
+    given = {"tenant": tenant, "grant_id": grant_id, "link_id": link_id}
+    parameters = {name: value for name, value in given.items() if value is not None}
     return {
         "resource": resource,
         "path": resource.format(**parameters) if path is None else path,

@@ -21,6 +21,7 @@ from tests.handlers.deployment import (
 
 GRANTS = GRANT.removesuffix("/{grant_id}")
 TOKEN, REJECTIONS = f"{GRANT}/access-token", f"{GRANT}/access-token/rejections"
+LINK, COMPLETE, CONFIRM = f"{GRANT}/link", f"{GRANT}/link/complete", f"{GRANT}/link/{{link_id}}/confirm"
 NEEDS = {
     ("GET", TOKEN): "read",
     ("POST", REJECTIONS): "read",
@@ -28,11 +29,17 @@ NEEDS = {
     ("GET", GRANTS): "read",
     ("PUT", GRANT): "manage",
     ("DELETE", GRANT): "manage",
+    ("POST", LINK): "link",
+    ("POST", COMPLETE): "link",
+    ("POST", CONFIRM): "link",
 }
 BODIES = {
-    "POST": json.dumps({"version": 1, "error": "invalid_token"}),
-    "PUT": json.dumps({"refresh_token": "fixture-refresh-token"}),
+    ("POST", REJECTIONS): json.dumps({"version": 1, "error": "invalid_token"}),
+    ("POST", COMPLETE): json.dumps({"state": "fixture-state", "code": "fixture-code"}),
+    ("PUT", GRANT): json.dumps({"refresh_token": "fixture-refresh-token"}),
 }
+ANSWERED = {("PUT", GRANT): 412, ("DELETE", GRANT): 204, ("POST", LINK): 201, ("POST", COMPLETE): 404,
+            ("POST", CONFIRM): 404}  # fmt: skip
 TENANTS = (
     "acme",
     "globex",
@@ -54,8 +61,10 @@ def ask(
     deployment: Deployment, route: tuple[str, str], tenant: str, caller: object, grant_id: str = "matrix"
 ) -> Answer:
     method, resource = route
-    event = request(method, resource, tenant, None if resource == GRANTS else grant_id, caller=caller)
-    return deployment.call({**event, "body": BODIES.get(method)})
+    link_id = "l" * 43 if resource == CONFIRM else None
+    named = None if resource == GRANTS else grant_id
+    event = request(method, resource, tenant, named, caller=caller, link_id=link_id)
+    return deployment.call({**event, "body": BODIES.get(route)})
 
 
 @pytest.fixture
@@ -84,10 +93,10 @@ def test_a_role_may_what_its_partner_may_and_nothing_else(stocked: Deployment, r
             answer = ask(stocked, route, tenant, f"{partner['role_id']}:fixture-session")
             assert (answer.status, answer.problem) == (403, "forbidden"), (partner["name"], tenant, answer.text)
     assert stocked.items() == before
-    assert len(allowed) == 4
+    assert len(allowed) == (3 if NEEDS[route] == "link" else 4)
     for partner, tenant in allowed:
         answer = ask(stocked, route, tenant, f"{partner['role_id']}:fixture-session")
-        assert answer.status == {"PUT": 412, "DELETE": 204}.get(route[0], 200), (partner["name"], tenant, answer.text)
+        assert answer.status == ANSWERED.get(route, 200), (partner["name"], tenant, answer.text)
         for item in before:
             stocked.dynamodb.put_item(TableName=stocked.table, Item=item)
 
@@ -178,7 +187,7 @@ def test_no_path_leads_to_another_tenant(stocked: Deployment, kind: str, method:
     before = stocked.items()
     event = request(method, GRANT, tenant, "matrix", path=path, query={"tenant": "globex", "grant_id": "matrix"})
     event["queryStringParameters"] = None if method == "GET" else event["queryStringParameters"]
-    answer = stocked.call({**event, "body": BODIES.get(method)})
+    answer = stocked.call({**event, "body": BODIES.get((method, GRANT))})
     assert answer.status in (403, 404)
     assert "globex" not in answer.text
     assert stocked.items() == before
@@ -222,7 +231,8 @@ def test_a_stranger_costs_no_read(stocked: Deployment, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(stocked.serve.wired.grants._client, "get_item", fail)
     monkeypatch.setattr(stocked.serve.wired.grants._client, "query", fail)
-    for name in ("get_item", "transact_write_items"):
+    for name in ("get_item", "put_item", "transact_write_items"):
         monkeypatch.setattr(stocked.admin.wired.adopt_grant.grants._client, name, fail)
+        monkeypatch.setattr(stocked.callback.wired.take_arrival.links._client, name, fail)
     for route in NEEDS:
         assert ask(stocked, route, "globex", f"{ACME_ADMIN}:fixture").status == 403

@@ -12,14 +12,15 @@ import pytest
 
 from tests.handlers.deployment import AWS_ENVIRONMENT, Deployment
 from token_rotator.domain.errors import SettingsError
-from token_rotator.settings import AdminSettings, RefreshSettings, ServeSettings
+from token_rotator.settings import AdminSettings, CallbackSettings, RefreshSettings, ServeSettings
 from token_rotator.telemetry import PowertoolsJournal
 
 PARTNER: dict[str, Any] = {
     "name": "fixture-partner",
     "role_id": "AROAEXAMPLEFIXTURE001",
     "tenants": ["acme"],
-    "may": ["read"],
+    "may": ["read", "link"],
+    "return_urls": ["https://partner.example.com/linked"],
 }
 COMMON = {
     "ROTATOR_ENVIRONMENT": "sandbox",
@@ -34,6 +35,12 @@ WISE = {
     "PARKED_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fixture-parked",
 }
 API = {"PARTNERS": json.dumps([PARTNER])}
+WEB = {
+    "WISE_WEB_HOST": "wise-sandbox.com",
+    "WISE_CLIENT_ID": "fixture-client-id",
+    "REDIRECT_URI": "https://rotator.example.com/live/oauth/callback",
+}
+WISE_ASKED = {name: WISE[name] for name in ("WISE_API_URL", "WISE_SECRET_NAME")}
 OPTIONAL = {
     "WISE_API_VERSION": "",
     "WISE_CA_FILE": "",
@@ -47,7 +54,8 @@ OPTIONAL = {
 FAMILIES: dict[str, tuple[Any, dict[str, str]]] = {
     "refreshing": (RefreshSettings, {**COMMON, **REFRESH_KEY, **WISE}),
     "serving": (ServeSettings, {**COMMON, **API, "REFRESH_FUNCTION": "fixture-refresh-function"}),
-    "administering": (AdminSettings, {**COMMON, **REFRESH_KEY, **API}),
+    "administering": (AdminSettings, {**COMMON, **REFRESH_KEY, **API, **WEB}),
+    "linking": (CallbackSettings, {**COMMON, **REFRESH_KEY, **API, **WISE_ASKED}),
 }
 EACH = [(family, name) for family, (_, environ) in FAMILIES.items() for name in environ]
 SECRET = "fixture-secret-that-was-pasted-into-the-wrong-place"
@@ -119,6 +127,17 @@ WRONG: list[tuple[str, str, str]] = [
     ("WISE_SETTLE_S", "0", "positive"),
     ("WISE_SETTLE_S", "-1", "positive"),
     ("WISE_SETTLE_S", SECRET, "seconds"),
+    ("WISE_WEB_HOST", "https://wise-sandbox.com", "a host"),
+    ("WISE_WEB_HOST", "wise-sandbox.com/oauth", "a host"),
+    ("WISE_WEB_HOST", f"user:{SECRET}@wise-sandbox.com", "a host"),
+    ("WISE_WEB_HOST", "wise.com", "production host"),
+    ("WISE_WEB_HOST", "WISE.com:443", "production host"),
+    ("WISE_CLIENT_ID", f"client:{SECRET}", "without a colon"),
+    ("WISE_CLIENT_ID", "two words", "visible ASCII"),
+    ("REDIRECT_URI", "http://rotator.example.com/back", "https"),
+    ("REDIRECT_URI", "https://rotator.example.com/back#x", "fragment"),
+    ("REDIRECT_URI", "rotator.example.com", "https"),
+    ("REDIRECT_URI", "https://rotator.example.com/a b", "https"),
     ("PARKED_QUEUE_URL", "fixture-parked", "the URL of a queue"),
     ("PARKED_QUEUE_URL", "arn:aws:sqs:eu-west-1:123456789012:fixture-parked", "the URL of a queue"),
     ("PARKED_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com", "the URL of a queue"),
@@ -146,14 +165,17 @@ WRONG: list[tuple[str, str, str]] = [
 @pytest.mark.parametrize(("name", "value", "why"), WRONG)
 def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, value: str, why: str) -> None:
     read_by = {
-        "WISE_API_URL": {"refreshing"},
-        "WISE_API_VERSION": {"refreshing"},
+        "WISE_API_URL": {"refreshing", "linking"},
+        "WISE_API_VERSION": {"refreshing", "linking"},
+        "WISE_WEB_HOST": {"administering"},
+        "WISE_CLIENT_ID": {"administering"},
+        "REDIRECT_URI": {"administering"},
         "PARKED_QUEUE_URL": {"refreshing"},
         "SWEEP_CALLS_PER_MINUTE": {"refreshing"},
         "DEMAND_CALLS_PER_MINUTE": {"refreshing"},
         "REMIND_AFTER_H": {"refreshing"},
         "MANY_GRANTS_DYING": {"refreshing"},
-        "PARTNERS": {"serving", "administering"},
+        "PARTNERS": {"serving", "administering", "linking"},
     }
     for family in read_by.get(name, set(FAMILIES)):
         message = refused(family, {name: value})
@@ -244,13 +266,20 @@ PARTNERS: list[tuple[dict[str, object], str]] = [
     ({"may": ["read", "write"]}, "PARTNERS[1].may"),
     ({"may": ["*"]}, "PARTNERS[1].may"),
     ({"may": [True]}, "PARTNERS[1].may"),
+    ({"return_urls": "https://partner.example.com/"}, "PARTNERS[1].return_urls"),
+    ({"return_urls": [7]}, "PARTNERS[1].return_urls"),
+    ({"return_urls": ["http://partner.example.com/"]}, "PARTNERS[1].return_urls"),
+    ({"return_urls": ["https://partner.example.com/?x"]}, "PARTNERS[1].return_urls"),
+    ({"return_urls": ["https://partner.example.com/#x"]}, "PARTNERS[1].return_urls"),
+    ({"return_urls": ["https://user@partner.example.com/"]}, "PARTNERS[1].return_urls"),
+    ({"return_urls": ["javascript:alert(1)"]}, "PARTNERS[1].return_urls"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "where"), PARTNERS)
 def test_a_partner_that_is_incomplete_is_pointed_at(changes: dict[str, object], where: str) -> None:
     second = {**PARTNER, "role_id": "AROAEXAMPLEFIXTURE002", **changes}
-    for family in ("serving", "administering"):
+    for family in ("serving", "administering", "linking"):
         assert refused(family, {"PARTNERS": json.dumps([PARTNER, second])}).startswith(where)
 
 
@@ -259,7 +288,21 @@ def test_partners_are_known_by_their_roles() -> None:
     assert settings.of({**environ, "PARTNERS": "[]"}).partners == {}
     (partner,) = settings.of(environ).partners.values()
     assert settings.of(environ).partners == {PARTNER["role_id"]: partner}
-    assert (partner.tenants, partner.may) == (frozenset({"acme"}), frozenset({"read"}))
+    assert (partner.tenants, partner.may) == (frozenset({"acme"}), frozenset({"read", "link"}))
+    assert partner.return_urls == frozenset({"https://partner.example.com/linked"})
+
+
+def test_a_client_id_is_needed_only_where_somebody_may_link() -> None:
+    settings, environ = FAMILIES["administering"]
+    reader = json.dumps([{**PARTNER, "may": ["read"], "return_urls": []}])
+    given = {**environ, "PARTNERS": reader, "WISE_CLIENT_ID": ""}
+    assert settings.of(given).wise_client_id == ""
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:4566/x", "http://localhost/x", "https://a.example.com/x?from=wise"])
+def test_a_browser_may_be_sent_to_its_own_machine_in_the_clear(url: str) -> None:
+    settings, environ = FAMILIES["administering"]
+    assert settings.of({**environ, "REDIRECT_URI": url}).redirect_uri == url
 
 
 @pytest.mark.parametrize("name", ["POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"])
@@ -278,13 +321,14 @@ def test_metrics_that_no_alarm_would_see_are_refused(
         PowertoolsJournal("sandbox")
 
 
+@pytest.mark.parametrize("function", ["refresh", "callback"])
 @pytest.mark.parametrize("content", [None, "", "no certificate in here"])
 def test_a_ca_file_that_cannot_be_used_is_named_by_its_variable(
-    deployment: Deployment, tmp_path: Path, content: str | None
+    deployment: Deployment, tmp_path: Path, content: str | None, function: str
 ) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content, encoding="utf-8")
     with pytest.raises(Exception, match=r"^WISE_CA_FILE cannot be used") as raised:
-        deployment.load("refresh", WISE_CA_FILE=str(path))
+        deployment.load(function, WISE_CA_FILE=str(path))
     assert type(raised.value).__name__ == "SettingsError"
