@@ -49,7 +49,7 @@ from token_rotator.domain.errors import (
     RotatorError,
     StoreUnavailable,
 )
-from token_rotator.domain.grant import Grant, GrantKey, Phase
+from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 from token_rotator.service import serve_token
 from token_rotator.service.adopt_grant import Offer
@@ -117,6 +117,9 @@ class Stage:
         self.names: dict[str, str] = {}
         self.sealed: dict[bytes, str] = {}
         self.seen: Grant | None = None
+        self.raised: list[Alert] = []
+        self.told: list[Alert] = []
+        """Every alert that was ever stored, and every message that the topic took."""
         self.late = LATE
         self.wise = WiseOnStage(self)
         self._wrap()
@@ -175,6 +178,8 @@ class Stage:
         if grant is None:
             self.recorder.add(Stored(when=when, grant=NAME, phase=GONE))
             return
+        if grant.alert is not None:
+            self.raised.append(grant.alert)
         self.recorder.add(
             Stored(
                 when=when,
@@ -213,11 +218,14 @@ class Stage:
             self._wrap_calls(world.grants, "write", StoreUnavailable, **{name: (item, wise)})
         self._wrap_calls(world.fleet, "read", StoreUnavailable, read=(("fleet", "r"),))
         self._wrap_calls(world.fleet, "write", StoreUnavailable, write=(("fleet", "w"),))
+        self._wrap_calls(world.fleet, "write", StoreUnavailable, count_death=(("deaths", "w"),))
         self._wrap_calls(world.fleet, "admit", StoreUnavailable, admit=(("fleet", "w"),))
         for name in ("park", "receive", "remove"):
             self._wrap_calls(world.parking, name, ParkingUnavailable, **{name: (("queue", "w"),)})
         self._wrap_calls(world.parking, "read", ParkingUnavailable, holds_any=(("queue", "r"),))
-        self._wrap_calls(world.sealer, "key", KeyUnavailable, prepare=(), open_access_token=(), seal=())
+        self._wrap_calls(
+            world.sealer, "key", KeyUnavailable, prepare=(), prepare_reissue=(), open_access_token=(), seal=()
+        )
         self.wise.wrap()
         self._wrap_publish()
         self._wrap_invoke()
@@ -278,6 +286,7 @@ class Stage:
             if plan == "unknown":
                 raise PublishUnknown("injected")
             plain(key, alert)
+            self.told.append(alert)
             when, grant = self.moment(), None if key is None else NAME
             kind, incident_id = alert.kind.value, alert.incident_id
             self.recorder.add(
@@ -499,7 +508,8 @@ class Stage:
     def _relink(self) -> None:
         """The user authorizes again: Wise ends the old refresh token, and somebody brings the new ones."""
         user = self.user
-        self.died(user.refresh_token, None)
+        if user.alive:
+            self.died(user.refresh_token, None)
         access, refresh = self.world.wise._next(user.access_token), f"refresh-{NAME}-{len(self.names) + 500}"
         user.access_token, user.refresh_token, user.alive = access, refresh, True
         user.expires_at = self.clock.now + self.world.wise.life
@@ -533,8 +543,21 @@ class Stage:
             return
         user.alive = False
         self.note("revoked at Wise")
-        self.died(user.access_token, None)
+        for token in (*user.lingering, user.access_token, user.refresh_token):
+            self.died(token, None)
+        user.lingering.clear()
+
+    def _replace_elsewhere(self) -> None:
+        """Somebody else has the user authorize at Wise: the refresh token dies, the access token lives on."""
+        user = self.user
+        self.note("authorized elsewhere")
         self.died(user.refresh_token, None)
+        user.refresh_token = f"refresh-{NAME}-{len(self.names) + 900}"
+
+    def _reclaim(self) -> None:
+        """The user takes the account over: nothing is issued for the registration code any more."""
+        self.note("reclaimed at Wise")
+        self.world.wise.reclaim(NAME)
 
     def _end_token(self) -> None:
         """Wise ends the access token by itself; the refresh token lives on."""
@@ -542,6 +565,11 @@ class Stage:
         self.note("access token ended at Wise")
         self.died(user.access_token, None)
         user.access_token = f"access-{NAME}-{len(self.names) + 100}"
+
+    def register(self) -> None:
+        """Let us have created the user: the grant has a registration code."""
+        text = self.world.registration_of(NAME)
+        self._overwrite(registration=self.world.sealer.box(self.key, SealedField.REGISTRATION, text))
 
     def _suspend(self) -> None:
         """What suspending is to do: the phase changes, and nothing else."""

@@ -20,7 +20,7 @@ from token_rotator.domain.outcome import (
     Throttled,
     Unknown,
 )
-from token_rotator.domain.tokens import Secret, TokenSet
+from token_rotator.domain.tokens import Registration, Secret, TokenSet
 
 if TYPE_CHECKING:
     from tests.protocol.stage import Stage
@@ -55,31 +55,59 @@ class WiseOnStage:
     def wrap(self) -> None:
         wise = self.wise
         self.plain_carry_out, self.plain_refresh = wise.carry_out, wise.refresh
+        self.plain_reissue, self.plain_carry_out_reissue = wise.reissue, wise.carry_out_reissue
         self.plain_ask, self.plain_settle = wise.ask, wise.settle_client
+        wise.reissue, wise.carry_out_reissue = self.reissue, self.carry_out_reissue  # type: ignore[method-assign]
         wise.carry_out, wise.refresh = self.carry_out, self.refresh  # type: ignore[method-assign]
         wise.ask, wise.settle_client = self.ask, self.settle_client  # type: ignore[method-assign]
 
     # --- the port
 
     def refresh(self, refresh_token: Secret, *, attempt_id: str, within: timedelta) -> Outcome:
+        value = refresh_token.reveal()
+        return self._exchange(
+            "refresh",
+            value,
+            attempt_id,
+            lambda: self.plain_refresh(refresh_token, attempt_id=attempt_id, within=within),
+            lambda: self.wise.carry_out(value),
+        )
+
+    def reissue(self, registration: Registration, *, attempt_id: str, within: timedelta) -> Outcome:
+        """In the history it presents what it ends: the user's present refresh token."""
+        presented = (registration.code.reveal(), registration.email.reveal())
+        return self._exchange(
+            "reissue",
+            self.stage.user.refresh_token,
+            attempt_id,
+            lambda: self.plain_reissue(registration, attempt_id=attempt_id, within=within),
+            lambda: self.wise.carry_out_reissue(presented),
+        )
+
+    def _exchange(
+        self,
+        name: str,
+        presented: str,
+        attempt_id: str,
+        plainly: Callable[[], Outcome],
+        carry_out: Callable[[], object],
+    ) -> Outcome:
         """Two steps: the request leaves, and is answered. Between them it is at Wise."""
         stage = self.stage
-        plan = stage.step("send", "refresh", ("wise", "w"))
+        plan = stage.step("send", name, ("wise", "w"))
         if plan == "not sent":
             return NotSent(reason="injected")
         if plan == "pause":
             stage.clock.sleep(_PAUSE)
         if stage.actor.processes:
             stage.actor.processes[-1].attempts.add(attempt_id)
-        request = self._began(attempt_id, refresh_token)
-        plan = stage.step("answer", "refresh", ("wise", "w"))
+        request = self._began(attempt_id, presented)
+        plan = stage.step("answer", name, ("wise", "w"))
         if not self.swift:
             stage.clock.sleep(_ANSWERS_IN)
         if plan != "ok" and plan not in OUTAGES:
-            return self._disturbed(plan, request, refresh_token)
-        answer: Outcome = self._during(
-            request, lambda: self.plain_refresh(refresh_token, attempt_id=attempt_id, within=within)
-        )
+            return self._disturbed(plan, request, carry_out)
+        answer: Outcome = self._during(request, plainly)
         self._answered(request, answer)
         if plan in OUTAGES:
             stage.outage(*OUTAGES[plan])
@@ -117,10 +145,11 @@ class WiseOnStage:
     def carry_out(self, refresh_token: str) -> TokenSet | None:
         """Do what a request asks for; from then on it can change nothing any more."""
         stage, user, request = self.stage, self.stage.user, self.request
-        access, refresh = user.access_token, user.refresh_token
+        access, refresh = [*user.lingering, user.access_token], user.refresh_token
         tokens = self.plain_carry_out(refresh_token)
         if tokens is not None:
-            stage.died(access, request)
+            for token in access:
+                stage.died(token, request)
             stage.minted(user.access_token, Kind.ACCESS, request)
             if user.refresh_token != refresh:
                 stage.died(refresh, request)
@@ -128,11 +157,24 @@ class WiseOnStage:
         self._settled(carried_out=tokens is not None)
         return tokens
 
-    def _began(self, attempt_id: str, token: Secret) -> str:
+    def carry_out_reissue(self, presented: tuple[str, str]) -> TokenSet | None:
+        """The same for a reissue: it ends the refresh token, if that lives, and no access token."""
+        stage, user, request = self.stage, self.stage.user, self.request
+        refresh, lived = user.refresh_token, user.alive
+        tokens = self.plain_carry_out_reissue(presented)
+        if tokens is not None:
+            if lived:
+                stage.died(refresh, request)
+            stage.minted(user.access_token, Kind.ACCESS, request)
+            stage.minted(user.refresh_token, Kind.REFRESH, request)
+        self._settled(carried_out=tokens is not None)
+        return tokens
+
+    def _began(self, attempt_id: str, token: str) -> str:
         stage = self.stage
         self.requests += 1
         request = f"request-{self.requests}"
-        presented = stage.name_of(token.reveal())
+        presented = stage.name_of(token)
         stage.recorder.add(
             RefreshBegan(
                 when=stage.moment(), grant=stage.name, request=request, attempt=attempt_id, presented=presented
@@ -174,13 +216,12 @@ class WiseOnStage:
             told = Told.REFUSED if isinstance(outcome, Throttled | ClientRefused) else Told.NOTHING
         stage.recorder.add(RefreshAnswered(when=stage.moment(), grant=stage.name, request=request, told=told))
 
-    def _disturbed(self, plan: str, request: str, token: Secret) -> Outcome:
+    def _disturbed(self, plan: str, request: str, carry_out: Callable[[], object]) -> Outcome:
         """A request that arrived, and whose answer is not the one that it should be."""
-        value = token.reveal()
         if plan.endswith("late"):
-            self.stage.clock.later(self.stage.late, lambda: self._during(request, lambda: self.wise.carry_out(value)))
+            self.stage.clock.later(self.stage.late, lambda: self._during(request, carry_out))
         elif plan.endswith("done") or plan == "lost":
-            self._during(request, lambda: self.wise.carry_out(value))
+            self._during(request, carry_out)
         else:
             self._during(request, lambda: None)
         if plan.startswith("killed"):

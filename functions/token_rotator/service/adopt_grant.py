@@ -93,7 +93,8 @@ class AdoptGrant:
 
     A replayed import must not bury a newer refresh token: what exists is only replaced under its current version, in
     one conditional write, while nobody refreshes it. An access token that comes along stays in use; Wise is
-    asked about it first if the grant before was in doubt or dead. Costs one GenerateDataKey for each sealed value.
+    asked about it first if the grant before was in doubt or dead. A registration code that was kept stays, unless
+    another one comes along. Costs one GenerateDataKey for each sealed value.
     """
 
     grants: GrantRegistry
@@ -162,14 +163,20 @@ class AdoptGrant:
         if offer.access_token is not None and offer.expires_at is not None and offer.expires_at > now:
             refresh = refresh_at(key, version, offer.issued_at or now, offer.expires_at)
         in_doubt = doubt if access_token is not None else None
+        if before is not None and before.reissuable and doubt is not None:
+            refresh = now  # a reissue that nobody waits for any more ends a refresh token, and no access token
         refresh = max(refresh, now)
+        registration, spent_at = seal(SealedField.REGISTRATION, offer.registration), None
+        if registration is None and before is not None:
+            registration, spent_at = before.registration, before.registration_spent_at
         alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
         grant = Grant(
             key=key,
             phase=Phase.SUSPENDED if before is not None and before.phase is Phase.SUSPENDED else Phase.ACTIVE,
             refresh_token=seal(SealedField.REFRESH_TOKEN, offer.refresh_token),
             access_token=access_token,
-            registration=seal(SealedField.REGISTRATION, offer.registration),
+            registration=registration,
+            registration_spent_at=spent_at,
             version=version,
             issued_at=offer.issued_at if access_token else None,
             expires_at=offer.expires_at if access_token else None,
