@@ -1,0 +1,100 @@
+"""Acts about suspending: an operator stops one grant and a whole tenant, and lifts both again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from .partner import hash_of
+
+if TYPE_CHECKING:
+    from .partner import PartnerService
+    from .story import Story
+
+KNOWN_WITHIN_S: Final = 5
+"""What the product promises: a process asks again after five seconds at most."""
+DUE_AFTER_S: Final = 8
+WATCHED_S: Final = 5
+"""How long nothing happens at Wise though something is due. The sweep looks every second."""
+GRANT: Final = "suspended"
+OTHER: Final = "suspended-with-its-tenant"
+_CONFLICT: Final = 409
+_OK: Final = 200
+
+
+class Suspending:
+    """Plays the acts: one grant of acme's and the whole of globex, at the same time."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.wise = story.wise
+        self.callers = {GRANT: story.reader, OTHER: story.globex}
+        self.known_after: dict[str, float] = {}
+        self.began_s = 0.0
+        self.operator = story.stage.partner("operations", "globex")
+
+    def suspend(self) -> None:
+        """Suspend both, shortly before they are due. What became of it is looked at later."""
+        story = self.story
+        story.due_in(GRANT, DUE_AFTER_S)
+        story.due_in(OTHER, DUE_AFTER_S, story.globex)
+        for grant_id, caller in self.callers.items():
+            caller.fetch(grant_id)
+        reason = {"reason": "somebody wants to look first"}
+        self.began_s = time.time()
+        for answer in (
+            story.onboarding.call("PUT", GRANT, "/suspension", json_body=reason),
+            self.operator.of_tenant("PUT", "/suspension", json_body=reason),
+        ):
+            if answer.status != _OK:
+                raise RuntimeError(f"the order was answered {answer.status}: {answer.body.decode()[:300]}")
+        self.known_after = {grant_id: self._refused_after(grant_id) for grant_id in self.callers}
+        story.report.tell(f"  an operator has suspended one grant and the tenant globex: {self.known_after}")
+
+    def lifted(self) -> None:
+        """See that nothing was served and nothing refreshed; lift both, and see that it is again."""
+        story = self.story
+        time.sleep(max(0.0, self.began_s + DUE_AFTER_S + WATCHED_S - time.time()))
+        stopped = {GRANT, OTHER, *story.grants["globex"]}
+        since_ms = (self.began_s + KNOWN_WITHIN_S) * 1000
+        sent = [one for one in self.wise.requests() if one.user in stopped and one.begin_ms > since_ms]
+        answers = {
+            grant_id: caller.call("GET", grant_id, "/access-token").status for grant_id, caller in self.callers.items()
+        }
+        story.onboarding.call("DELETE", GRANT, "/suspension")
+        self.operator.of_tenant("DELETE", "/suspension")
+        again = {grant_id: self._served_again(grant_id) for grant_id in self.callers}
+        truth = self.wise.truth()
+        living = {
+            grant_id: hash_of(token["access_token"]) in {one.sha256 for one in truth.live_access_tokens(grant_id)}
+            for grant_id, token in again.items()
+        }
+        refreshed = {one.user for one in truth.requests if one.carried_out} & set(self.callers)
+        story.report.check(
+            "what is suspended is refused within 5 seconds and not refreshed; lifted, it is served again",
+            all(0 <= seconds <= KNOWN_WITHIN_S for seconds in self.known_after.values())
+            and sent == []
+            and set(answers.values()) == {_CONFLICT}
+            and all(living.values())
+            and refreshed == set(self.callers),
+            seconds_until_409=self.known_after,
+            requests_at_wise_meanwhile=len(sent),
+            answers_meanwhile=answers,
+            living_tokens_once_lifted=living,
+        )
+
+    def _refused_after(self, grant_id: str) -> float:
+        """Seconds from the order to the first refusal's question; -1 where none ever came."""
+        while (asked_s := time.time()) < self.began_s + 4 * KNOWN_WITHIN_S:
+            if self.callers[grant_id].call("GET", grant_id, "/access-token").status == _CONFLICT:
+                return round(asked_s - self.began_s, 1)
+            time.sleep(0.2)
+        return -1
+
+    def _served_again(self, grant_id: str) -> dict[str, Any]:
+        """Ask until the lifting is known."""
+        caller: PartnerService = self.callers[grant_id]
+        deadline = time.monotonic() + 4 * KNOWN_WITHIN_S
+        while caller.call("GET", grant_id, "/access-token").status == _CONFLICT and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return caller.fetch(grant_id)
