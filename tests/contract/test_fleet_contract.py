@@ -190,7 +190,7 @@ def test_a_lane_that_is_used_up_says_when_it_admits_again(store: FleetStore, cal
     assert store.admit(LANE, LANE.burst, NOW) == Admitted()
     answer = store.admit(LANE, calls, NOW)
     assert isinstance(answer, Paced)
-    assert NOW < answer.until <= NOW + calls * (LANE.interval + TICK)
+    assert NOW < answer.until <= NOW + calls * (LANE.worth(1) + TICK)
     assert store.admit(LANE, calls, answer.until - TICK) == answer
     assert store.admit(LANE, calls, answer.until) == Admitted()
 
@@ -316,7 +316,7 @@ def test_the_fullest_minute_leaves_out_its_end() -> None:
 
 
 def test_a_pace_that_forgets_the_burst_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.fakes.fleet.worth", lambda lane, calls: calls * MINUTE / lane.per_minute)
+    monkeypatch.setattr(Lane, "worth", lambda lane, calls: calls * MINUTE / lane.per_minute)
     assert fullest_minute(greedy(InMemoryFleet(), LANE, 1, 2)) > LANE.per_minute
 
 
@@ -387,7 +387,7 @@ def wire(dynamodb: DynamoDBClient) -> Iterator[Wire]:
 @pytest.mark.emulator
 def test_one_write_admits_who_asks_alone(dynamodb: DynamoDBClient, table: str, wire: Wire) -> None:
     store = DynamoFleet(dynamodb, table)
-    moments = [NOW, NOW, NOW + TICK, NOW + HOUR, NOW + HOUR, NOW + HOUR + 5 * LANE.interval]
+    moments = [NOW, NOW, NOW + TICK, NOW + HOUR, NOW + HOUR, NOW + HOUR + 5 * LANE.worth(1)]
     for count, now in enumerate(moments, start=1):
         assert store.admit(LANE, 2, now) == Admitted()
         assert wire.calls == {"UpdateItem": count}

@@ -399,6 +399,7 @@ def full_grant() -> Grant:
         alert=an_alert(published_at=NOW, remind_at=NOW + HOUR, reminder=True, ends=("incident-0",)),
         profile_id="profile-1",
         wise_user_id="user-1",
+        unproven=True,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -11,13 +10,6 @@ from datetime import datetime, timedelta
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.fleet import Fleet, Lane
 from token_rotator.service.ports import Admitted, Paced
-
-MILLISECOND = timedelta(milliseconds=1)
-
-
-def worth(lane: Lane, calls: int) -> timedelta:
-    """Say how much of a lane's time some calls take: whole milliseconds for each, rounded up."""
-    return calls * math.ceil(lane.interval / MILLISECOND) * MILLISECOND
 
 
 class InMemoryFleet:
@@ -88,8 +80,8 @@ class InMemoryFleet:
     def _admitted(self, lane: Lane, calls: int, now: datetime) -> Admitted | Paced | Fleet:
         if self.fleet.open_until is not None:
             return self.fleet
-        booked = max(self.booked.get(lane.name, now), now) + worth(lane, calls)
-        until = booked - worth(lane, lane.burst)
+        booked = max(self.booked.get(lane.name, now), now) + lane.worth(calls)
+        until = booked - lane.worth(lane.burst)
         if until > now:
             return Paced(until)
         self.booked[lane.name] = booked

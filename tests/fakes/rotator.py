@@ -129,7 +129,7 @@ class World:
         return GrantKey("acme", name)
 
     def adopted(self, name: str = "anna", life: timedelta = LIFE, **more: object) -> Grant:
-        """A user with a fresh access token, adopted with everything that Wise gave."""
+        """A user with a fresh access token that is known to live, adopted with everything that Wise gave."""
         access, refresh = self.wise.add(name, life)
         offer = Offer(
             refresh_token=refresh,
@@ -140,7 +140,8 @@ class World:
         )
         kept = self.adopt_grant(self.key(name), offer, None)
         assert isinstance(kept, Kept)
-        return kept.grant
+        self.grants.items[self.key(name)] = replace(kept.grant, unproven=False)
+        return self.stored(name)
 
     def registration_of(self, name: str = "anna") -> Secret:
         """Let us have created a user at Wise, and give the registration as it is sealed."""

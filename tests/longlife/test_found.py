@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.fakes.rotator import World
 from token_rotator.domain.outcome import ClientAccepted, ClientRefused
 from token_rotator.domain.tokens import Secret
@@ -28,7 +26,6 @@ def test_a_trial_that_nobody_made_does_not_stop_the_fleet_later() -> None:
     assert world.fleet.fleet.open_until is None
 
 
-@pytest.mark.xfail(reason="an imported access token counts as alive, though nobody has asked Wise about it")
 def test_an_imported_token_that_was_dead_already_says_nothing_about_a_request_of_ours() -> None:
     """An import is replayed: its refresh token still lives, its access token was replaced long ago."""
     world = World()

@@ -498,7 +498,8 @@ class Stage:
             self.world.adopt_grant(self.key, self.offer, None)
         stored = self.stored
         assert stored is not None
-        return stored
+        self.world.grants.items[self.key] = proven = replace(stored, unproven=False)  # Wise has said that it lives
+        return proven
 
     def _readopt(self) -> None:
         """An operator imports what was exported before the story began, under the version of then."""

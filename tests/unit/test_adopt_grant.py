@@ -139,7 +139,6 @@ def test_an_access_token_given_over_a_lease_that_ran_out_is_in_doubt(world: Worl
     world.adopt_grant(world.key(), offer(world), None)
     world.due_now()
     world.wise.script = ["lose"]
-    world.wise.asks = [Liveness.NO_ANSWER]
     assert world.attempt().word is Word.IN_DOUBT
     world.clock.advance(seconds=23)
     stale = Offer(

@@ -20,19 +20,14 @@ def opened(fleet: Fleet | None = None, why: str = "unknown", after: timedelta = 
 
 
 @pytest.mark.parametrize(
-    ("per_minute", "burst", "interval"),
-    [
-        (900, 15, timedelta(minutes=1) / 885),
-        (100, 10, timedelta(minutes=1) / 90),
-        (9, 1, timedelta(minutes=1) / 8),
-        (1, 1, timedelta(minutes=1)),
-    ],
+    ("per_minute", "burst", "one_call_ms"),
+    [(900, 15, 68), (100, 10, 667), (9, 1, 7500), (1, 1, 60_000)],
 )
-def test_a_burst_and_what_follows_it_stay_within_a_minutes_share(
-    per_minute: int, burst: int, interval: timedelta
-) -> None:
+def test_a_burst_and_what_follows_it_stay_within_a_minutes_share(per_minute: int, burst: int, one_call_ms: int) -> None:
     lane = Lane("any", per_minute)
-    assert (lane.burst, lane.interval) == (burst, interval)
+    assert (lane.burst, lane.worth(1)) == (burst, timedelta(milliseconds=one_call_ms))
+    assert lane.worth(3) == 3 * lane.worth(1)
+    assert burst + timedelta(minutes=1) / lane.worth(1) <= max(per_minute, 2)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +36,8 @@ def test_a_burst_and_what_follows_it_stay_within_a_minutes_share(
         (0.0, None, 0.75 * PAUSE_BASE),
         (0.5, None, PAUSE_BASE),
         (0.5, 7 * SECOND, 7 * SECOND),
-        (0.5, timedelta(0), SECOND),
+        (0.5, timedelta(milliseconds=1), SECOND),
+        (0.5, timedelta(0), PAUSE_BASE),
         (0.5, timedelta(days=1), timedelta(hours=1)),
     ],
 )
@@ -57,6 +53,14 @@ def test_pauses_grow_to_a_cap_within_one_incident() -> None:
         pauses.append(fleet.open_until - START)
     assert pauses == [PAUSE_BASE * 2**n for n in range(5)] + [PAUSE_CAP] * 3
     assert fleet.trips == 8
+
+
+def test_pauses_that_wise_asks_for_make_none_of_ours_longer() -> None:
+    fleet = Fleet()
+    for _ in range(7):
+        fleet = opened(fleet, why="throttled", pause=2 * SECOND)
+    assert fleet.trips == 0
+    assert opened(fleet).open_until == START + PAUSE_BASE
 
 
 @pytest.mark.parametrize(("quiet", "trips"), [(CALM - SECOND, 2), (CALM, 1)])

@@ -200,6 +200,23 @@ def test_a_verdict_falls_once_the_queue_was_seen_empty_after_the_hold() -> None:
     assert [alert.reason for alert in world.alerts.published] == ["outcome_unknown"]
 
 
+def test_a_reader_who_always_comes_first_does_not_put_a_verdict_off() -> None:
+    """On demand nobody judges a grant that was in doubt; the sweep must get its turn all the same."""
+    world = World("rotated")
+    world.adopted()
+    world.due_now()
+    world.wise.script, world.wise.asks = ["lose"], [Liveness.NO_ANSWER]
+    world.attempt()
+    world.clock.advance(seconds=23)
+    began = world.clock()
+    while world.stored().phase is Phase.ACTIVE:
+        assert world.clock() < began + timedelta(minutes=6)
+        world.clock.now = max(world.clock.now, world.stored().due_at or world.clock.now)
+        assert isinstance(world.serve(), NotServed)
+        world.sweep(2)
+    assert [alert.reason for alert in world.alerts.published] == ["outcome_unknown"]
+
+
 def test_no_verdict_falls_while_the_queue_does_not_answer() -> None:
     world = World("rotated")
     world.adopted()
@@ -221,8 +238,10 @@ def test_no_verdict_falls_while_somebody_has_received_an_answer_and_not_settled_
     parked(world)
     world.clock.advance(seconds=23)
     for _ in range(12):
-        world.parking.receive()  # as one does who dies with it, again and again
-        world.sweep(27)
+        assert world.parking.receive()  # as one does who dies with it, again and again
+        world.sweep(28)
+        world.clock.advance(seconds=2)
+    assert settled(world) == []
     assert world.stored().phase is Phase.ACTIVE
     world.clock.advance(seconds=31)
     world.sweep(60)

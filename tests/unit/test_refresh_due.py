@@ -20,6 +20,8 @@ from token_rotator.service.journal import AlertTold, Trouble
 from token_rotator.service.ports import Done, Refused
 from token_rotator.service.refresh_due import SweepSummary
 
+SECOND = timedelta(seconds=1)
+
 
 @pytest.fixture
 def world() -> World:
@@ -311,7 +313,9 @@ def test_a_look_that_takes_long_does_not_wait_for_whom_is_slow(world: World) -> 
     assert time.monotonic() - began < 10
 
 
-def test_suspects_do_not_hold_up_the_healthy(world: World) -> None:
+@pytest.mark.parametrize("after", [timedelta(0), 3 * SECOND])
+def test_suspects_do_not_hold_up_the_healthy(world: World, after: timedelta) -> None:
+    """Also not where each of them takes longer than it is to the next look, and the healthy one comes later."""
     for number in range(6):
         world.adopted(f"suspect-{number}")
     world.adopted("healthy")
@@ -321,6 +325,8 @@ def test_suspects_do_not_hold_up_the_healthy(world: World) -> None:
         world.grants.items[world.key(name)] = replace(
             world.stored(name), attempt_id="dead", lease_until=world.clock() - timedelta(minutes=1), takeovers=5
         )
+    due = world.clock() + after
+    world.grants.items[world.key("healthy")] = replace(world.stored("healthy"), refresh_at=due, due_at=due)
     world.wise.takes = timedelta(seconds=5)
     order: list[str] = []
     refresh = world.wise.refresh

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes.rotator import World
-from token_rotator.domain.grant import Grant, Phase
+from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.outcome import Liveness, NotSent
 from token_rotator.domain.policy import Reading, Verdict
 from token_rotator.service import serve_token
-from token_rotator.service.ports import Due, RefreshReport
+from token_rotator.service.ports import Cause, Due, RefreshReport
 from token_rotator.service.serve_token import NotServed, Served, Why
 
 
@@ -113,6 +113,31 @@ def test_a_reader_near_the_end_of_a_dead_lease_waits_it_out(world: World) -> Non
     served = world.serve()
     assert isinstance(served, Served)
     assert world.stored().in_doubt is None
+
+
+def test_a_reader_whose_clock_is_ahead_asks_once_more(world: World) -> None:
+    """It is due by the reader's clock, and not yet by the refresher's."""
+    grant = world.due_now()
+    refresh = world.refresh
+
+    def behind(key: GrantKey, cause: Cause) -> RefreshReport:
+        if world.clock() < grant.refresh_at + world.budgets.skew:
+            world.reports.append(RefreshReport("fresh", grant.version))
+            return world.reports[-1]
+        return refresh(key, cause)
+
+    world.refresh = behind  # type: ignore[method-assign]
+    served = world.serve()
+    assert isinstance(served, Served)
+    assert served.version == grant.version + 1
+    assert [report.outcome for report in world.reports] == ["fresh", "refreshed"]
+
+
+def test_a_reader_asks_no_more_where_that_changes_nothing(world: World) -> None:
+    grant = world.due_now()
+    world.refresh = lambda *_: RefreshReport("fresh", grant.version)  # type: ignore[method-assign]
+    assert world.serve() == NotServed(Why.UNAVAILABLE, timedelta(seconds=2))
+    assert world.clock.slept == [world.budgets.skew]
 
 
 def test_nobody_is_handed_a_token_that_may_be_dead(world: World) -> None:

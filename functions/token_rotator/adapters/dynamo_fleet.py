@@ -87,8 +87,8 @@ def _decode(item: Item) -> Fleet:
 
 
 def _worth(lane: Lane, calls: int) -> int:
-    """Say how many milliseconds of a lane some calls take: rounded up, so that no minute ever holds one too many."""
-    return calls * -(-_MINUTE_MS // max(lane.per_minute - lane.burst, 1))
+    """Say how many milliseconds of a lane some calls take."""
+    return lane.worth(calls) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from token_rotator.service.ports import IGNORED, AlreadyHeld, Done, Page, Refuse
 
 from .dynamo_items import (
     ALERT,
+    FLAG,
     INSTANT,
     NUMBER,
     SEALED,
@@ -81,6 +82,7 @@ _CODECS: Final[dict[str, Codec]] = {
     "alert": ALERT,
     "profile_id": TEXT,
     "wise_user_id": TEXT,
+    "unproven": FLAG,
 }
 """How each field of a grant is stored, under its own name."""
 

@@ -45,18 +45,20 @@ class Lane:
         """How many calls may come at once."""
         return min(max(self.per_minute // 10, 1), 15)
 
-    @property
-    def interval(self) -> timedelta:
-        """The time that one call costs: a burst and what follows it stay within `per_minute`."""
-        return timedelta(minutes=1) / max(self.per_minute - self.burst, 1)
+    def worth(self, calls: int) -> timedelta:
+        """Say how much of the lane's time some calls take, in whole milliseconds each, rounded up.
+
+        A burst and what follows it stay within `per_minute`.
+        """
+        return calls * timedelta(milliseconds=-(-60_000 // max(self.per_minute - self.burst, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """The breaker of one deployment.
 
-    `since` is when the present incident began, `trips` how often the breaker opened in it. `probe_by` and
-    `probe_until` are the claim of the one who asks. `client_credentials_refused`: Wise once refused
+    `since` is when the present incident began, `trips` how often the breaker opened in it for a pause of our own.
+    `probe_by` and `probe_until` are the claim of the one who asks. `client_credentials_refused`: Wise once refused
     `client_credentials` to a client for which it went on refreshing, so that this answer proves nothing. `dying` is the
     alert about many grants that died together, `dying_at` when there were last too many. It has nothing to do with the
     breaker.
@@ -80,14 +82,18 @@ class Fleet:
     ) -> Fleet:
         """Open the breaker, or open it anew after a probe: for longer each time, or as long as Wise says.
 
-        `by` names the attempt or probe that found it out; `salt` in [0, 1) spreads the pause.
+        `by` names the attempt or probe that found it out; `salt` in [0, 1) spreads the pause. A `pause` that Wise asks
+        for makes no later one longer.
         """
         calm = self.closed_at is None or now - self.closed_at >= CALM
         same = self.open_until is not None or not calm or self._told_already()
-        trips = self.trips + 1 if same else 1
         since = self.since if same and self.since is not None else now
-        grown = min(PAUSE_BASE * (1 << min(trips - 1, 10)), PAUSE_CAP) * (0.75 + 0.5 * salt)
-        open_until = now + (grown if pause is None else max(min(pause, RETRY_AFTER_CAP), timedelta(seconds=1)))
+        trips = self.trips if same else 0
+        if pause:
+            open_until = now + max(min(pause, RETRY_AFTER_CAP), timedelta(seconds=1))
+        else:
+            open_until = now + min(PAUSE_BASE * (1 << min(trips, 10)), PAUSE_CAP) * (0.75 + 0.5 * salt)
+            trips += 1
         open_until -= timedelta(microseconds=open_until.microsecond % 1000)
         opened = replace(
             self,

@@ -144,7 +144,8 @@ class Grant:
     A grant that was adopted without an access token has neither `access_token` nor its dates, and is due at once. One
     that begins with a registration code has no `refresh_token` until Wise has issued one. `registration_spent_at`: when
     Wise said that the code is worth nothing any more. `expiry_told`: the last instant before the refresh token's end
-    at which a warning was due, and raised.
+    at which a warning was due, and raised. `unproven`: the access token came with an import, and Wise has not said yet
+    that it lives.
     """
 
     key: GrantKey
@@ -173,6 +174,7 @@ class Grant:
     alert: Alert | None = None
     profile_id: str | None = None
     wise_user_id: str | None = None
+    unproven: bool = False
 
     @property
     def reissuable(self) -> bool:

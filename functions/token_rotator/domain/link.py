@@ -153,6 +153,7 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         last_error=None,
         alert=alert,
         expiry_told=None,
+        unproven=False,
         profile_id=pending.profile_id or grant.profile_id,
     )
     return replace(after, due_at=now if in_doubt else next_due(after, now))

@@ -29,6 +29,8 @@ RETRY_AFTER_CAP: Final = timedelta(hours=1)
 """The longest pause that a provider's `Retry-After` can ask for."""
 ALERT_CLAIM: Final = timedelta(seconds=30)
 """How long one publisher has an alert for itself; longer than any call to SNS takes."""
+GRANT_INVALID: Final = "grant_invalid"
+"""The `last_error` of a grant in doubt that Wise calls dead: only the sweep may judge it, so readers leave it alone."""
 WARN_AHEAD: Final = (timedelta(days=30), timedelta(days=7), timedelta(days=1))
 """How long before the refresh token's end people are told."""
 SAME_END: Final = timedelta(hours=12)
@@ -218,7 +220,8 @@ def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # no
         until = grant.lease_until or now
         return Reading(Verdict.WAIT, until + budgets.margin, attempt_ends=until - budgets.settle)
     if grant.in_doubt is not None:
-        if grant.due_at is None or grant.due_at <= now:
+        due = grant.due_at is None or grant.due_at <= now
+        if due and grant.last_error != GRANT_INVALID:
             return Reading(Verdict.REFRESH)
         return Reading(Verdict.RETRY_LATER, grant.due_at)
     if now >= grant.refresh_at:

@@ -188,6 +188,7 @@ class AdoptGrant:
             created_at=before.created_at if before is not None else now,
             profile_id=offer.profile_id or (before.profile_id if before is not None else None),
             wise_user_id=offer.wise_user_id,
+            unproven=access_token is not None,
         )
         return replace(grant, due_at=now if in_doubt else next_due(grant, now))
 

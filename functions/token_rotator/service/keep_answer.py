@@ -99,6 +99,7 @@ class KeepAnswer:
             refresh_at=refresh_at(answer.key, version, answer.issued_at, answer.expires_at),
             failures=0,
             last_error=None,
+            unproven=False,
             alert=self._alert(answer, stored),
         )
 

@@ -143,6 +143,7 @@ class _Duty:
         self.resting: dict[GrantKey, datetime] = {}
         self.suspects: deque[GrantKey] = deque()
         self.suspects_turn = False
+        self.others_turn = False
         self.backlog: deque[GrantKey] = deque()
         self.allowance = 0
         self.on_trial = False
@@ -167,11 +168,12 @@ class _Duty:
                 next_tending = now + TEND_EVERY
             if now >= next_look:
                 self._look(now)
-                self.suspects_turn = True
+                self.suspects_turn = not self.others_turn
                 next_look = now + LOOK_EVERY
                 if use.breaker.is_open:
                     self._may_call()
             self._fill()
+            self.others_turn = False
             if self.suspects and self.suspects_turn and not self.in_flight and self._may_call():
                 self._advance_alone()
                 continue
@@ -272,8 +274,11 @@ class _Duty:
         return True
 
     def _advance_alone(self) -> None:
-        """Advance one suspect while nobody else is in flight: one between two looks, so that others get on."""
-        self.suspects_turn = False
+        """Advance one suspect while nobody else is in flight: one between two looks, so that others get on.
+
+        Others have their turn after it, also where it took so long that the next look has come.
+        """
+        self.suspects_turn, self.others_turn = False, True
         if self.use.clock() >= self.until:
             return
         key = self.suspects.popleft()

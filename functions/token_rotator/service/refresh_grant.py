@@ -33,7 +33,7 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
     name_of,
 )
-from token_rotator.domain.policy import ALERT_CLAIM, backoff, next_due
+from token_rotator.domain.policy import ALERT_CLAIM, GRANT_INVALID, backoff, next_due
 
 from .breaker import Barred
 from .journal import AnswerLost, AnswerParked, AttemptEnded, DemandBarred, Sent, Trouble
@@ -295,7 +295,7 @@ class _Attempt:
 
     def advance(self, grant: Grant, cause: Cause, lane: Lane | None) -> Result:
         self.doubt = grant.in_doubt
-        self.sure = grant.in_doubt is None
+        self.sure = grant.in_doubt is None and not grant.unproven
         self.lane = lane
         if lane is not None:
             barred = self._admitted(lane, cause)
@@ -511,6 +511,7 @@ class _Attempt:
     def _confirm(self, grant: Grant) -> Result:
         """Wise says that the token lives and nothing is due: the doubt is over."""
         after = replace(self._free(grant), in_doubt=None, hold_until=None, failures=0, last_error=None)
+        after = replace(after, unproven=False)
         after = replace(after, due_at=next_due(after, self.use.clock()))
         if self._release(grant, after):
             return Result(Word.CONFIRMED, grant.version)
@@ -531,7 +532,7 @@ class _Attempt:
         if in_doubt is None:
             after = replace(after, hold_until=None, refresh_at=max(grant.refresh_at, retry_at))
             return replace(after, due_at=next_due(after, now)), retry_at
-        if code == "grant_invalid" and grant.hold_until is not None:
+        if code == GRANT_INVALID and grant.hold_until is not None:
             retry_at = max(retry_at, grant.hold_until + DRAINED_WITHIN)
         return replace(after, due_at=retry_at), retry_at
 
@@ -626,7 +627,7 @@ class _Attempt:
     def _dead(self, grant: Grant, request: _Request, outcome: GrantInvalid) -> Result | None:
         """Wise says that what was presented is dead. `None`: there is a registration code to present."""
         if self._may_be_parked(grant):
-            return self._give_back(grant, "grant_invalid")
+            return self._give_back(grant, GRANT_INVALID)
         if request.presented is None:
             return self._judge(grant, outcome, RECLAIMED)
         return None if grant.reissuable else self._judge(grant, outcome, self._why_dead())

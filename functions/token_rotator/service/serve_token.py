@@ -109,6 +109,7 @@ class _Question:
         self.asked: Counter[str] = Counter()
         self.confirmed = False
         self.retry_after = _SOON
+        self.behind: str | None = None
 
     def answer(self) -> Served | NotServed:
         use = self.use
@@ -146,9 +147,14 @@ class _Question:
         """Have the grant refreshed, once for each occasion. `None`: read again."""
         if self.asked[occasion] >= _ASKED_AT_MOST or self.use.clock() + self.use.budgets.invoke > self.deadline:
             return NotServed(Why.UNAVAILABLE, self.retry_after)
+        if self.behind == occasion:  # nothing has changed since: it is not due yet by the refresher's clock
+            self.behind = None
+            self.use.sleep(self.use.budgets.skew)
+            return None
         report = self.use.refresher.refresh(self.key, cause)
         # One who met somebody else's lease may ask once more when that is over.
-        self.asked[occasion] += 1 if report.outcome == "held" else _ASKED_AT_MOST
+        self.asked[occasion] += 1 if report.outcome in ("held", "fresh") else _ASKED_AT_MOST
+        self.behind = occasion if report.outcome == "fresh" and self.asked[occasion] < _ASKED_AT_MOST else None
         self.confirmed = self.confirmed or report.outcome == "confirmed"
         self.retry_after = _SOON if report.outcome == "held" else report.retry_after or _SOON
         if isinstance(cause, Rejected) and report.outcome in ("failed", "in_doubt", "barred", "unusable"):

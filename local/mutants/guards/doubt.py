@@ -177,4 +177,22 @@ GUARDS: Final = (
         new='        reason = "invalid_grant"\n',
         tests=(f"{_PARKING}::test_a_verdict_falls_once_the_queue_was_seen_empty_after_the_hold",),
     ),
+    Guard(
+        name="unproven",
+        says="the death of an access token that only an import calls alive proves nothing about our request",
+        path=_ATTEMPT,
+        old=" and not grant.unproven\n",
+        new="\n",
+        tests=(
+            "tests/longlife/test_found.py::test_an_imported_token_that_was_dead_already_says_nothing_about_a_request_of_ours",
+        ),
+    ),
+    Guard(
+        name="sweeps-judge",
+        says="readers leave a grant in doubt that is called dead to the sweep, which may judge it",
+        path="functions/token_rotator/domain/policy.py",
+        old="        if due and grant.last_error != GRANT_INVALID:\n",
+        new="        if due:\n",
+        tests=(f"{_PARKING}::test_a_reader_who_always_comes_first_does_not_put_a_verdict_off",),
+    ),
 )

@@ -59,8 +59,8 @@ GUARDS: Final = (
         name="pause-grows",
         says="the breaker's pauses grow within one incident",
         path=_FLEET,
-        old="        grown = min(PAUSE_BASE * (1 << min(trips - 1, 10)), PAUSE_CAP) *",
-        new="        grown = PAUSE_BASE *",
+        old="now + min(PAUSE_BASE * (1 << min(trips, 10)), PAUSE_CAP) *",
+        new="now + PAUSE_BASE *",
         tests=("tests/unit/test_fleet.py::test_pauses_grow_to_a_cap_within_one_incident",),
     ),
     Guard(
@@ -258,5 +258,13 @@ GUARDS: Final = (
         old="            due_at += backoff(self.key, failures)\n",
         new="            pass\n",
         tests=(f"{_TESTS}::test_one_grant_whose_refresh_always_hangs_backs_off_and_stops_nobody",),
+    ),
+    Guard(
+        name="asked-pauses-apart",
+        says="pauses that Wise asks for make none of ours longer",
+        path=_FLEET,
+        old="            trips += 1\n",
+        new="            pass\n        trips += 1\n",
+        tests=("tests/unit/test_fleet.py::test_pauses_that_wise_asks_for_make_none_of_ours_longer",),
     ),
 )

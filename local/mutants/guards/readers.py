@@ -110,4 +110,12 @@ GUARDS: Final = (
         new="    return issued_at + _whole(life * share)\n",
         tests=("tests/unit/test_policy.py",),
     ),
+    Guard(
+        name="reader-ahead",
+        says="a reader for whom a token is due a moment early asks once more",
+        path=_SERVE,
+        old='report.outcome in ("held", "fresh") else',
+        new='report.outcome == "held" else',
+        tests=(f"{_READERS}::test_a_reader_whose_clock_is_ahead_asks_once_more",),
+    ),
 )
