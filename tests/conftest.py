@@ -25,7 +25,7 @@ PARTNERS = [
         "principal": "000000000000",
         "external_id": "fixture-external-id-acme",
         "tenants": ["acme"],
-        "may": ["read", "manage"],
+        "may": ["read", "manage", "link"],
     },
     {
         "name": "globex",
@@ -35,7 +35,7 @@ PARTNERS = [
         "may": ["read"],
     },
 ]
-"""The partner services of `assembly`: acme reads and manages, globex reads."""
+"""The partner services of `assembly`: acme reads, manages and links, globex reads."""
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def assembly(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Assemb
     with (shared / "assembly.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "manifest.json").exists():
-            cdk.synthesize(directory, {"partners": PARTNERS})
+            cdk.synthesize(directory, {"partners": PARTNERS, "wise_client_id": "emulator-client-id"})
     return Assembly(directory)
 
 

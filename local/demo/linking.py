@@ -68,7 +68,7 @@ class Linking:
 
     def linked(self, shown: Window) -> None:
         """A user connects their account: the partner's site, Wise's pages, our callback, the site again."""
-        user = "linked"
+        user = "anna"
         self.wise.put_user(user, profiles=[ProfileType.PERSONAL, ProfileType.BUSINESS])
         first = self._at_wise(shown, user, "linked")
         last = self._picture(
@@ -99,7 +99,7 @@ class Linking:
 
     def refused(self, shown: Window) -> None:
         """A user says no at Wise. Started without a return URL, so that our own page tells."""
-        user = "unwilling"
+        user = "ben"
         self.wise.put_user(user)
         shown.open(self.site.start(user))
         shown.press("login", user=user)
@@ -117,7 +117,7 @@ class Linking:
 
     def forwarded(self, shown: Window) -> None:
         """Somebody starts a link and sends it to another person, to get at that person's account."""
-        user, victim = "forwarder", "victim"
+        user, victim = "mallory", "vera"
         self.story.adopt_one(user)
         self.wise.put_user(victim)
         before = self.story.item("acme", user)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from local.aws import deploy
 from local.aws.assembly import Assembly
@@ -65,8 +66,9 @@ def deployment(assembly: Assembly, *, account_concurrency: int | None = None) ->
     with running_wise() as wise, ministack(auth=True, account_concurrency=account_concurrency) as emulator:
         stack = deploy.directly(emulator, assembly)
         made = Deployed(stack, wise, Api(emulator, stack.outputs["ApiId"]))
-        for output in ("SweepFunction", "RefreshFunction"):
+        for output in ("SweepFunction", "RefreshFunction", "CallbackFunction"):
             made.configure(output, WISE_API_URL=wise.url, WISE_CA_FILE=str(wise.ca_file))
+        made.configure("AdminFunction", WISE_WEB_HOST=urlsplit(wise.url).netloc)
         yield made
 
 
