@@ -12,6 +12,7 @@ import pytest
 from local.aws import cdk
 from local.aws.assembly import Assembly
 from local.aws.ministack import MiniStack, ministack
+from local.wise.settings import WiseSettings
 from tests.protocol.summary import pytest_terminal_summary  # noqa: F401 - only this folder's hooks are asked at the end
 
 hypothesis.settings.register_profile("default", deadline=None)
@@ -26,6 +27,7 @@ PARTNERS = [
         "external_id": "fixture-external-id-acme",
         "tenants": ["acme"],
         "may": ["read", "manage", "link"],
+        "return_urls": ["https://acme.example.com/linked"],
     },
     {
         "name": "globex",
@@ -47,7 +49,7 @@ def assembly(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Assemb
     with (shared / "assembly.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "manifest.json").exists():
-            cdk.synthesize(directory, {"partners": PARTNERS, "wise_client_id": "emulator-client-id"})
+            cdk.synthesize(directory, {"partners": PARTNERS, "wise_client_id": WiseSettings().client_id})
     return Assembly(directory)
 
 

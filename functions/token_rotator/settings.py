@@ -28,7 +28,7 @@ _HOSTS_OF: Final = {
     "transferwise.com": "production",
 }
 _CLIENT_ID: Final = re.compile(r"[\x21-\x39\x3b-\x7e]{1,256}", re.ASCII)
-_BROWSER_URL: Final = re.compile(r"(?:https://|http://(?:127\.0\.0\.1|localhost)[:/])[\x21-\x7e]+", re.ASCII)
+_BROWSER_URL: Final = re.compile(r"(?:https://[A-Za-z0-9]|http://(?:127\.0\.0\.1|localhost)[:/])[\x21-\x7e]*", re.ASCII)
 """Where a browser is sent: encrypted, or not beyond its own machine."""
 _QUEUE_URL: Final = re.compile(r"https?://[^\s/?#@]+/[^\s?#@]+", re.ASCII)
 _WHOLE: Final = re.compile(r"[1-9]\d{0,5}", re.ASCII)

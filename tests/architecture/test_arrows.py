@@ -154,7 +154,13 @@ def test_an_import_along_the_arrows_is_no_fault(module: str, text: str) -> None:
     assert faults(PACKAGE / module, text) == []
 
 
-FAMILIES = {"sweep": "refreshing", "refresh": "refreshing", "serve": "serving", "admin": "administering"}
+FAMILIES = {
+    "sweep": "refreshing",
+    "refresh": "refreshing",
+    "serve": "serving",
+    "admin": "administering",
+    "callback": "linking",
+}
 
 
 @pytest.mark.parametrize("handler", FAMILIES)
@@ -164,7 +170,7 @@ def test_a_handler_is_wired_by_its_own_family_only(handler: str) -> None:
 
 
 def test_every_handler_is_a_function_of_the_stack() -> None:
-    own = {path.stem for path in (PACKAGE / "handlers").glob("*.py")} - {"__init__", "http", "shown"}
+    own = {path.stem for path in (PACKAGE / "handlers").glob("*.py")} - {"__init__", "http", "pages", "shown"}
     assert own == set(FAMILIES)
 
 
@@ -265,7 +271,7 @@ def test_nothing_runs_at_import_but_a_handlers_wiring(path: Path) -> None:
     """At a module's top level only constants are made, of literals and of harmless calls."""
     harmless = {
         "frozenset", "compile", "timedelta", "Struct", "local", "Logger", "tuple", "fromtimestamp", "RefreshReport",
-        "Route", "range", "TypeVar", "ParamSpec", "Codec",
+        "Route", "range", "TypeVar", "ParamSpec", "Codec", "_Text",
     }  # fmt: skip
     tree = ast.parse(path.read_text(encoding="utf-8"))
     statements = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr)]

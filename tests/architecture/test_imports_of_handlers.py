@@ -30,11 +30,17 @@ WISE = {
     "ALERTS_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:fixture",
 }
 API = {"PARTNERS": json.dumps(PARTNERS)}
+WEB = {
+    "WISE_WEB_HOST": "wise-sandbox.com",
+    "WISE_CLIENT_ID": "fixture-client-id",
+    "REDIRECT_URI": "https://rotator.example.com/oauth/callback",
+}
 HANDLERS = {
     "sweep": {**REFRESH_KEY, **WISE},
     "refresh": {**REFRESH_KEY, **WISE},
     "serve": {**API, "REFRESH_FUNCTION": "fixture-refresh-function"},
-    "admin": {**REFRESH_KEY, **API},
+    "admin": {**REFRESH_KEY, **API, **WEB},
+    "callback": {**REFRESH_KEY, **API, **{name: WISE[name] for name in ("WISE_API_URL", "WISE_SECRET_NAME")}},
 }
 # Slow to import, or with no business there: measured, they are most of a cold start.
 NOWHERE = {"pydantic", "pydantic_core", "aws_xray_sdk", "aws_lambda_powertools.event_handler", "moto", "local", "infra"}
@@ -50,6 +56,13 @@ OTHERS = {
         "token_rotator.adapters.client_secrets",
         "token_rotator.adapters.lambda_refresher",
         "token_rotator.adapters.sns_alerts",
+        "token_rotator.service.refresh_grant",
+        "token_rotator.service.serve_token",
+    },
+    "callback": {
+        "token_rotator.adapters.lambda_refresher",
+        "token_rotator.adapters.sns_alerts",
+        "token_rotator.adapters.sqs_parking",
         "token_rotator.service.refresh_grant",
         "token_rotator.service.serve_token",
     },
@@ -125,7 +138,7 @@ def test_a_handler_loads_no_other_handler(started: dict[str, Start], name: str) 
 
 def test_the_modules_that_refresh_are_really_loaded(started: dict[str, Start]) -> None:
     """The bans mean something: where they do not hold, these modules are there."""
-    for name in ("sweep", "refresh"):
+    for name in ("sweep", "refresh", "callback"):
         assert started[name].modules >= NOT_WHERE_IT_SERVES - {"cryptography.x509"}
 
 

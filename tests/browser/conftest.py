@@ -12,7 +12,6 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser
 
-from local.aws import deploy
 from local.aws.assembly import Assembly
 from local.browser.chromium import MISSING, ChromiumWindow, chromium, find, window
 from local.browser.window import Seen
@@ -35,7 +34,6 @@ class Linking:
     site: Site
     partner: PartnerService
     wise: Wise
-    callback: str
 
     @property
     def control(self) -> WiseControl:
@@ -96,16 +94,14 @@ def linking(assembly: Assembly) -> Iterator[Linking]:
         shop = stack.enter_context(site())
         deployed = stack.enter_context(deployment(assembly))
         deployed.create_secret()
-        callback = deploy.let_browsers_back(deployed.stack)
         partners = json.loads(deployed.variable("AdminFunction", "PARTNERS"))
         for partner in partners:
             if partner["name"] == TENANT:
                 partner["return_urls"] = [shop.return_url]
         deployed.configure("AdminFunction", PARTNERS=json.dumps(partners))
-        deployed.wise.control.change_settings(redirect_uris=[callback])
         wise = Wise(deployed.wise.url, deployed.wise.ca_file)
         shop.service = PartnerService(deployed.api, deployed.as_partner(TENANT), TENANT, wise, Ledger())
-        yield Linking(deployed, shop, shop.service, wise, callback)
+        yield Linking(deployed, shop, shop.service, wise)
 
 
 @pytest.fixture(scope="module")

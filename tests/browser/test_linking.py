@@ -121,11 +121,11 @@ def refuses(linking: Linking, person: Person, user: str) -> None:
 
 
 def unknown(linking: Linking, person: Person, user: str) -> None:
-    person.window.open(f"{linking.callback}?state={'x' * 43}&code=fixture-code-of-nobody&profileId=1")
+    person.window.open(f"{linking.deployed.redirect_uri}?state={'x' * 43}&code=fixture-code-of-nobody&profileId=1")
 
 
 def no_state(linking: Linking, person: Person, user: str) -> None:
-    person.window.open(linking.callback)
+    person.window.open(linking.deployed.redirect_uri)
 
 
 def reloads(linking: Linking, person: Person, user: str) -> None:
@@ -149,7 +149,7 @@ def code_too_old(linking: Linking, person: Person, user: str) -> None:
 
 def code_unknown(linking: Linking, person: Person, user: str) -> None:
     state = state_of(linking.site.start(user))
-    person.window.open(f"{linking.callback}?state={state}&code=fixture-code-of-nobody&profileId=1")
+    person.window.open(f"{linking.deployed.redirect_uri}?state={state}&code=fixture-code-of-nobody&profileId=1")
 
 
 def another_profile(linking: Linking, person: Person, user: str) -> None:
@@ -169,7 +169,7 @@ def wise_is_down(linking: Linking, person: Person, user: str) -> None:
 
 
 def wise_has_a_fault(linking: Linking, person: Person, user: str) -> None:
-    person.window.open(f"{linking.callback}?state={state_of(linking.site.start(user))}&error=server_error")
+    person.window.open(f"{linking.deployed.redirect_uri}?state={state_of(linking.site.start(user))}&error=server_error")
 
 
 def our_secret_is_refused(linking: Linking, person: Person, user: str) -> None:

@@ -33,7 +33,7 @@ SETTINGS = {
     "PARTNERS": '[{"name":"acme","role_id":"AROAFIXTUREROLE000001","tenants":["acme"],"may":["read"]}]',
     "POWERTOOLS_METRICS_NAMESPACE": "TokenRotator",
 }
-HANDLERS = ("sweep", "refresh", "serve", "admin")
+HANDLERS = ("sweep", "refresh", "serve", "admin", "callback")
 
 
 @pytest.fixture(scope="module")

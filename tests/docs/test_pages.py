@@ -26,6 +26,7 @@ from token_rotator import telemetry
 from token_rotator.domain.fleet import Fleet
 from token_rotator.domain.grant import AlertKind
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.link import CONFIRM_FOR, LINK_FOR, LinkFailure
 from token_rotator.domain.outcome import _NAMES, Outcome
 from token_rotator.handlers.http import MAX_BODY
 from token_rotator.service.keep_answer import Place
@@ -235,7 +236,10 @@ def test_guards_that_are_named_exist() -> None:
 # --- the API
 
 
-@pytest.mark.parametrize("name", ["AccessToken", "Grant", "Offer"])
+@pytest.mark.parametrize(
+    "name",
+    ["AccessToken", "Grant", "Offer", "LinkStart", "LinkStarted", "LinkCompletion", "LinkCompleted"],
+)
 def test_the_fields_are_those_of_the_description(name: str) -> None:
     told = [word for row in table("docs/api.md", f"fields: {name}") for word in words(row[0])]
     assert sorted(told) == sorted(SCHEMAS[name]["properties"])
@@ -261,6 +265,24 @@ def test_references_of_the_description_lead_somewhere() -> None:
                 walk(value)
 
     walk(whole)
+
+
+# --- linking
+
+
+def test_the_failures_of_a_link_are_those_of_the_code() -> None:
+    told = [words(row[0])[0] for row in table("docs/linking.md", "table: failures")]
+    assert sorted(told) == sorted(why.value for why in LinkFailure)
+
+
+def test_the_keys_that_linking_needs_are_keys_of_the_context() -> None:
+    told = {words(row[0])[0] for row in table("docs/linking.md", "table: keys")}
+    assert told <= {field.name for field in fields(DeployConfig)}
+
+
+def test_the_times_of_a_link_are_told() -> None:
+    assert f"{LINK_FOR.seconds // 60} and {CONFIRM_FOR.seconds // 60} minutes" in read("docs/operations.md")
+    assert f"more than {LINK_FOR.seconds // 60} minutes" in read("docs/linking.md")
 
 
 # --- operations

@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.docs.pages import ROOT, blocks, program, read, table, words
-from tests.handlers.deployment import ACME_ADMIN, REGION, Answer, Deployment, request
+from tests.handlers.deployment import ACME_ADMIN, REDIRECT_URI, REGION, Answer, Deployment, request
 
 KEYS = Credentials("fixture-key-id", "fixture-secret-key", "fixture-session-token")
 FORBIDDEN = Answer(403, {}, '{"type":"urn:token-rotator:problem:unauthenticated"}')
@@ -263,6 +263,19 @@ def test_the_description_is_of_what_is_answered_and_taken(deployment: Deployment
     assert set(page) == set(SCHEMAS["GrantPage"]["properties"])
     assert set(page["grants"][0]) == set(SCHEMAS["GrantPage"]["properties"]["grants"]["items"]["properties"])
     assert set(SCHEMAS["Offer"]["properties"]) == deployment.admin.module._FIELDS
+
+
+def test_the_description_of_linking_is_of_what_is_answered(deployment: Deployment, grant_id: str) -> None:
+    deployment.wise.control.change_settings(redirect_uris=[REDIRECT_URI])
+    deployment.wise.control.put_user(grant_id)
+    started = deployment.start(grant_id)
+    assert set(started.body) == set(SCHEMAS["LinkStarted"]["properties"]) == set(SCHEMAS["LinkStarted"]["required"])
+    told = deployment.consent(started, grant_id)
+    body = {"state": told["state"], "code": told["code"], "profile_id": told["profileId"]}
+    assert set(body) == set(SCHEMAS["LinkCompletion"]["properties"])
+    done = deployment.complete(grant_id, body)
+    assert set(done.body) == set(SCHEMAS["LinkCompleted"]["properties"]) == set(SCHEMAS["LinkCompleted"]["required"])
+    assert set(deployment.confirm(grant_id, done.body["link_id"]).body) == set(SCHEMAS["Grant"]["properties"])
 
 
 def test_an_alert_is_as_described(deployment: Deployment, grant_id: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.check import VARIANTS, build
-from infra.token_api import REFUSALS, ROUTES
+from infra.token_api import PUBLIC, REFUSALS, ROUTES
 from tests.docs.pages import PAGES, read, table, words
 from token_rotator.handlers.http import PROBLEMS
 
@@ -50,12 +50,12 @@ def test_the_routes_are_those_of_the_stack_and_of_the_functions() -> None:
     assert all(route.limit.burst == 2 * route.limit.per_s for route in ROUTES)
     paths = json.loads(read("docs/openapi.json"))["paths"]
     described = {(method.upper(), path) for path, item in paths.items() for method in item if method != "parameters"}
-    assert described == {(route.method, route.path) for route in ROUTES}
+    assert described == {(route.method, route.path) for route in (*ROUTES, PUBLIC)}
 
 
 def test_the_handlers_answer_the_routes() -> None:
     answered = set()
-    for module in ("serve", "admin"):
+    for module in ("serve", "admin", "callback"):
         tree = ast.parse(read(f"functions/token_rotator/handlers/{module}.py"))
         for node in tree.body:
             if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "ROUTES":

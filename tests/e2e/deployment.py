@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from local.aws import deploy
 from local.aws.assembly import Assembly
@@ -26,6 +25,11 @@ class Deployed:
     stack: Stack
     wise: RunningWise
     api: Api
+
+    @property
+    def redirect_uri(self) -> str:
+        """The browsers' way back, as this machine reaches it."""
+        return f"{self.api.url}/oauth/callback"
 
     def role(self, partner: str) -> str:
         return self.stack.outputs[f"PartnerRole{partner.capitalize()}"]
@@ -68,7 +72,8 @@ def deployment(assembly: Assembly, *, account_concurrency: int | None = None) ->
         made = Deployed(stack, wise, Api(emulator, stack.outputs["ApiId"]))
         for output in ("SweepFunction", "RefreshFunction", "CallbackFunction"):
             made.configure(output, WISE_API_URL=wise.url, WISE_CA_FILE=str(wise.ca_file))
-        made.configure("AdminFunction", WISE_WEB_HOST=urlsplit(wise.url).netloc)
+        made.configure("AdminFunction", WISE_WEB_HOST=wise.url.removeprefix("https://"))
+        wise.control.change_settings(redirect_uris=[deploy.let_browsers_back(stack)])
         yield made
 
 

@@ -91,7 +91,6 @@ class World:
         self.start_link = StartLink(
             self.grants,
             self.links,
-            "https://wise.example",
             self.wise.client_id,
             "https://rotator.example/oauth/callback",
             self.clock,

@@ -257,6 +257,14 @@ def test_a_registration_that_is_incomplete_is_named(deployment: Deployment, valu
     ("changes", "field"),
     [
         ({"refresh_token": None}, "refresh_token"),
+        (
+            {
+                "refresh_token": None,
+                "registration": {"code": "a", "email": "fixture.user@example.com"},
+                "refresh_expires_at": "2027-03-01T23:00:00Z",
+            },
+            "refresh_token",
+        ),
         ({"expires_at": None}, "expires_at"),
         ({"access_token": None}, "access_token"),
         ({"access_token": None, "expires_at": None}, "access_token"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import START
-from tests.handlers.deployment import Deployment, answered
+from tests.handlers.deployment import Deployment, answered, seen
 
 EVENTS = Path(__file__).parents[2] / "events"
 GRANT = "grant-0001"
@@ -41,6 +41,7 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "serve.apigateway.unknown-route": (404, "not-found", None),
     "admin.apigateway.create": (201, None, None),
     "admin.apigateway.create-refresh-token-only": (201, None, None),
+    "admin.apigateway.create-registration-only": (201, None, None),
     "admin.apigateway.create-existing": (412, "precondition-failed", None),
     "admin.apigateway.create-reader": (403, "forbidden", None),
     "admin.apigateway.create-without-refresh-token": (400, "bad-request", "refresh_token"),
@@ -53,6 +54,19 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "admin.apigateway.delete-missing": (404, "not-found", None),
     "admin.apigateway.delete-reader": (403, "forbidden", None),
     "admin.apigateway.delete-other-tenant": (403, "forbidden", None),
+    "admin.apigateway.link": (201, None, None),
+    "admin.apigateway.link-no-body": (201, None, None),
+    "admin.apigateway.link-other-url": (400, "bad-request", "return_url"),
+    "admin.apigateway.link-reader": (403, "forbidden", None),
+    "admin.apigateway.confirm-unknown": (404, "not-found", "there is no such link"),
+    "callback.apigateway.complete-unknown": (404, "not-found", "there is no such link"),
+    "callback.apigateway.complete-without-code": (400, "bad-request", "code"),
+    "callback.apigateway.complete-reader": (403, "forbidden", None),
+}
+# The pages of a browser: status and title.
+BROWSERS = {
+    "callback.apigateway.browser-unknown-state": (400, "We do not know this link"),
+    "callback.apigateway.browser-refused-unknown-state": (400, "We do not know this link"),
 }
 SWEEPS: dict[str, dict[str, int] | None] = {
     "sweep.scheduler.all-shards": {"advanced": 1, "refreshed": 1, "troubled": 0},
@@ -83,7 +97,7 @@ def stocked(deployment: Deployment) -> Deployment:
 
 
 def test_every_file_is_used() -> None:
-    assert {*ANSWERS, *SWEEPS, *REFRESHES} == {path.stem for path in EVENTS.glob("*.json")}
+    assert {*ANSWERS, *BROWSERS, *SWEEPS, *REFRESHES} == {path.stem for path in EVENTS.glob("*.json")}
 
 
 def test_nothing_else_lies_there() -> None:
@@ -92,7 +106,7 @@ def test_nothing_else_lies_there() -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_request_is_answered(stocked: Deployment, name: str) -> None:
-    function = stocked.admin if name.startswith("admin.") else stocked.serve
+    function = {"admin": stocked.admin, "callback": stocked.callback}.get(name.partition(".")[0], stocked.serve)
     function.forget()
     before = stocked.items()
     answer = answered(function(event(name)))
@@ -106,6 +120,17 @@ def test_a_request_is_answered(stocked: Deployment, name: str) -> None:
         assert stocked.items() == before
     (line,) = function.logged()
     assert (line["message"], line["status"]) == ("request answered", status)
+
+
+@pytest.mark.parametrize("name", BROWSERS)
+def test_a_browser_is_answered(stocked: Deployment, name: str) -> None:
+    stocked.callback.forget()
+    before = stocked.items()
+    page = seen(stocked.callback(event(name)))
+    assert (page.status, page.title) == BROWSERS[name]
+    assert stocked.items() == before
+    (line,) = stocked.callback.logged()
+    assert (line["message"], line["status"]) == ("browser answered", page.status)
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -8,6 +8,7 @@ import json
 import re
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -55,7 +56,12 @@ def outcomes(deployment: Deployment, name: str = "LinkEnded") -> list[str]:
 def test_a_user_is_linked_and_the_token_is_served(deployment: Deployment, user: str) -> None:
     started = deployment.start(user, {"return_url": f"{RETURN_URL}?session=7"})
     assert set(started.body) == {"authorization_url", "expires_at"}
-    assert started.body["authorization_url"].startswith(f"{deployment.wise.url}/oauth/authorize/?client_id=")
+    page, _, query = started.body["authorization_url"].partition("?")
+    assert page == f"{deployment.wise.url}/oauth/authorize/"
+    asked = parse_qs(query)
+    assert set(asked) == {"client_id", "redirect_uri", "state"}
+    assert asked["redirect_uri"] == [REDIRECT_URI]
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", asked["state"][0])
     back = deployment.browse(deployment.consent(started, user))
     assert back.status == 303
     assert back.sent_to is not None
@@ -112,7 +118,7 @@ def test_a_dead_grant_is_linked_again(deployment: Deployment, user: str) -> None
     confirmed = deployment.confirm(user, link_id_of(again))
     assert confirmed.status == 200
     assert confirmed.body["version"] > version
-    assert (confirmed.body["phase"], confirmed.body["alert"]) == ("active", None)
+    assert (confirmed.body["phase"], confirmed.body["alert"]["kind"]) == ("active", "recovered")
     assert deployment.use(deployment.token(user).body["access_token"]) == 200
 
 

@@ -26,9 +26,11 @@ from tests.handlers.deployment import (
     ACME_READER,
     AWS_ENVIRONMENT,
     GRANT,
+    REDIRECT_URI,
     WISE_SECRET,
     Answer,
     Deployment,
+    Seen,
     offer,
     refusal,
     request,
@@ -47,15 +49,16 @@ def marked(name: str) -> str:
 
 
 class Told:
-    """Everything that the story's answers said, but for the one field that is there to tell a token."""
+    """Everything that the story's answers said, but for the fields that are there to tell a secret."""
 
     def __init__(self) -> None:
         self.places: list[tuple[str, bytes]] = []
 
     def note(self, what: str, answer: Answer) -> Answer:
         kept = answer.body if answer.text else {}
-        if answer.status == 200:
-            kept.pop("access_token", None)
+        if answer.status in (200, 201):
+            for name in ("access_token", "authorization_url", "link_id"):
+                kept.pop(name, None)
         self.places.append((f"answer {len(self.places)}: {what}", json.dumps([kept, answer.headers]).encode()))
         return answer
 
@@ -72,7 +75,8 @@ class Story:
         self.lent: dict[str, str] = {}
         for function in deployment.functions:
             wired = function.wired
-            owner = {"serve": "serve_token", "admin": "adopt_grant"}.get(function.name, "refresh_grant")
+            owners = {"serve": "serve_token", "admin": "adopt_grant", "callback": "take_arrival"}
+            owner = owners.get(function.name, "refresh_grant")
             use = getattr(wired, owner)
             client = (use.opener if function.name == "serve" else use.sealer)._client
             client.meta.events.register("after-call.kms", self._note_data_key)
@@ -94,6 +98,24 @@ class Story:
         body = {**offer(user), "registration": {"code": CODE, "email": EMAIL}, **fields}
         assert self.told.note("adopt", self.deployment.ask("PUT", name, body)).status == 201
         return user
+
+    def consent(self, name: str, body: object = None) -> dict[str, str]:
+        """Start a link and come back from Wise; all of it is secret."""
+        started = self.told.note("link", self.deployment.start(name, body))
+        told = self.deployment.consent(started, name)
+        number = len(self.lent)
+        self.lent |= {f"state {number}": told["state"], f"code {number}": told["code"]}
+        return told
+
+    def browse(self, query: dict[str, str]) -> Seen:
+        """Come back with a browser. A link_id is for the partner alone; all else is noted."""
+        page = self.deployment.browse(query)
+        link_id = page.code or (page.sent_with.get("link_id") if page.sent_to else None)
+        if link_id is None:
+            self.told.places.append((f"page {len(self.told.places)}", f"{page.headers}{page.html}".encode()))
+        else:
+            self.lent[f"link_id {len(self.lent)}"] = link_id
+        return page
 
     def look(self, name: str) -> Answer:
         """Ask for everything that can be asked about a grant."""
@@ -265,6 +287,43 @@ def test_the_story_ends_for_a_user(story: Story) -> None:
     assert {"revoked-0", "revoked-1"} <= set(told)
 
 
+def test_the_story_of_linking(story: Story) -> None:
+    """Starting, coming back, completing and confirming; refusals and faults whose answers repeat what was sent."""
+    deployment = story.deployment
+    control = deployment.wise.control
+    control.change_settings(redirect_uris=[REDIRECT_URI])
+    control.put_user("linked-anew")
+    url = {"return_url": "https://acme.example.com/linked?user=7"}
+    for body in (None, url):
+        page = story.browse(story.consent("linked-anew", body))
+        link_id = page.code or page.sent_with["link_id"]
+        assert story.told.note("confirm", deployment.confirm("linked-anew", link_id)).status == 200
+        story.told.note("confirm", deployment.confirm("linked-anew", link_id))
+    told = story.consent("linked-anew")
+    done = deployment.complete("linked-anew", {"state": told["state"], "code": told["code"]})
+    story.told.note("complete", done)
+    assert story.look("linked-anew").status == 200
+    headers = {"X-Fixture-Echo": marked("echo"), "Location": "https://fixture.invalid/"}
+    for status in (301, 400, 401, 429, 500, 502):
+        told = story.consent("linked-anew", None if status % 2 else url)
+        echo = f"<html>{told} {urllib.parse.urlencode(told)}</html>"
+        for text in (echo, json.dumps({"error": told["code"], "error_description": told["code"]})):
+            control.add_fault(Fault(status=status, headers=headers, body=text, carry_out=False))
+            story.browse(told)
+            control.clear_faults()
+            told = story.consent("linked-anew")
+    told = story.consent("linked-anew")
+    secret = marked("misplaced in a browser")
+    story.lent["misplaced in a browser"] = secret
+    story.browse({**told, "error": secret, "error_description": secret})
+    story.browse({"state": secret, "code": secret, "profileId": secret})
+    told = story.consent("linked-anew")
+    for body in ({"state": secret, "code": secret}, {**told, "state": told["state"]}, {"code": told["code"]}):
+        story.told.note("complete", deployment.complete("linked-anew", body))
+    story.told.note("confirm", deployment.confirm("linked-anew", secret))
+    story.told.note("link", deployment.start("linked-anew", {"return_url": secret}))
+
+
 def test_the_story_goes_wrong_at_aws(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors of the SDK's, and errors of nobody's, whose texts repeat tokens."""
     deployment = story.deployment
@@ -280,6 +339,11 @@ def test_the_story_goes_wrong_at_aws(story: Story, monkeypatch: pytest.MonkeyPat
         raise LookupError(echo, CODE, CLIENT_SECRET)
 
     for fail in (refuse, explode):
+        for place, name in (("links", "get_item"), ("links", "update_item"), ("links", "put_item")):
+            told = story.consent("linked-anew")
+            with monkeypatch.context() as patch:
+                patch.setattr(getattr(deployment.callback.wired.take_arrival, place)._client, name, fail)
+                story.browse(told)
         with monkeypatch.context() as patch:
             patch.setattr(deployment.serve.wired.grants._client, "get_item", fail)
             patch.setattr(deployment.admin.wired.adopt_grant.grants._client, "get_item", fail)

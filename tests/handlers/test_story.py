@@ -380,6 +380,79 @@ def test_a_revoked_grant_is_a_409_and_on_call_hears_of_it_once(deployment: Deplo
     assert deployment.token(grant_id).body["access_token"] == linked.access_token
 
 
+# --- users whom the partner created
+
+
+def registration(deployment: Deployment, name: str) -> dict[str, str]:
+    """Have a user created by us, and give what is kept of that."""
+    made = {"code": f"fixture-registration-code-of-{name}", "email": f"{name[-40:]}@example.com"}
+    deployment.wise.control.put_user(name, email=made["email"], registration_code=made["code"])
+    return made
+
+
+def told(deployment: Deployment, name: str) -> list[dict[str, Any]]:
+    """Give what on-call has heard of one grant since the last time."""
+    heard = [json.loads(notice["Message"]) for notice in deployment.alerts()]
+    return [alert for alert in heard if alert["grant_id"] == name]
+
+
+def test_a_grant_that_begins_with_a_registration_code_has_a_token_when_it_is_asked_for(
+    deployment: Deployment, grant_id: str
+) -> None:
+    kept = registration(deployment, grant_id)
+    created = deployment.ask("PUT", grant_id, {"registration": kept})
+    assert (created.status, created.body["has_access_token"], created.body["has_registration_code"]) == (
+        201,
+        False,
+        True,
+    )
+    served = deployment.token(grant_id)
+    assert served.status == 200
+    assert deployment.use(served.body["access_token"]) == 200
+    assert not any(secret in created.text + served.text for secret in kept.values())
+    deployment.sweep(ALL_SHARDS)
+    assert told(deployment, grant_id) == []
+
+
+def test_a_dead_grant_with_a_registration_code_comes_back_by_itself(deployment: Deployment, grant_id: str) -> None:
+    user = deployment.wise.control.seed_user(grant_id)
+    kept = registration(deployment, grant_id)
+    deployment.adopt(grant_id, user, registration=kept)
+    deployment.wise.control.revoke(grant_id)
+    deployment.make_due(grant_id)
+    served = deployment.token(grant_id)
+    assert served.status == 200
+    assert deployment.use(served.body["access_token"]) == 200
+    deployment.sweep(ALL_SHARDS)
+    (alert,) = told(deployment, grant_id)
+    assert (alert["kind"], alert["reason"]) == ("reissued", "invalid_grant")
+    assert not any(secret in json.dumps(alert) for secret in kept.values())
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_user_who_took_the_account_over_has_to_be_linked(deployment: Deployment, grant_id: str, status: int) -> None:
+    user = deployment.wise.control.seed_user(grant_id)
+    deployment.adopt(grant_id, user, registration=registration(deployment, grant_id))
+    control = deployment.wise.control
+    before = control.settings()["registration_refused_status"]
+    control.change_settings(registration_refused_status=status)
+    control.reclaim(grant_id)
+    control.revoke(grant_id)
+    deployment.make_due(grant_id)
+    assert deployment.token(grant_id).problem == "reauthorization-required"
+    control.change_settings(registration_refused_status=before)
+    (alert,) = told(deployment, grant_id)
+    assert (alert["kind"], alert["reason"]) == ("reauthorization_required", "reclaimed")
+    shown = deployment.ask("GET", grant_id).body
+    assert shown["registration_spent_at"] is not None
+    linked = control.seed_user(grant_id)
+    assert deployment.ask("PUT", grant_id, offer(linked), if_match=shown["version"]).status == 200
+    for _ in range(2):  # Wise is asked about the new token first
+        deployment.sweep(ALL_SHARDS)
+    (over,) = told(deployment, grant_id)
+    assert (over["kind"], over["incident_id"]) == ("recovered", alert["incident_id"])
+
+
 def test_a_suspended_grant_is_a_409(deployment: Deployment, grant_id: str) -> None:
     user = deployment.wise.control.seed_user(grant_id)
     version = deployment.adopt(grant_id, user).body["version"]

@@ -168,8 +168,9 @@ class Template:
         own = method_arn.partition("/")[0]
         policy = self.resources[own.split(":")[5]]["Properties"].get("Policy", {"Statement": []})
         return [
-            {**s, "Resource": [r.replace("execute-api:/", f"{own}/") for r in listed(s["Resource"])]}
+            {**s, kind: [r.replace("execute-api:/", f"{own}/") for r in listed(s[kind])]}
             for s in policy["Statement"]
+            for kind in ("NotResource" if "NotResource" in s else "Resource",)
         ]
 
     def policy_documents(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -194,7 +195,7 @@ def _names(statement: Mapping[str, Any], arn: str) -> bool:
 def _applies(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> bool:
     return (
         any(_like(action.lower(), pattern.lower()) for pattern in listed(statement["Action"]))
-        and any(_like(resource, pattern) for pattern in listed(statement["Resource"]))
+        and _covers(statement, resource)
         and all(
             _condition(operator, context.get(key), listed(expected))
             for operator, pairs in statement.get("Condition", {}).items()
@@ -203,11 +204,19 @@ def _applies(statement: Mapping[str, Any], action: str, resource: str, context: 
     )
 
 
+def _covers(statement: Mapping[str, Any], resource: str) -> bool:
+    if "NotResource" in statement:
+        return not any(_like(resource, pattern) for pattern in listed(statement["NotResource"]))
+    return any(_like(resource, pattern) for pattern in listed(statement["Resource"]))
+
+
 def _condition(operator: str, actual: str | None, expected: Iterable[str]) -> bool:
     if operator in ("ArnNotLike", "StringNotLike"):
         return actual is None or not any(_like(actual, pattern) for pattern in expected)
     if operator in ("ArnLike", "StringLike"):
         return actual is not None and any(_like(actual, pattern) for pattern in expected)
+    if operator == "ForAllValues:StringLike":  # of one value; AWS takes a key that is absent for a match
+        return actual is None or any(_like(actual, pattern) for pattern in expected)
     if operator in ("StringEquals", "Bool"):
         return actual in expected
     raise NotImplementedError(operator)

@@ -14,10 +14,11 @@ import pytest
 from infra.check import VARIANTS
 from infra.config import CALLS_LIMIT, MAY, SHARDS, WISE_DOMAINS, ConfigError, DeployConfig
 from infra.function import METRICS_NAMESPACE
-from infra.grants_store import DUE_INDEX, TENANT_INDEX
+from infra.grants_store import DUE_INDEX, EXPIRY, TENANT_INDEX
+from infra.token_api import LINK_ITEMS
 from tests.infra.template import REGION, Template, listed
 from token_rotator import settings
-from token_rotator.adapters import dynamo_grants, sqs_parking
+from token_rotator.adapters import dynamo_grants, dynamo_links, sqs_parking
 from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.lease import Budgets
@@ -29,6 +30,7 @@ SETTINGS = {
     "refresh": settings.RefreshSettings,
     "serve": settings.ServeSettings,
     "admin": settings.AdminSettings,
+    "callback": settings.CallbackSettings,
 }
 
 
@@ -68,12 +70,13 @@ def test_a_functions_settings_are_read_from_exactly_its_environment(
 
 
 def test_partners_are_understood(sandbox: Template) -> None:
-    for service in ("serve", "admin"):
+    urls = frozenset({"https://acme.example.com/wise/linked"})
+    for service in ("serve", "admin", "callback"):
         parsed = SETTINGS[service].of(sandbox.function(service)["Environment"]["Variables"])
-        partners = {p.name: (p.tenants, p.may) for p in parsed.partners.values()}
+        partners = {p.name: (p.tenants, p.may, p.return_urls) for p in parsed.partners.values()}
         assert partners == {
-            "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage"})),
-            "globex": (frozenset({"globex"}), frozenset({"read"})),
+            "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage", "link"}), urls),
+            "globex": (frozenset({"globex"}), frozenset({"read"}), frozenset()),
         }
         assert set(parsed.partners) == {
             f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex")
@@ -94,6 +97,7 @@ def test_functions_have_the_time_that_the_protocol_reckons_with(every: Template)
         ("refresh", budgets.refresh_function),
         ("serve", budgets.serve_function),
         ("admin", budgets.serve_function),
+        ("callback", budgets.serve_function),
         ("sweep", budgets.sweep_function),
     ):
         assert every.function(service)["Timeout"] == budget.total_seconds()
@@ -186,6 +190,24 @@ def test_people_are_told_by_the_same_measure_in_the_context_and_in_the_functions
 
 def test_the_table_has_the_indexes_that_the_store_queries() -> None:
     assert (DUE_INDEX, TENANT_INDEX) == (dynamo_grants.DUE_INDEX, dynamo_grants.TENANT_INDEX)
+
+
+def test_the_table_forgets_by_the_attribute_that_links_have() -> None:
+    assert EXPIRY == dynamo_links.EXPIRY
+
+
+def test_callback_may_work_on_the_items_that_links_are() -> None:
+    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING}
+
+
+def test_a_url_that_can_be_deployed_is_one_that_the_functions_take(sandbox: Template) -> None:
+    given = sandbox.function("admin")["Environment"]["Variables"]
+    for url in ("https://a.example.com/x", "http://127.0.0.1:8000/x", "http://localhost/", "https://a.example.com:8/x"):
+        assert DeployConfig.from_context({"redirect_uri": url}).redirect_uri == url
+        assert settings.AdminSettings.of({**given, "REDIRECT_URI": url}).redirect_uri == url
+        partners = json.dumps([{"name": "a", "role_id": "A", "tenants": ["a"], "may": ["link"], "return_urls": [url]}])
+        (partner,) = settings.AdminSettings.of({**given, "PARTNERS": partners}).partners.values()
+        assert partner.return_urls == {url}
 
 
 def test_the_schedules_share_the_shards_that_the_store_writes() -> None:

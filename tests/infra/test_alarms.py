@@ -45,7 +45,7 @@ def test_exactly_these_metrics_are_watched(request: pytest.FixtureRequest, varia
             ours(environment, service, metric)
             for metric in ("StoreRefused", "AnswerLost", "AlertPublishFailed", "WiseSecretUnusable")
         }
-    for service in ("sweep", "refresh", "serve", "admin"):
+    for service in ("sweep", "refresh", "serve", "admin", "callback"):
         name = template.function_arn(service).rpartition(":")[2]
         expected |= {("AWS/Lambda", metric, (("FunctionName", name),)) for metric in ("Errors", "Throttles")}
     topic = f"<{template.one('AWS::SNS::Topic')}.TopicName>"

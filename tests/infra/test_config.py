@@ -25,12 +25,20 @@ def partner(**changes: object) -> dict[str, Any]:
     return {"partners": [{**PARTNER, **changes}]}
 
 
+def linking(**changes: object) -> dict[str, Any]:
+    return {**partner(may=["link"], **changes), "wise_client_id": "fixture-client-id"}
+
+
 def test_an_empty_context_deploys_a_sandbox() -> None:
     config = DeployConfig.from_context({})
     assert config == DeployConfig(
         environment="sandbox",
         wise_api_url="https://api.wise-sandbox.com",
         wise_secret_name="token-rotator/sandbox/wise",
+        wise_web_host="wise-sandbox.com",
+        wise_client_id=None,
+        redirect_uri=None,
+        public_callback=True,
         wise_api_version="",
         wise_ca_file=None,
         architecture="arm64",
@@ -54,6 +62,7 @@ def test_production_has_its_own_host_secret_and_stack() -> None:
     config = DeployConfig.from_context({"environment": "production"})
     assert config.wise_api_url == "https://api.wise.com"
     assert config.wise_secret_name == "token-rotator/production/wise"
+    assert config.wise_web_host == "wise.com"
     assert config.stack_name == "TokenRotator-production"
 
 
@@ -65,6 +74,10 @@ def test_a_whole_context_is_taken() -> None:
             "wise_api_version": "2026Q4",
             "wise_ca_file": "/var/task/ca.pem",
             "wise_secret_name": "payments/wise",
+            "wise_web_host": "127.0.0.1:8443",
+            "wise_client_id": "fixture-client-id",
+            "redirect_uri": "https://payroll.example.com/back?from=wise",
+            "public_callback": False,
             "architecture": "host",
             "schedules": 16,
             "settle_s": 30,
@@ -77,7 +90,11 @@ def test_a_whole_context_is_taken() -> None:
             "runbook_base_url": "https://runbooks.example.com/a/",
             "api_gateway_account": False,
             "reserved_concurrency": {"sweep": 32, "serve": 1},
-            **partner(may=["manage"], principal="arn:aws:iam::111122223333:role/teams/payroll"),
+            **partner(
+                may=["manage", "link"],
+                principal="arn:aws:iam::111122223333:role/teams/payroll",
+                return_urls=["https://payroll.example.com/linked"],
+            ),
         }
     )
     assert config == DeployConfig(
@@ -86,6 +103,10 @@ def test_a_whole_context_is_taken() -> None:
         wise_api_version="2026Q4",
         wise_ca_file="/var/task/ca.pem",
         wise_secret_name="payments/wise",
+        wise_web_host="127.0.0.1:8443",
+        wise_client_id="fixture-client-id",
+        redirect_uri="https://payroll.example.com/back?from=wise",
+        public_callback=False,
         architecture="host",
         schedules=16,
         settle_s=30,
@@ -104,7 +125,8 @@ def test_a_whole_context_is_taken() -> None:
                 principal="arn:aws:iam::111122223333:role/teams/payroll",
                 external_id="fixture-external-id",
                 tenants=("acme",),
-                may=("manage",),
+                may=("manage", "link"),
+                return_urls=("https://payroll.example.com/linked",),
             ),
         ),
     )
@@ -116,6 +138,7 @@ def test_the_command_line_gives_everything_as_strings() -> None:
         "settle_s": 12,
         "sweep_calls_per_minute": 90,
         "api_gateway_account": False,
+        "public_callback": False,
         "reserved_concurrency": {"admin": 2},
     }
     typed |= {"alert_emails": ["a@example.com"], **partner()}
@@ -241,7 +264,32 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (partner(tenants=[1]), "partners[0].tenants[0]", "a tenant"),
     (partner(tenants=[f"tenant-{n}" for n in range(40)]), "partners[0].tenants", "one role"),
     (partner(may=[]), "partners[0].may", "at least one"),
-    (partner(may=["write"]), "partners[0].may[0]", "one of read, manage"),
+    (partner(may=["write"]), "partners[0].may[0]", "one of read, manage, link"),
+    (partner(may=["link"]), "wise_client_id", "is needed"),
+    ({**partner(may=["link"]), "wise_client_id": "a", "public_callback": False}, "redirect_uri", "is needed"),
+    (partner(return_urls=["https://a.example.com/"]), "partners[0].return_urls", "that may link"),
+    (linking(return_urls=[]), "partners[0].return_urls", "at least one"),
+    (linking(return_urls="https://a.example.com/"), "partners[0].return_urls", "at least one"),
+    (linking(return_urls=["https://a.example.com/"] * 2), "partners[0].return_urls", "twice"),
+    (linking(return_urls=["https://a.example.com/?b"]), "partners[0].return_urls[0]", "without a query"),
+    (linking(return_urls=["https://a.example.com"]), "partners[0].return_urls[0]", "a path"),
+    (linking(return_urls=["http://a.example.com/"]), "partners[0].return_urls[0]", "https"),
+    (linking(return_urls=["https://a.example.com/#b"]), "partners[0].return_urls[0]", "fragment"),
+    (linking(return_urls=["https://b@a.example.com/"]), "partners[0].return_urls[0]", "user"),
+    (linking(return_urls=["https://a.example.com/ä"]), "partners[0].return_urls[0]", "ASCII"),
+    (linking(return_urls=["https://a.example.com\\@b/"]), "partners[0].return_urls[0]", "user"),
+    ({"redirect_uri": "http://a.example.com/"}, "redirect_uri", "https"),
+    ({"redirect_uri": "https://a.example.com/#b"}, "redirect_uri", "fragment"),
+    ({"redirect_uri": "https://127.0.0.1:port/"}, "redirect_uri", "a URL"),
+    ({"redirect_uri": "back"}, "redirect_uri", "https"),
+    ({"environment": "production", "redirect_uri": "http://127.0.0.1/"}, "redirect_uri", "https"),
+    ({"wise_web_host": "https://wise-sandbox.com"}, "wise_web_host", "a host"),
+    ({"wise_web_host": "wise-sandbox.com/x"}, "wise_web_host", "a host"),
+    ({"wise_web_host": "wise.com"}, "wise_web_host", "Wise's production host"),
+    ({"environment": "production", "wise_web_host": "WISE-SANDBOX.com:443"}, "wise_web_host", "sandbox host"),
+    ({"wise_client_id": "a:b"}, "wise_client_id", "without a colon"),
+    ({"wise_client_id": "a b"}, "wise_client_id", "the client id"),
+    ({"public_callback": "no"}, "public_callback", "JSON"),
     (partner(may=["read", "read"]), "partners[0].may", "twice"),
     ({"partners": [PARTNER, {**PARTNER, "tenants": ["globex"]}]}, "partners", "two partners"),
     ({"partners": [{**PARTNER, "name": "a-1"}, {**PARTNER, "name": "a1"}]}, "partners", "two partners"),

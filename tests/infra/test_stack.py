@@ -10,7 +10,7 @@ from infra.refreshing import REFRESH_TIMEOUT_S
 from infra.token_api import FUNCTION_TIMEOUT_S, INTEGRATION_TIMEOUT_S
 from tests.infra.template import ACCOUNT, REGION, Template
 
-SERVICES = ("sweep", "refresh", "serve", "admin")
+SERVICES = ("sweep", "refresh", "serve", "admin", "callback")
 
 ALWAYS = {
     "ROTATOR_ENVIRONMENT",
@@ -37,8 +37,10 @@ VARIABLES = {
     "sweep": ALWAYS | WISE,
     "refresh": ALWAYS | WISE,
     "serve": ALWAYS | {"PARTNERS", "REFRESH_FUNCTION"},
-    "admin": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN"},
+    "admin": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_WEB_HOST", "WISE_CLIENT_ID", "REDIRECT_URI"},
+    "callback": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_API_URL", "WISE_API_VERSION", "WISE_SECRET_NAME"},
 }
+OPTIONAL = {"sweep": WISE_OPTIONAL, "refresh": WISE_OPTIONAL, "callback": {"WISE_CA_FILE"}}
 
 
 def variables(template: Template, service: str) -> dict[str, str]:
@@ -53,8 +55,7 @@ def queue_url(template: Template, name: str) -> str:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_function_is_told_what_it_needs_and_no_more(sandbox: Template, production: Template, service: str) -> None:
     assert set(variables(sandbox, service)) == VARIABLES[service]
-    optional = WISE_OPTIONAL if service in ("sweep", "refresh") else set()
-    assert set(variables(production, service)) == VARIABLES[service] | optional | {"WISE_SETTLE_S"}
+    assert set(variables(production, service)) == VARIABLES[service] | OPTIONAL.get(service, set()) | {"WISE_SETTLE_S"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -66,6 +67,9 @@ def test_a_function_is_told_the_names_of_its_own_stacks_resources(production: Te
         "REFRESH_TOKENS_KEY_ARN": production.arn("AWS::KMS::Key", "KeysRefreshTokens"),
         "WISE_API_URL": "https://api.wise.com",
         "WISE_API_VERSION": "2026Q4",
+        "WISE_WEB_HOST": "wise.com",
+        "WISE_CLIENT_ID": "fixture-client-id",
+        "REDIRECT_URI": "https://acme.example.com/wise/back?from=wise",
         "WISE_CA_FILE": "/opt/ca.pem",
         "WISE_SECRET_NAME": "token-rotator/production/wise",
         "WISE_SETTLE_S": "15",
@@ -117,7 +121,13 @@ def test_each_function_has_a_role_and_a_log_of_its_own(every: Template) -> None:
 
 def test_memory_and_time(every: Template) -> None:
     sizes = {s: (every.function(s)["MemorySize"], every.function(s)["Timeout"]) for s in SERVICES}
-    assert sizes == {"sweep": (1024, 70), "refresh": (512, 9), "serve": (512, 27), "admin": (512, 27)}
+    assert sizes == {
+        "sweep": (1024, 70),
+        "refresh": (512, 9),
+        "serve": (512, 27),
+        "admin": (512, 27),
+        "callback": (512, 27),
+    }
     assert REFRESH_TIMEOUT_S < FUNCTION_TIMEOUT_S < INTEGRATION_TIMEOUT_S
 
 
@@ -144,6 +154,7 @@ def test_the_grants_table_is_what_the_store_expects(every: Template) -> None:
         "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["phase", "created_at"]},
     }
     assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expire_at", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
@@ -185,12 +196,35 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
     rates = {(s["ResourcePath"], s["HttpMethod"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"])
              for s in settings}  # fmt: skip
     grant = "/~1v1~1tenants~1{tenant}~1grants~1{grant_id}"
+    public = {("/~1oauth~1callback", "GET"): (10, 20)} if ("/~1oauth~1callback", "GET") in rates else {}
     assert rates == {
         ("/*", "*"): (200, 400),
         (f"{grant}~1access-token~1rejections", "POST"): (50, 100),
         (grant, "PUT"): (25, 50),
         (grant, "DELETE"): (25, 50),
+        (f"{grant}~1link", "POST"): (10, 20),
+        (f"{grant}~1link~1complete", "POST"): (10, 20),
+        (f"{grant}~1link~1{{link_id}}~1confirm", "POST"): (10, 20),
+        **public,
     }
+
+
+def test_the_browsers_way_back_is_throttled_by_itself(sandbox: Template, production: Template) -> None:
+    def told(template: Template) -> set[str]:
+        return {s["ResourcePath"] for s in template.properties("AWS::ApiGateway::Stage")["MethodSettings"]}
+
+    assert told(sandbox) - told(production) == {"/~1oauth~1callback"}
+
+
+def test_users_are_sent_back_to_the_api_itself_unless_told_otherwise(sandbox: Template, production: Template) -> None:
+    for template in (sandbox, production):
+        assert variables(template, "admin")["REDIRECT_URI"] == template.outputs["RedirectUri"]
+    assert sandbox.outputs["RedirectUri"] == f"{sandbox.outputs['ApiUrl']}/oauth/callback"
+    assert variables(sandbox, "admin")["WISE_WEB_HOST"] == "wise-sandbox.com"
+
+
+def test_nobody_is_asked_about_where_nobody_may_link(first_sandbox: Template) -> None:
+    assert "WISE_CLIENT_ID" not in variables(first_sandbox, "admin")
 
 
 def test_the_access_log_tells_who_fetched_what_and_nothing_of_the_request(every: Template) -> None:
@@ -248,6 +282,8 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "RefreshFunction": sandbox.one("AWS::Lambda::Function", "RefreshFunction"),
         "ServeFunction": sandbox.one("AWS::Lambda::Function", "ServeFunction"),
         "AdminFunction": sandbox.one("AWS::Lambda::Function", "AdminFunction"),
+        "CallbackFunction": sandbox.one("AWS::Lambda::Function", "CallbackFunction"),
+        "RedirectUri": f"https://{api}.execute-api.{REGION}.amazonaws.com/live/oauth/callback",
         "SweepLogGroup": sandbox.one("AWS::Logs::LogGroup", "SweepLog"),
         "RefreshLogGroup": sandbox.one("AWS::Logs::LogGroup", "RefreshLog"),
         "AccessTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysAccessTokens"),

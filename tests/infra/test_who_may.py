@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from infra.token_api import ROUTES
+from infra.token_api import PUBLIC, ROUTES, Route
 from tests.infra.template import ACCOUNT, ADMINISTRATOR, REGION, Caller, Template, listed
 
 ACTIONS = {
@@ -35,7 +35,10 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
     table = template.arn("AWS::DynamoDB::Table")
     data, alerts = (template.arn("AWS::KMS::Key", name) for name in ("KeysData", "KeysAlerts"))
     found: dict[str, tuple[str, dict[str, str]]] = {
-        "table": (table, {}),
+        "table": (table, {"dynamodb__LeadingKeys": "acme#anna"}),
+        "links": (table, {"dynamodb__LeadingKeys": "#link#0"}),
+        "link tokens": (table, {"dynamodb__LeadingKeys": "#pending#0"}),
+        "fleet": (table, {"dynamodb__LeadingKeys": "#fleet"}),
         "due": (f"{table}/index/due", {}),
         "tenant": (f"{table}/index/tenant", {}),
         "access-tokens": (template.arn("AWS::KMS::Key", "KeysAccessTokens"), {}),
@@ -54,7 +57,7 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
         "partner role": (template.arn("AWS::IAM::Role", "PartnerGlobex"), {}),
         "access log": (template.arn("AWS::Logs::LogGroup", "AccessLog") + ":stream", {}),
     }
-    for service in ("sweep", "refresh", "serve", "admin"):
+    for service in ("sweep", "refresh", "serve", "admin", "callback"):
         name = service.capitalize()
         found[service] = (template.function_arn(service), {})
         found[f"{service} log"] = (template.arn("AWS::Logs::LogGroup", f"{name}Log").replace(":*", ":stream"), {})
@@ -74,12 +77,14 @@ def powers(template: Template, caller: Caller) -> set[str]:
 
 
 def spelled(*powers: str) -> set[str]:
-    """`GetItem, PutItem on table` as two."""
+    """`GetItem, PutItem on table` as two. Who may work on the table may work on each of its items."""
+    items = ("table", "links", "link tokens", "fleet")
     return {
-        f"{action} on {label}"
+        f"{action} on {item}"
         for power in powers
         for actions, _, label in [power.partition(" on ")]
         for action in actions.split(", ")
+        for item in (items if label == "table" else (label,))
     }
 
 
@@ -118,6 +123,15 @@ POWERS = {
         "GenerateDataKey on refresh-tokens",
         "CreateLogStream, PutLogEvents on admin log",
     ),
+    "callback": spelled(
+        "GetItem, UpdateItem on links",
+        "PutItem on link tokens",
+        "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
+        "GenerateDataKey on access-tokens",
+        "GenerateDataKey on refresh-tokens",
+        "GetSecretValue on secret",
+        "CreateLogStream, PutLogEvents on callback log",
+    ),
 }
 
 
@@ -153,24 +167,22 @@ def test_only_serve_may_start_a_refresh(every: Template) -> None:
     assert refresh not in {p["FunctionName"] for p in every.of_type("AWS::Lambda::Permission").values()}
 
 
-def test_only_the_refreshing_functions_read_refresh_tokens_and_the_wise_secret(every: Template) -> None:
+def test_only_the_refreshing_functions_read_refresh_tokens(every: Template) -> None:
     refreshing = {every.role_of("sweep").name, every.role_of("refresh").name}
-    named = resources_of_secret_and_key(every)
-    for action, arn in named:
-        assert {role.name for role in every.roles() if every.may(role, action, arn)} == refreshing
+    key = every.arn("AWS::KMS::Key", "KeysRefreshTokens")
+    assert {role.name for role in every.roles() if every.may(role, "kms:Decrypt", key)} == refreshing
 
 
-def resources_of_secret_and_key(template: Template) -> list[tuple[str, str]]:
-    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{template.outputs['WiseSecretName']}-AbCdEf"
-    return [
-        ("kms:Decrypt", template.arn("AWS::KMS::Key", "KeysRefreshTokens")),
-        ("secretsmanager:GetSecretValue", secret),
-    ]
-
-
-def test_the_refreshing_functions_read_the_wise_secrets_version_in_use_and_the_one_before(every: Template) -> None:
+def test_only_who_talks_to_wise_reads_the_wise_secret(every: Template) -> None:
+    talking = {every.role_of(service).name for service in ("sweep", "refresh", "callback")}
     secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{every.outputs['WiseSecretName']}-AbCdEf"
-    for service in ("sweep", "refresh"):
+    read = "secretsmanager:GetSecretValue"
+    assert {role.name for role in every.roles() if every.may(role, read, secret)} == talking
+
+
+def test_who_talks_to_wise_reads_the_wise_secrets_version_in_use_and_the_one_before(every: Template) -> None:
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{every.outputs['WiseSecretName']}-AbCdEf"
+    for service in ("sweep", "refresh", "callback"):
         for stage in ("AWSCURRENT", "AWSPREVIOUS"):
             asked = {"secretsmanager__VersionStage": stage}
             assert every.may(every.role_of(service), "secretsmanager:GetSecretValue", secret, **asked), stage
@@ -192,9 +204,9 @@ def test_an_administrator_may_administer_the_sealing_keys_but_not_use_them(every
 def test_a_key_is_used_by_the_roles_that_its_policy_names_and_by_no_other(sandbox: Template) -> None:
     users = {
         "KeysAccessTokens": {"kms:Decrypt": {"sweep", "refresh", "serve"},
-                             "kms:GenerateDataKey": {"sweep", "refresh", "admin"}},
+                             "kms:GenerateDataKey": {"sweep", "refresh", "admin", "callback"}},
         "KeysRefreshTokens": {"kms:Decrypt": {"sweep", "refresh"},
-                              "kms:GenerateDataKey": {"sweep", "refresh", "admin"}},
+                              "kms:GenerateDataKey": {"sweep", "refresh", "admin", "callback"}},
     }  # fmt: skip
     for name, actions in users.items():
         for action, services in actions.items():
@@ -226,7 +238,8 @@ def test_no_resource_is_open_to_everybody(every: Template) -> None:
         for statement in statements:
             principal = statement.get("Principal", {})
             everybody = principal == "*" or listed(principal.get("AWS", [])) == ["*"]
-            assert statement["Effect"] == "Deny" or not everybody, owner
+            public = statement.get("Sid") == "BrowsersFromWise" and owner == every.one("AWS::ApiGateway::RestApi")
+            assert statement["Effect"] == "Deny" or public or not everybody, owner
 
 
 def test_managed_policies_are_only_api_gateways_own(every: Template) -> None:
@@ -244,9 +257,15 @@ def test_managed_policies_are_only_api_gateways_own(every: Template) -> None:
 PATHS = {
     "GET": ["/v1/tenants/{}/grants", "/v1/tenants/{}/grants/g1", "/v1/tenants/{}/grants/g1/access-token"],
     "POST": ["/v1/tenants/{}/grants/g1/access-token/rejections"],
+    "link": [
+        "/v1/tenants/{}/grants/g1/link",
+        "/v1/tenants/{}/grants/g1/link/complete",
+        "/v1/tenants/{}/grants/g1/link/l1/confirm",
+    ],
     "PUT": ["/v1/tenants/{}/grants/g1"],
     "DELETE": ["/v1/tenants/{}/grants/g1"],
 }
+HTTP = {"link": "POST"}
 TENANTS = ("acme", "acme.eu", "globex", "acme-2", "acm", "*")
 
 
@@ -256,7 +275,9 @@ def calls(template: Template, caller: Caller) -> set[tuple[str, str]]:
     for method, paths in PATHS.items():
         for tenant in TENANTS:
             allowed = {
-                template.may(caller, "execute-api:Invoke", template.api_arn(method, path.format(tenant)))
+                template.may(
+                    caller, "execute-api:Invoke", template.api_arn(HTTP.get(method, method), path.format(tenant))
+                )
                 for path in paths
             }
             assert len(allowed) == 1
@@ -285,7 +306,7 @@ def test_the_first_lock_names_its_methods(sandbox: Template) -> None:
             assert statement["Effect"] == "Allow"
             for arn in listed(statement["Resource"]):
                 _, stage, method, path = arn.split(":")[5].split("/", 3)
-                assert (stage, method in PATHS) == ("live", True)
+                assert (stage, method in PATHS and method not in HTTP) == ("live", True)
                 assert "*" not in path.split("/")[2]
                 assert path.startswith("v1/tenants/")
 
@@ -301,13 +322,33 @@ def test_the_second_lock_refuses_everybody_but_the_partner_roles(sandbox: Templa
 def test_the_second_lock_refuses_a_request_by_nobody(sandbox: Template) -> None:
     nobody = Caller("", [])
     assert not sandbox.may(nobody, "execute-api:Invoke", sandbox.api_arn("GET", "/v1/tenants/acme/grants"))
-    (statement,) = sandbox.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
-    assert statement["Principal"] == {"AWS": "*"} or statement["Principal"] == "*"
+    for statement in sandbox.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]:
+        assert statement["Principal"] == {"AWS": "*"} or statement["Principal"] == "*"
 
 
-def test_the_second_lock_allows_nothing(every: Template) -> None:
-    statements = every.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
+NOBODY = Caller("", [])
+
+
+def test_the_second_lock_allows_nothing_but_the_browsers_way_back(sandbox: Template, first_sandbox: Template) -> None:
+    for template in (sandbox, first_sandbox):
+        statements = template.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
+        (allowed,) = (statement for statement in statements if statement["Effect"] == "Allow")
+        assert listed(allowed["Resource"]) == ["execute-api:/live/GET/oauth/callback"]
+        open_to_nobody = {
+            (method, path)
+            for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
+            for path in ("/oauth/callback", "/oauth/callback/x", "/oauth/callbac", "/oauth", "/", "/v1/oauth/callback")
+            if template.may(NOBODY, "execute-api:Invoke", template.api_arn(method, path))
+        }
+        assert open_to_nobody == {("GET", "/oauth/callback")}
+
+
+def test_no_public_route_exists_where_the_context_says_so(production: Template) -> None:
+    statements = production.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
     assert {statement["Effect"] for statement in statements} == {"Deny"}
+    assert all(statement["Resource"] == "execute-api:/*" for statement in statements)
+    assert {m["AuthorizationType"] for m in production.of_type("AWS::ApiGateway::Method").values()} == {"AWS_IAM"}
+    assert "oauth" not in {r["PathPart"] for r in production.of_type("AWS::ApiGateway::Resource").values()}
 
 
 def test_the_second_lock_refuses_everybody_where_there_is_no_partner(first_sandbox: Template) -> None:
@@ -321,7 +362,8 @@ def test_the_third_lock_knows_the_partners_by_role_id(sandbox: Template) -> None
             "name": "acme-payroll",
             "role_id": f"<{sandbox.partner_role('AcmePayroll').name}.RoleId>",
             "tenants": ["acme", "acme.eu"],
-            "may": ["read", "manage"],
+            "may": ["read", "manage", "link"],
+            "return_urls": ["https://acme.example.com/wise/linked"],
         },
         {
             "name": "globex",
@@ -330,21 +372,32 @@ def test_the_third_lock_knows_the_partners_by_role_id(sandbox: Template) -> None
             "may": ["read"],
         },
     ]
-    for service in ("serve", "admin"):
+    for service in ("serve", "admin", "callback"):
         assert json.loads(sandbox.function(service)["Environment"]["Variables"]["PARTNERS"]) == expected
 
 
-def test_every_method_demands_a_signature(every: Template) -> None:
+def deployed_routes(template: Template) -> list[Route]:
+    """The routes of a template; production's context says that none is public."""
+    public = template.outputs["RedirectUri"].endswith("/live/oauth/callback")
+    return [*ROUTES, *([PUBLIC] if public else [])]
+
+
+def test_every_method_but_the_public_one_demands_a_signature(every: Template) -> None:
     methods = every.of_type("AWS::ApiGateway::Method").values()
+    routes = deployed_routes(every)
     assert {method["HttpMethod"] for method in methods} == {route.method for route in ROUTES}
-    assert len(methods) == len(ROUTES)
-    assert {method["AuthorizationType"] for method in methods} == {"AWS_IAM"}
+    assert len(methods) == len(routes)
+    unsigned = [method for method in methods if method["AuthorizationType"] != "AWS_IAM"]
+    assert len(unsigned) == len(routes) - len(ROUTES)
+    for method in unsigned:
+        assert (method["AuthorizationType"], method["HttpMethod"]) == ("NONE", "GET")
+        assert every.function_arn("callback") in json.dumps(method["Integration"]["Uri"])
 
 
 def test_api_gateway_may_start_a_function_for_its_own_methods_only(every: Template) -> None:
     expected = {
-        (every.function_arn(route.function), every.api_arn(route.method, route.path.format(tenant="*", grant_id="*")))
-        for route in ROUTES
+        (every.function_arn(route.function), every.api_arn(route.method, route.path_of("*")))
+        for route in deployed_routes(every)
     }
     permissions = every.of_type("AWS::Lambda::Permission").values()
     assert {(p["FunctionName"], p["SourceArn"]) for p in permissions} == expected

@@ -46,7 +46,7 @@ def _park_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def _judge_by_any_refusal(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_Attempt, "_refused", lambda self, grant, outcome: self._judge(grant, outcome))
+    patch.setattr(_Attempt, "_refused", lambda self, grant, outcome: self._judge(grant, outcome, "invalid_grant"))
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,8 @@ def believe_it_lives(patch: pytest.MonkeyPatch) -> None:
 def take_a_proxys_word_for_wises(patch: pytest.MonkeyPatch) -> None:
     unsettled = _Attempt._unsettled
 
-    def trusting(self: _Attempt, grant: Grant, outcome: ServerFault | Unknown) -> Result | None:
-        return unsettled(self, grant, ServerFault(status=504))
+    def trusting(self: _Attempt, grant: Grant, request: Any, outcome: ServerFault | Unknown) -> Result | None:
+        return unsettled(self, grant, request, ServerFault(status=504))
 
     patch.setattr(_Attempt, "_unsettled", trusting)
 
@@ -228,14 +228,7 @@ def judge_whatever_was_presented(patch: pytest.MonkeyPatch) -> None:
 
 
 def call_every_death_a_revocation(patch: pytest.MonkeyPatch) -> None:
-    judge = _Attempt._judge
-
-    def simple(self: _Attempt, grant: Grant, outcome: Any) -> Result:
-        if not self._may_be_parked(grant):
-            self.doubt = None
-        return judge(self, grant, outcome)
-
-    patch.setattr(_Attempt, "_judge", simple)
+    patch.setattr(_Attempt, "_why_dead", lambda _: "invalid_grant")
 
 
 # --- readers

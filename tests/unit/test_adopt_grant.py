@@ -306,3 +306,40 @@ def test_an_access_token_that_has_expired_is_due_at_once(world: World) -> None:
     assert isinstance(kept, Kept)
     assert kept.grant.due_at == world.clock()
     assert isinstance(world.serve(), Served)
+
+
+# --- a registration code
+
+
+def test_a_registration_code_stays_unless_another_one_comes(world: World) -> None:
+    kept = world.adopt_grant(world.key(), offer(world, registration=Secret("code-1")), None)
+    assert isinstance(kept, Kept)
+    spent = replace(kept.grant, registration_spent_at=world.clock())
+    world.grants.items[world.key()] = spent
+    again = world.adopt_grant(world.key(), offer(world), spent.version)
+    assert isinstance(again, Kept)
+    assert (again.grant.registration, again.grant.registration_spent_at) == (spent.registration, world.clock())
+    other = world.adopt_grant(world.key(), offer(world, registration=Secret("code-2")), again.grant.version)
+    assert isinstance(other, Kept)
+    assert other.grant.registration not in (None, spent.registration)
+    assert other.grant.registration_spent_at is None
+
+
+def test_new_tokens_over_a_doubtful_reissue_are_proved_at_once(world: World) -> None:
+    """A reissue that is carried out late ends the refresh token that was linked meanwhile, and no access token."""
+    before = world.registered("ben")
+    world.clock.now = before.refresh_at
+    world.wise.users["ben"].alive = False
+    world.wise.reissue_script = ["drop"]
+    world.attempt("ben")
+    registration = world.wise.users["ben"].registration
+    access, refresh = world.wise.add("ben")
+    world.wise.users["ben"].registration = registration
+    world.wise.carry_out_late_reissue()  # after the user has authorized, before we know
+    world.clock.advance(seconds=23)
+    fresh = Offer(refresh_token=refresh, access_token=access, expires_at=world.clock() + timedelta(hours=12))
+    assert isinstance(world.adopt_grant(before.key, fresh, before.version), Kept)
+    world.sweep(60)
+    assert world.stored("ben").in_doubt is None
+    assert world.wise.lives(world.access_token("ben"))
+    assert len(world.wise.reissues) == 2

@@ -331,6 +331,7 @@ def test_a_reminder_comes_once_and_says_that_it_is_one() -> None:
     world = World()
     dead(world)
     pass_days(world, 30)
+    assert len(world.alerts.published) == 2
     first, second = world.alerts.published
     assert (first.incident_id, first.reminder, second.reminder) == (second.incident_id, False, True)
     assert first.published_at is None
@@ -514,6 +515,14 @@ def test_an_alert_about_many_is_told_whatever_the_topic_does(at: int, fault: str
     kinds = [alert.kind for alert in fleet_told(world)]
     assert list(dict.fromkeys(kinds)) == [AlertKind.MANY_GRANTS_DYING, AlertKind.RECOVERED]
     assert len(kinds) == (3 if fault == "lose" and not world.alerts.script else 2)
+
+
+def test_a_topic_that_is_down_for_long_hears_of_many_and_of_the_end() -> None:
+    world = World()
+    world.alerts.script = ["refuse"] * 9
+    die_again(world, 100)
+    minutes(world, 60)
+    assert [alert.kind for alert in fleet_told(world)] == [AlertKind.MANY_GRANTS_DYING, AlertKind.RECOVERED]
 
 
 def test_an_end_that_was_not_told_is_named_by_the_next_incident() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -50,16 +49,10 @@ def why(answer: Arrived | Failed) -> LinkFailure:
 # --- start
 
 
-def test_a_start_answers_with_wises_page_for_this_client_and_a_fresh_state(world: World) -> None:
+def test_a_start_answers_with_a_fresh_state_and_its_end(world: World) -> None:
     started = world.start_link(world.key(), "acme-onboarding", None)
-    url = urlsplit(started.authorization_url)
-    assert (url.scheme, url.netloc, url.path) == ("https", "wise.example", "/oauth/authorize/")
-    state = world.new_token.given[0].reveal()
-    assert parse_qs(url.query) == {
-        "client_id": [world.wise.client_id],
-        "redirect_uri": ["https://rotator.example/oauth/callback"],
-        "state": [state],
-    }
+    assert started.state == world.new_token.given[0]
+    assert started.state.reveal() not in repr(started)
     assert started.ends_at == world.clock() + LINK_FOR
     assert timedelta(minutes=10) <= LINK_FOR <= timedelta(minutes=15)
 
@@ -467,6 +460,7 @@ def test_a_profile_that_the_grant_took_since_the_start_counts(world: World) -> N
 def dead(world: World) -> None:
     """A grant that Wise has ended."""
     world.adopted(registration=Secret("fixture-registration"), wise_user_id="42")
+    world.grants.items[world.key()] = replace(world.stored(), registration_spent_at=world.clock())
     world.due_now()
     world.wise.users["anna"].alive = False
     assert world.attempt().word is Word.REAUTHORIZATION_REQUIRED
@@ -484,7 +478,7 @@ def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: Wor
     assert before.alert is not None
     assert after.alert is not None
     assert (after.alert.kind, after.alert.incident_id) == (AlertKind.RECOVERED, before.alert.incident_id)
-    assert after.due_at == world.clock(), "on-call is told at once"
+    assert after.due_at == world.clock(), "people are told that it is over"
     assert after.version > before.version
     assert (after.registration, after.wise_user_id, after.created_at) == (
         before.registration,
@@ -497,9 +491,11 @@ def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: Wor
 
 def test_linking_keeps_a_suspension(world: World) -> None:
     grant = world.adopted()
-    world.grants.items[world.key()] = replace(grant, phase=Phase.SUSPENDED)
+    world.grants.items[world.key()] = replace(grant, phase=Phase.SUSPENDED, in_doubt="attempt-earlier")
     world.confirm(world.came_back())
-    assert world.stored().phase is Phase.SUSPENDED
+    after = world.stored()
+    assert (after.phase, after.due_at) == (Phase.SUSPENDED, None)
+    assert after.in_doubt == "attempt-earlier"
 
 
 def test_a_confirmation_waits_while_somebody_refreshes(world: World) -> None:
@@ -575,7 +571,7 @@ def test_a_refusal_of_the_old_refresh_token_after_the_confirmation_is_no_verdict
     world.wise.on_refresh = lambda: setattr(world.wise, "on_refresh", lambda: None) or link()  # type: ignore[func-returns-value]
     world.attempt()
     assert world.stored().phase is Phase.ACTIVE
-    assert world.stored().alert is None
+    assert world.stored().alert is None, "nobody was told of anything"
     world.clock.advance(seconds=60)
     world.sweep()
     assert world.wise.lives(world.access_token())
@@ -664,3 +660,13 @@ def test_tokens_that_expired_while_they_waited_are_refreshed_at_once(world: Worl
 
 def test_an_arrival_shows_no_code(world: World) -> None:
     assert "fixture-code" not in repr(Arrival(state=None, code=Secret("fixture-code")))
+
+
+def test_where_a_reissue_may_have_ended_the_new_refresh_token_it_is_tried_at_once(world: World) -> None:
+    """Asking about the access token proves nothing then: only a refresh does."""
+    grant = world.adopted(registration=Secret("fixture-registration"))
+    link_id = world.came_back()
+    world.grants.items[world.key()] = replace(grant, in_doubt="attempt-reissue", due_at=world.clock())
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert (kept.grant.in_doubt, kept.grant.refresh_at) == ("attempt-reissue", world.clock())

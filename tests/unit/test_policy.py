@@ -73,6 +73,20 @@ class Row:
 DEAD = {"phase": Phase.REAUTHORIZATION_REQUIRED, "due_at": START}
 LEASED = {"attempt_id": "x", "lease_until": START + timedelta(seconds=18)}
 DOUBT = {"in_doubt": "x", "due_at": START + timedelta(seconds=30)}
+BEGUN: dict[str, object] = {
+    "refresh_token": None,
+    "registration": Sealed(b"c"),
+    "access_token": None,
+    "expires_at": None,
+    "refresh_at": START,
+}
+
+
+def ending(days: float, hours: float = 0) -> dict[str, object]:
+    """A refresh token that ends so long after the start."""
+    return {"refresh_expires_at": START + timedelta(days=days, hours=hours)}
+
+
 ROWS = [
     Row("fresh", {}, HOUR, Step.NOTHING, Verdict.SERVE, 6 * HOUR - 4 * SECOND, due=6 * HOUR),
     Row("degraded", {"failures": 1}, HOUR, Step.NOTHING, Verdict.SERVE, 6 * HOUR - 4 * SECOND, 6 * HOUR, degraded=True),
@@ -157,6 +171,82 @@ ROWS = [
         HOUR,
         Step.PUBLISH,
         Verdict.REAUTHORIZATION_REQUIRED,
+    ),
+    Row(
+        "dead, told, to be reminded later",
+        {**DEAD, "alert": replace(ALERT, published_at=START, remind_at=START + 24 * HOUR)},
+        HOUR,
+        Step.NOTHING,
+        Verdict.REAUTHORIZATION_REQUIRED,
+        due=24 * HOUR,
+    ),
+    Row(
+        "dead, told a day ago",
+        {**DEAD, "alert": replace(ALERT, published_at=START, remind_at=START + 24 * HOUR)},
+        24 * HOUR,
+        Step.REMIND,
+        Verdict.REAUTHORIZATION_REQUIRED,
+    ),
+    Row(
+        "suspended, told a day ago",
+        {"phase": Phase.SUSPENDED, "alert": replace(ALERT, published_at=START, remind_at=START + HOUR)},
+        24 * HOUR,
+        Step.NOTHING,
+        Verdict.SUSPENDED,
+    ),
+    Row("begins with a code", BEGUN, 0 * SECOND, Step.REFRESH, Verdict.REFRESH),
+    Row("ends in 31 days", ending(31), HOUR, Step.NOTHING, Verdict.SERVE, 6 * HOUR - 4 * SECOND, 6 * HOUR),
+    Row("ends in 30 days", ending(30), 2 * HOUR, Step.WARN, Verdict.SERVE, 6 * HOUR - 4 * SECOND),
+    Row(
+        "ends in 30 days, at 5 hours", ending(30, 5), HOUR, Step.NOTHING, Verdict.SERVE, 6 * HOUR - 4 * SECOND, 5 * HOUR
+    ),
+    Row("ends soon, and is due", ending(3), 7 * HOUR, Step.WARN, Verdict.REFRESH),
+    Row(
+        "ends soon, in doubt",
+        ending(3) | DOUBT,
+        9 * SECOND,
+        Step.NOTHING,
+        Verdict.RETRY_LATER,
+        30 * SECOND,
+        30 * SECOND,
+    ),
+    Row(
+        "ends soon, leased",
+        ending(3) | LEASED,
+        5 * SECOND,
+        Step.NOTHING,
+        Verdict.WAIT,
+        22 * SECOND,
+        22 * SECOND,
+        8 * SECOND,
+    ),
+    Row("ends soon, suspended", ending(3) | {"phase": Phase.SUSPENDED}, HOUR, Step.NOTHING, Verdict.SUSPENDED),
+    Row(
+        "ends soon, and that was told",
+        ending(3) | {"expiry_told": START - 4 * 24 * HOUR},
+        HOUR,
+        Step.NOTHING,
+        Verdict.SERVE,
+        6 * HOUR - 4 * SECOND,
+        6 * HOUR,
+    ),
+    Row(
+        "ends in a day, and a week was told",
+        ending(1) | {"expiry_told": START - 6 * 24 * HOUR},
+        HOUR,
+        Step.WARN,
+        Verdict.SERVE,
+        6 * HOUR - 4 * SECOND,
+    ),
+    Row("has ended", ending(-1), HOUR, Step.NOTHING, Verdict.SERVE, 6 * HOUR - 4 * SECOND, 6 * HOUR),
+    Row(
+        "ends soon, and is held",
+        ending(3) | {"alert": replace(ALERT, kind=AlertKind.HELD, published_at=START)},
+        HOUR,
+        Step.NOTHING,
+        Verdict.SERVE,
+        6 * HOUR - 4 * SECOND,
+        6 * HOUR,
     ),
     Row("active, alert pending", {"alert": ALERT}, HOUR, Step.PUBLISH, Verdict.SERVE, 6 * HOUR - 4 * SECOND),
 ]

@@ -238,18 +238,6 @@ class KmsNewEnvelope:
 
 
 @dataclass(frozen=True, slots=True)
-class KmsReissueEnvelope(KmsNewEnvelope):
-    """`ReissueEnvelope` over two data keys and an opened registration."""
-
-    _registration: Registration
-
-    @property
-    def registration(self) -> Registration:
-        """See `ReissueEnvelope.registration`."""
-        return self._registration
-
-
-@dataclass(frozen=True, slots=True)
 class KmsEnvelope(KmsNewEnvelope):
     """`Envelope` over two data keys and an opened refresh token."""
 
@@ -259,6 +247,18 @@ class KmsEnvelope(KmsNewEnvelope):
     def refresh_token(self) -> Secret:
         """See `Envelope.refresh_token`."""
         return self._refresh_token
+
+
+@dataclass(frozen=True, slots=True)
+class KmsReissueEnvelope(KmsNewEnvelope):
+    """`ReissueEnvelope` over two data keys and an opened registration."""
+
+    _registration: Registration
+
+    @property
+    def registration(self) -> Registration:
+        """See `ReissueEnvelope.registration`."""
+        return self._registration
 
 
 def _split(sealed: Sealed) -> tuple[bytes, bytes]:

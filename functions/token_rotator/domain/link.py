@@ -116,14 +116,18 @@ def is_of(pending: PendingTokens, grant: Grant | None) -> bool:
 def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets: Budgets) -> Grant:
     """Say what the grant becomes with the tokens of a link: a new version, at rest, nothing of the old one's left.
 
-    A registration code stays, and so does a suspension. The new access token is in doubt where a refresh was under
-    way, or was sent after Wise had issued it: it may have been carried out on the new authorization.
+    A registration code stays, and so does a suspension; what people were told is over. The new access token is in doubt
+    where a refresh was under way, or was sent after Wise had issued it: it may have been carried out on the new
+    authorization.
     """
     version = int(now.timestamp() * 1000)
     if before is not None:
         version = max(version, before.version + 1)
     in_doubt = None if before is None else _doubt(before, pending, budgets)
     refresh = max(refresh_at(pending.key, version, pending.issued_at, pending.expires_at), now)
+    if before is not None and before.reissuable and in_doubt is not None:
+        refresh = now  # a reissue that nobody waits for any more ends a refresh token, and no access token
+    alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
     grant = before or Grant(
         key=pending.key,
         phase=Phase.ACTIVE,
@@ -132,7 +136,6 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         refresh_at=refresh,
         created_at=now,
     )
-    alert = None if grant.alert is None else grant.alert.over(now, grant.alert.attempt_id)
     after = replace(
         grant,
         phase=Phase.SUSPENDED if grant.phase is Phase.SUSPENDED else Phase.ACTIVE,
@@ -142,6 +145,7 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         issued_at=pending.issued_at,
         expires_at=pending.expires_at,
         refresh_expires_at=pending.refresh_expires_at,
+        expiry_told=None,
         scope=pending.scope,
         attempt_id=None,
         lease_until=None,
@@ -152,11 +156,11 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         takeovers=0,
         last_error=None,
         alert=alert,
-        expiry_told=None,
         unproven=False,
         profile_id=pending.profile_id or grant.profile_id,
     )
-    return replace(after, due_at=now if in_doubt else next_due(after, now))
+    waits = in_doubt is not None and after.phase is Phase.ACTIVE
+    return replace(after, due_at=now if waits else next_due(after, now))
 
 
 def _doubt(before: Grant, pending: PendingTokens, budgets: Budgets) -> str | None:

@@ -6,7 +6,7 @@ import json
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from token_rotator.domain.errors import InvalidInput
 from token_rotator.domain.grant import checked_id
@@ -44,6 +44,8 @@ _FIELDS: Final = frozenset(
 _LONGEST: Final = timedelta(days=366)
 _AHEAD: Final = timedelta(minutes=1)
 """How far the caller's clock may be ahead of ours."""
+_AUTHORIZE: Final = "/oauth/authorize/"
+"""Where Wise asks the user, on its web host (docs.wise.com/guides/product/kyc/partner-kyc/accessing-accounts)."""
 _QUERY: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]{0,1024}", re.ASCII)
 _OURS: Final = ("link_id", "error")
 """The parameters that a return URL gets from us."""
@@ -190,8 +192,14 @@ def link(request: Request) -> Response:
             raise InvalidInput(name[:64], "is not a field of a link")
     return_url = _return_url(body, request.partner.return_urls)
     started = _administering.start_link(request.key, request.partner.name, return_url)
-    shown = {"authorization_url": started.authorization_url, "expires_at": show_instant(started.ends_at)}
-    return Response(201, shown)
+    told = _administering.settings
+    query = {
+        "client_id": told.wise_client_id,
+        "redirect_uri": told.redirect_uri,
+        "state": started.state.reveal(),
+    }
+    url = f"{told.wise_web_url}{_AUTHORIZE}?{urlencode(query)}"
+    return Response(201, {"authorization_url": url, "expires_at": show_instant(started.ends_at)})
 
 
 def confirm(request: Request) -> Response:

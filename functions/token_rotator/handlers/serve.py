@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _serving = wire()
 _PAGE: Final = 100
 _RELINK: Final = (
-    "Have the user authorize the application at Wise again, then adopt the new refresh token: PUT the grant with "
-    "If-Match and its version."
+    "Have the user authorize the application at Wise again: POST to the grant's /link. Or adopt a new refresh token: "
+    "PUT the grant with If-Match and its version."
 )
 
 

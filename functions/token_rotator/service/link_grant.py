@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
-from urllib.parse import urlencode
 
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.link import (
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope
 
-AUTHORIZE: Final = "/oauth/authorize/"
-"""Where Wise asks the user, on its web host (docs.wise.com/guides/product/kyc/partner-kyc/accessing-accounts)."""
 KEEP_TRIES: Final = 3
 _KEEP_PAUSE: Final = timedelta(milliseconds=200)
 _REFUSED: Final = "access_denied"
@@ -61,9 +58,9 @@ _REFUSED: Final = "access_denied"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Where to send the user, until when. The URL holds the `state`: it is for this one user's browser."""
+    """What the user's browser takes along to Wise and back, by when. It is for this one browser."""
 
-    authorization_url: str
+    state: Secret
     ends_at: datetime
 
 
@@ -73,7 +70,6 @@ class StartLink:
 
     grants: GrantReader
     links: LinkStore
-    web_url: str
     client_id: str
     redirect_uri: str
     clock: Callable[[], datetime]
@@ -96,8 +92,7 @@ class StartLink:
             grant_since=None if grant is None else grant.created_at,
         )
         self.links.begin(link)
-        query = {"client_id": self.client_id, "redirect_uri": self.redirect_uri, "state": state.reveal()}
-        return Started(f"{self.web_url}{AUTHORIZE}?{urlencode(query)}", link.ends_at)
+        return Started(state, link.ends_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,6 @@ def wire() -> Administering:
         StartLink(
             store,
             links,
-            settings.wise_web_url,
             settings.wise_client_id,
             settings.redirect_uri,
             utc_now,

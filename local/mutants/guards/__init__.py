@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import answers, doubt, fleet, lease, outside, people, readers, work
+from . import answers, doubt, fleet, lease, linking, outside, people, readers, reissue, work
 
 if TYPE_CHECKING:
     from local.mutants.guard import Guard
@@ -17,5 +17,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *fleet.GUARDS,
     *work.GUARDS,
     *people.GUARDS,
+    *reissue.GUARDS,
     *outside.GUARDS,
+    *linking.GUARDS,
 )

@@ -173,8 +173,8 @@ GUARDS: Final = (
         name="outcome-unknown",
         says="a death after a lost answer is not called a revocation",
         path=_ATTEMPT,
-        old='        reason = "invalid_grant" if self.doubt is None else "outcome_unknown"\n',
-        new='        reason = "invalid_grant"\n',
+        old='        return "invalid_grant" if self.doubt is None else "outcome_unknown"\n',
+        new='        return "invalid_grant"\n',
         tests=(f"{_PARKING}::test_a_verdict_falls_once_the_queue_was_seen_empty_after_the_hold",),
     ),
     Guard(

@@ -1,0 +1,175 @@
+"""A link binds the account of the right person, once, and nothing of the old authorization's comes back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from local.mutants.guard import Guard
+
+_LINK: Final = "functions/token_rotator/service/link_grant.py"
+_RULES: Final = "functions/token_rotator/domain/link.py"
+_GRANTS: Final = "functions/token_rotator/adapters/dynamo_grants.py"
+_LINKS: Final = "functions/token_rotator/adapters/dynamo_links.py"
+_ADMIN: Final = "functions/token_rotator/handlers/admin.py"
+_PAGES: Final = "functions/token_rotator/handlers/pages.py"
+_UNIT: Final = "tests/unit/test_link_grant.py"
+_STORE: Final = "tests/contract/test_links_contract.py"
+_LIVED: Final = "tests/handlers/test_linking.py"
+
+GUARDS: Final = (
+    Guard(
+        name="state-hashed",
+        says="who reads the table cannot use a link",
+        path=_RULES,
+        old="    return hashlib.sha256(token.reveal().encode()).hexdigest()\n",
+        new="    return token.reveal()\n",
+        tests=(f"{_UNIT}::test_a_link_is_stored_under_the_hash_of_its_state_only",),
+    ),
+    Guard(
+        name="state-once",
+        says="a state is used up by the first browser that brings it",
+        path=_LINKS,
+        old='        update.require_equal("used_at", None)\n',
+        new="",
+        tests=(f"{_STORE}::test_a_link_is_used_once",),
+    ),
+    Guard(
+        name="state-in-time",
+        says="a state is not used up after its time",
+        path=_LINKS,
+        old="        update.require(f\"{update.name('ends_at')} > {update.value('now', INSTANT.encode(now))}\")\n",
+        new="",
+        tests=(f"{_STORE}::test_a_link_is_not_used_after_its_time",),
+    ),
+    Guard(
+        name="state-ours",
+        says="who did not use the state up exchanges nothing",
+        path=_LINK,
+        old="        if used is None or used.used_by != attempt_id:\n",
+        new="        if used is None:\n",
+        tests=(f"{_UNIT}::test_two_browsers_with_one_state_make_one_exchange",),
+    ),
+    Guard(
+        name="profile-before-exchange",
+        says="another profile's code is not exchanged",
+        path=_LINK,
+        old="    return LinkFailure.DIFFERENT_PROFILE if link.profile_id not in (None, arrival.profile_id) else None\n",
+        new="    return None\n",
+        tests=(f"{_UNIT}::test_another_profile_than_the_grants_is_refused_before_its_code_is_exchanged",),
+    ),
+    Guard(
+        name="profile-at-confirm",
+        says="a profile that the grant took since the start counts",
+        path=_LINK,
+        old="        if before is not None and before.profile_id not in (None, pending.profile_id):\n",
+        new="        if before is not None and before.profile_id is ...:\n",
+        tests=(f"{_UNIT}::test_a_profile_that_the_grant_took_since_the_start_counts",),
+    ),
+    Guard(
+        name="keys-before-state",
+        says="a fault of ours before the exchange does not cost the user the link",
+        path=_LINK,
+        old="        envelope = self._prepared(link, arrival)\n        attempt_id = self.new_id()\n"
+        "        used = self.links.use(link.hashed, attempt_id, self.clock())\n",
+        new="        attempt_id = self.new_id()\n"
+        "        used = self.links.use(link.hashed, attempt_id, self.clock())\n"
+        "        envelope = self._prepared(link, arrival)\n",
+        tests=(f"{_UNIT}::test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link",),
+    ),
+    Guard(
+        name="tokens-kept",
+        says="tokens that a write did not take at first are written again",
+        path=_LINK,
+        old="KEEP_TRIES: Final = 3\n",
+        new="KEEP_TRIES: Final = 1\n",
+        tests=(f"{_UNIT}::test_tokens_that_no_write_takes_at_first_are_not_lost",),
+    ),
+    Guard(
+        name="word-in-time",
+        says="tokens that nobody confirms in ten minutes become nobody's",
+        path=_LINK,
+        old="            if pending.confirmed_version is None and pending.confirm_before <= began:\n",
+        new="            if pending.confirmed_version is None and pending.confirm_before <= pending.issued_at:\n",
+        tests=(f"{_UNIT}::test_tokens_wait_ten_minutes",),
+    ),
+    Guard(
+        name="word-of-the-grant",
+        says="a link is confirmed for its own grant only",
+        path=_LINK,
+        old="            if pending is None or pending.key != key:\n",
+        new="            if pending is None:\n",
+        tests=(f"{_UNIT}::test_a_link_id_is_for_its_own_grant",),
+    ),
+    Guard(
+        name="completed-by-its-own",
+        says="a partner completes the links of its own grants only",
+        path=_LINK,
+        old="        if link is None or arrival.of not in (None, link.key):\n",
+        new="        if link is None:\n",
+        tests=(f"{_UNIT}::test_a_partner_completes_the_link_of_its_own_grant_only",),
+    ),
+    Guard(
+        name="spent-with-the-write",
+        says="a repeated confirmation brings no old tokens back",
+        path=_GRANTS,
+        old='            self._client.transact_write_items(TransactItems=cast("Any", [grant, *claim, *spent]))\n',
+        new='            self._client.transact_write_items(TransactItems=cast("Any", [grant, *claim]))\n',
+        tests=(f"{_STORE}::test_a_grant_and_its_links_tokens_are_written_together",),
+    ),
+    Guard(
+        name="spent-once",
+        says="tokens that are spent are not written again",
+        path=_GRANTS,
+        old='"attribute_exists(pk) AND attribute_not_exists(confirmed_version)"',
+        new='"attribute_exists(pk)"',
+        tests=(f"{_STORE}::test_tokens_that_are_spent_or_gone_write_nothing",),
+    ),
+    Guard(
+        name="deleted-stays-deleted",
+        says="a grant that was forgotten does not come back by a link that was on its way",
+        path=_LINK,
+        old="        if not is_of(pending, before):\n",
+        new="        if not is_of(pending, before) and before is not None:\n",
+        tests=(f"{_UNIT}::test_a_grant_that_was_deleted_since_the_start_does_not_come_back",),
+    ),
+    Guard(
+        name="link-new-version",
+        says="an answer to the old refresh token is overtaken by a link",
+        path=_RULES,
+        old="        version = max(version, before.version + 1)\n",
+        new="        version = before.version\n",
+        tests=(f"{_UNIT}::test_an_answer_to_the_old_refresh_token_that_comes_after_the_confirmation_changes_nothing",),
+    ),
+    Guard(
+        name="link-inherits-doubt",
+        says="a request that was under way leaves the new access token in doubt",
+        path=_RULES,
+        old="    if before.attempt_id or before.in_doubt:\n",
+        new="    if before.attempt_id == before.in_doubt == ...:\n",
+        tests=(f"{_UNIT}::test_a_doubt_is_inherited",),
+    ),
+    Guard(
+        name="link-doubts-later-sends",
+        says="a request that was sent after the exchange leaves the new access token in doubt",
+        path=_RULES,
+        old="    return pending.attempt_id if raced else None\n",
+        new="    return None\n",
+        tests=(f"{_UNIT}::test_a_refresh_that_was_sent_after_the_exchange_leaves_the_new_token_in_doubt",),
+    ),
+    Guard(
+        name="return-url-listed",
+        says="a browser is sent to a partner's own URLs only",
+        path=_ADMIN,
+        old='    if not isinstance(value, str) or value.partition("?")[0] not in allowed:\n',
+        new="    if not isinstance(value, str) or not value.startswith(tuple(allowed)):\n",
+        tests=(f"{_LIVED}::test_only_a_partners_own_urls_are_returned_to",),
+    ),
+    Guard(
+        name="no-referrer",
+        says="the address of a page, which holds code and state, goes no further",
+        path=_PAGES,
+        old='"Referrer-Policy": "no-referrer"',
+        new='"Referrer-Policy": "unsafe-url"',
+        tests=(f"{_LIVED}::test_a_page_loads_and_runs_nothing",),
+    ),
+)
