@@ -38,7 +38,7 @@ class Linking:
         self.pictures = pictures
         self.taken: list[str] = []
 
-    def play(self) -> None:
+    def link_users(self) -> None:
         """Play all of them, in windows of one browser."""
         program = find()
         with contextlib.ExitStack() as stack:

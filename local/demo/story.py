@@ -84,7 +84,7 @@ class Story:
             self.refusals,
             self.third_lock,
             self.kill_worker,
-            self.linking.play,
+            self.linking.link_users,
             self.killed_worker,
             self.scheduled,
             self.fetch_and_use,

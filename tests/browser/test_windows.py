@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.aws.signed import Answer
-from local.browser.chromium import MISSING, NAMES, VARIABLE, chromium, find, window
+from local.browser.chromium import NAMES, VARIABLE, find, window
 from local.browser.plain import PlainWindow
 from local.browser.window import Window
 from local.demo.site import BACK, Site, site
@@ -51,16 +50,17 @@ def shop(rotator: Rotator) -> Iterator[Site]:
 
 @pytest.fixture(params=["plain", pytest.param("chromium", marks=pytest.mark.browser)])
 def shown(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Window]:
-    program = find()
-    if request.param == "chromium" and program is None:
-        pytest.skip(MISSING)
-    with contextlib.ExitStack() as stack:
-        if request.param == "plain" or program is None:
-            ca_file = tmp_path / "ca.pem"
-            ca_file.write_bytes(issue_identity().ca_pem)
-            yield PlainWindow(ca_file)
-        else:
-            yield stack.enter_context(window(stack.enter_context(chromium(program))))
+    if request.param == "plain":
+        yield plain(tmp_path)
+    else:
+        with window(request.getfixturevalue("browser")) as opened:
+            yield opened
+
+
+def plain(directory: Path) -> PlainWindow:
+    ca_file = directory / "ca.pem"
+    ca_file.write_bytes(issue_identity().ca_pem)
+    return PlainWindow(ca_file)
 
 
 def test_a_user_who_is_signed_in_is_connected(shop: Site, rotator: Rotator, shown: Window, tmp_path: Path) -> None:
@@ -95,10 +95,8 @@ def test_a_refused_confirmation_is_said(shop: Site, rotator: Rotator, shown: Win
 
 
 def test_nothing_can_be_pressed_before_a_page_is_open(tmp_path: Path) -> None:
-    ca_file = tmp_path / "ca.pem"
-    ca_file.write_bytes(issue_identity().ca_pem)
     with pytest.raises(LookupError):
-        PlainWindow(ca_file).press("connect")
+        plain(tmp_path).press("connect")
 
 
 # --- which browser
