@@ -86,7 +86,7 @@ class ChromiumWindow:
             status=self._answer.status,
             headers=self._answer.headers,
             title=self.page.title(),
-            heading=self.page.locator("h1").inner_text(),
+            heading=self.page.locator("h1").first.inner_text(),
         )
 
     def _note(self, answer: Response) -> None:

@@ -29,7 +29,7 @@ _FACTS: Final = """() => ({
   outside: [...document.body.children].filter(one => one.tagName !== 'MAIN').length,
   scripts: document.scripts.length,
   loaded: performance.getEntriesByType('resource').length,
-  unstyled: getComputedStyle(document.querySelector('main')).maxWidth === 'none',
+  unstyled: getComputedStyle(document.querySelector('main') ?? document.body).maxWidth === 'none',
   handlers: [...document.querySelectorAll('*')].filter(one =>
     [...one.attributes].some(attribute => attribute.name.startsWith('on') || attribute.name === 'style')).length,
 })"""
