@@ -16,11 +16,11 @@ ARGS ?=
 SOAK_S ?= 600
 SEED ?=
 LOCKS := functions/requirements requirements local/aws/requirements local/aws/requirements-node
-LINTED := $(wildcard app.py) infra functions local tests .ci
+LINTED := $(wildcard app.py) infra functions local ops tests .ci
 SETUP := .venv/.installed .emulator/.installed node_modules/.installed
 lap = began=$$(date +%s); $(2); echo "-- $(1): $$(( $$(date +%s) - began )) s"
 
-.PHONY: help setup check format-check lint types locks templates format test fast demo soak mutants synth deploy lock clean
+.PHONY: help setup check format-check lint types locks templates format test fast demo soak mutants synth deploy bring-back lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -93,6 +93,9 @@ synth: $(SETUP) ## cdk.out, with the bundle; ENVIRONMENT=production
 
 deploy: $(SETUP) ## deploy to the AWS account of your credentials; ENVIRONMENT=production
 	@cdk deploy -c environment=$(ENVIRONMENT) $(ARGS)
+
+bring-back: .venv/.installed ## grants from a restored table, each marked in doubt; FROM=<restored> TO=<live> ARGS=--dry-run
+	@PYTHONPATH=functions python -m ops.bring_back "$(FROM)" "$(TO)" $(ARGS)
 
 lock: .venv/.installed ## resolve the lock files anew; ARGS=--upgrade for the newest versions
 	@for lock in $(LOCKS); do \

@@ -12,9 +12,9 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
-from infra.function import METRICS_NAMESPACE
+from infra import metrics
 from infra.refreshing import SWEEP_TIMEOUT_S
-from infra.token_api import REJECTIONS_PATH, STAGE
+from infra.token_api import ACCESS_TOKEN_PATH, REJECTIONS_PATH
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sqs as sqs
@@ -29,14 +29,24 @@ OVERDUE_S: Final = 300
 SWEEP_LONG_S: Final = SWEEP_TIMEOUT_S - 2
 MANY_REJECTIONS: Final = 100
 PARKED_S: Final = 300
+UNSERVED: Final = 0.1
+"""The share of requests for a token that are answered with a 5xx."""
+UNSERVED_FOR: Final = (3, 5)
+"""In how many of how many minutes. A crash makes one grant unavailable for half a minute, and no more."""
 STUCK: Final = (3, 10)
 """In how many of how many minutes. One that is settled at the first try is hidden for moments only."""
+
+REFUSED: Final = "The table or a key refused the function."
+UNUSABLE: Final = "The Wise secret is missing, malformed or another environment's."
 
 _MISSING: Final = cloudwatch.TreatMissingData
 
 
 class Alarms(Construct):
-    """All alarms, sent to the alerts topic. Their ids are CamelCase names of what is wrong."""
+    """All alarms, sent to the alerts topic. Their ids are CamelCase names of what is wrong.
+
+    `all` has each of them, in this order.
+    """
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class Alarms(Construct):
         api: TokenApi,
     ) -> None:
         super().__init__(scope, construct_id)
+        self.all: list[cloudwatch.IAlarm] = []
         self._config = config
         self._action = actions.SnsAction(alerts.topic)
         self._sweep(config.schedules)
@@ -56,9 +67,13 @@ class Alarms(Construct):
             self._refreshing(function)
         for function in (refreshing.sweep, refreshing.refresh, api.serve, api.admin, api.callback):
             self._function(function)
+        for function in (api.serve, api.admin, api.callback):
+            self._own(function, "StoreRefused", REFUSED)
+        self._own(api.callback, "WiseSecretUnusable", UNUSABLE)
+        self._own(api.callback, "LinkLost", "The tokens that a user's authorization brought could not be stored.")
         self._parked(refreshing.parked)
         self._delivery(alerts, refreshing)
-        self._rejections(api)
+        self._readers(api)
 
     def _sweep(self, schedules: int) -> None:
         # Each schedule starts a sweep a minute. A period may see one less; the loss of one schedule among several
@@ -69,7 +84,7 @@ class Alarms(Construct):
         ):
             self._alarm(
                 construct_id,
-                self._metric(metric, "sweep", "Sum", minutes=5),
+                metrics.ours(self._config, metric, "sweep", "Sum", minutes=5),
                 f"{what}: no grant is refreshed on schedule.",
                 below=3 * schedules,
                 missing=_MISSING.BREACHING,
@@ -77,27 +92,31 @@ class Alarms(Construct):
             )
         self._alarm(
             "GrantsOverdue",
-            self._metric("OldestOverdueSeconds", "sweep", "Maximum", minutes=1),
+            metrics.ours(self._config, "OldestOverdueSeconds", "sweep", "Maximum"),
             f"A grant has been due for more than {OVERDUE_S} s.",
             above=OVERDUE_S,
             missing=_MISSING.IGNORE,
         )
         self._alarm(
             "SweepTooLong",
-            self._metric("SweepSeconds", "sweep", "Maximum", minutes=5),
+            metrics.ours(self._config, "SweepSeconds", "sweep", "Maximum", minutes=5),
             f"A sweep took more than {SWEEP_LONG_S} s; at {SWEEP_TIMEOUT_S} s it is killed.",
             above=SWEEP_LONG_S,
         )
 
     def _refreshing(self, function: RotatorFunction) -> None:
-        name = function.node.id
         for metric, what in (
-            ("StoreRefused", "The table or a key refused the function."),
+            ("StoreRefused", REFUSED),
             ("AnswerLost", "An answer of Wise's could be neither stored nor parked."),
             ("AlertPublishFailed", "An alert could not be published; it stays due."),
-            ("WiseSecretUnusable", "The Wise secret is missing, malformed or another environment's."),
+            ("WiseSecretUnusable", UNUSABLE),
         ):
-            self._alarm(f"{name}{metric}", self._metric(metric, function.service, "Sum", minutes=5), what, above=0)
+            self._own(function, metric, what)
+
+    def _own(self, function: RotatorFunction, metric: str, what: str) -> None:
+        """Watch a metric of the function's own for a single one."""
+        counted = metrics.ours(self._config, metric, function.service, "Sum", minutes=5)
+        self._alarm(f"{function.node.id}{metric}", counted, what, above=0)
 
     def _function(self, function: RotatorFunction) -> None:
         name, period = function.node.id, cdk.Duration.minutes(5)
@@ -150,43 +169,27 @@ class Alarms(Construct):
         for metric in ("TargetErrorCount", "InvocationDroppedCount"):
             self._alarm(
                 f"Schedules{metric}",
-                cloudwatch.Metric(
-                    namespace="AWS/Scheduler",
-                    metric_name=metric,
-                    dimensions_map={"ScheduleGroup": refreshing.schedules.ref},
-                    statistic="Sum",
-                    period=period,
-                ),
+                metrics.of_schedules(refreshing.schedules.ref, metric),
                 "EventBridge Scheduler could not start the sweep.",
                 above=0,
             )
 
-    def _rejections(self, api: TokenApi) -> None:
+    def _readers(self, api: TokenApi) -> None:
+        # A 503 is no error of a function: it is answered. So this alone sees that readers go away without a token,
+        # whatever the cause. The average of this metric is the share of such answers.
+        # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
+        self._alarm(
+            "ReadersUnserved",
+            metrics.of_route(api.api, "5XXError", "GET", ACCESS_TOKEN_PATH, "Average"),
+            f"More than {UNSERVED:.0%} of the requests for a token are answered with 503 or another 5xx.",
+            above=UNSERVED,
+            of_periods=UNSERVED_FOR,
+        )
         self._alarm(
             "ManyRejections",
-            cloudwatch.Metric(
-                namespace="AWS/ApiGateway",
-                metric_name="Count",
-                dimensions_map={
-                    "ApiName": api.api.rest_api_name,
-                    "Stage": STAGE,
-                    "Method": "POST",
-                    "Resource": REJECTIONS_PATH,
-                },
-                statistic="Sum",
-                period=cdk.Duration.minutes(5),
-            ),
+            metrics.of_route(api.api, "Count", "POST", REJECTIONS_PATH, "Sum", minutes=5),
             "Partner services report many tokens that Wise refuses.",
             above=MANY_REJECTIONS,
-        )
-
-    def _metric(self, name: str, service: str, statistic: str, *, minutes: int) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace=METRICS_NAMESPACE,
-            metric_name=name,
-            dimensions_map={"environment": self._config.environment, "service": service},
-            statistic=statistic,
-            period=cdk.Duration.minutes(minutes),
         )
 
     def _alarm(
@@ -195,7 +198,7 @@ class Alarms(Construct):
         metric: cloudwatch.Metric,
         what: str,
         *,
-        above: int | None = None,
+        above: float | None = None,
         below: int = 0,
         of_periods: tuple[int, int] = (1, 1),
         missing: cloudwatch.TreatMissingData = _MISSING.NOT_BREACHING,
@@ -213,6 +216,7 @@ class Alarms(Construct):
             evaluation_periods=of_periods[1],
             treat_missing_data=missing,
         )
+        self.all.append(alarm)
         alarm.add_alarm_action(self._action)
         if tell_recovery:
             alarm.add_ok_action(self._action)

@@ -39,6 +39,13 @@ PARTNERS: Final = [
         "external_id": "fixture-external-id-2",
         "tenants": ["globex"],
     },
+    {
+        "name": "operations",
+        "principal": "arn:aws:iam::111122223333:role/operations",
+        "external_id": "fixture-external-id-3",
+        "tenants": ["acme", "globex"],
+        "may": ["operate"],
+    },
 ]
 
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -53,6 +60,7 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "demand_calls_per_minute": 200,
         "remind_after_h": 12,
         "many_grants_dying": 500,
+        "audit_days": 731,
         "wise_api_version": "2026Q4",
         "wise_ca_file": "/opt/ca.pem",
         "wise_web_host": "wise.com",

@@ -22,7 +22,7 @@ Environment = Literal["sandbox", "production"]
 """Wise's word: each has hosts and credentials of its own."""
 
 FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin", "callback")
-MAY: Final = ("read", "manage", "link")
+MAY: Final = ("read", "manage", "link", "operate")
 
 WISE_API_URLS: Final = {"sandbox": "https://api.wise-sandbox.com", "production": "https://api.wise.com"}
 WISE_WEB_HOSTS: Final = {"sandbox": "wise-sandbox.com", "production": "wise.com"}
@@ -37,12 +37,17 @@ PARTNERS_LIMIT: Final = 3000
 CALLS_LIMIT: Final = 100_000
 """The most calls a minute that a lane may be given. Wise's documented default is 1,000 for a whole partner."""
 
+AUDIT_DAYS: Final = (90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+"""How long the lines that say who was given what may be kept: what CloudWatch Logs takes, from a quarter on."""
+
 ROLE_POLICY_LIMIT: Final = 10_240
 """Characters of all inline policies of one IAM role, white space not counted."""
 
 _ROLE_ID_LENGTH: Final = 21
 _PATH_ARN_LENGTH: Final = 100
-_POLICY_FRAME_LENGTH: Final = 500
+_ARNS_OF: Final = {"read": 4, "manage": 4, "link": 3, "operate": 2}
+"""How many ARNs of methods a permission takes in the policy of a role, for each tenant."""
+_POLICY_FRAME_LENGTH: Final = 800
 
 _PARTNER_NAME_LENGTH: Final = 32
 
@@ -133,6 +138,7 @@ class DeployConfig:
     demand_calls_per_minute: int = 100
     remind_after_h: int = 24
     many_grants_dying: int = 100
+    audit_days: int = 400
     log_level: str = "INFO"
     alert_emails: tuple[str, ...] = ()
     runbook_base_url: str | None = None
@@ -193,6 +199,7 @@ class DeployConfig:
             demand_calls_per_minute=values.calls("demand_calls_per_minute", cls.demand_calls_per_minute),
             remind_after_h=values.number("remind_after_h", least=1, most=24 * 90) or cls.remind_after_h,
             many_grants_dying=values.calls("many_grants_dying", cls.many_grants_dying),
+            audit_days=values.one_of("audit_days", AUDIT_DAYS, cls.audit_days),
             log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
             alert_emails=_alert_emails(values.items("alert_emails")),
             runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),
@@ -235,6 +242,12 @@ class _Values:
 
     def calls(self, name: str, default: int) -> int:
         return self.number(name, least=1, most=CALLS_LIMIT) or default
+
+    def one_of(self, name: str, choices: tuple[int, ...], default: int) -> int:
+        value = self._read(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value not in choices:
+            raise ConfigError(name, f"must be one of {', '.join(map(str, choices))}, not {value!r}")
+        return value
 
     def switch(self, name: str, *, default: bool) -> bool:
         value = self._read(name, default)
@@ -396,7 +409,7 @@ def _partner(name: str, value: object, environment: str) -> Partner:
     )  # fmt: skip
     if partner.return_urls and "link" not in partner.may:
         raise ConfigError(f"{name}.return_urls", "are for a partner that may link")
-    arns = sum({"read": 4, "manage": 2, "link": 3}[may] for may in partner.may)
+    arns = sum(_ARNS_OF[may] for may in partner.may)
     length = _POLICY_FRAME_LENGTH + sum(arns * (_PATH_ARN_LENGTH + len(tenant)) for tenant in partner.tenants)
     if length > ROLE_POLICY_LIMIT:
         raise ConfigError(f"{name}.tenants", "too many for the policy of one role; divide them between two partners")

@@ -19,6 +19,25 @@ if TYPE_CHECKING:
 
 METRICS_NAMESPACE: Final = "TokenRotator"
 
+RETENTION: Final = {
+    90: logs.RetentionDays.THREE_MONTHS,
+    120: logs.RetentionDays.FOUR_MONTHS,
+    150: logs.RetentionDays.FIVE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+    400: logs.RetentionDays.THIRTEEN_MONTHS,
+    545: logs.RetentionDays.EIGHTEEN_MONTHS,
+    731: logs.RetentionDays.TWO_YEARS,
+    1096: logs.RetentionDays.THREE_YEARS,
+    1827: logs.RetentionDays.FIVE_YEARS,
+    2192: logs.RetentionDays.SIX_YEARS,
+    2557: logs.RetentionDays.SEVEN_YEARS,
+    2922: logs.RetentionDays.EIGHT_YEARS,
+    3288: logs.RetentionDays.NINE_YEARS,
+    3653: logs.RetentionDays.TEN_YEARS,
+}
+"""CloudWatch's own steps, by their days."""
+
 
 class RotatorFunction(Construct):
     """A function with a role and a log group of its own. The role may write that log; the rest is said by others.
@@ -38,13 +57,18 @@ class RotatorFunction(Construct):
         timeout_s: int,
         memory_mb: int,
         environment: Mapping[str, str],
+        audit: bool = False,
     ) -> None:
+        """Make it; `audit` says that its log is kept as long as who was given what is to be known, and after it."""
         super().__init__(scope, construct_id)
         # All functions reckon with the same budgets.
         settle = {} if config.settle_s is None else {"WISE_SETTLE_S": str(config.settle_s)}
         self.service = construct_id.lower()
         self.log_group = logs.LogGroup(
-            self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=cdk.RemovalPolicy.DESTROY
+            self,
+            "Log",
+            retention=RETENTION[config.audit_days] if audit else logs.RetentionDays.THREE_MONTHS,
+            removal_policy=cdk.RemovalPolicy.RETAIN if audit else cdk.RemovalPolicy.DESTROY,
         )
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.role.add_to_policy(

@@ -82,6 +82,7 @@ class Refreshing(Construct):
             "MANY_GRANTS_DYING": str(config.many_grants_dying),
         }
         optional = {
+            "WISE_CLIENT_ID": config.wise_client_id,
             "WISE_CA_FILE": config.wise_ca_file,
             "RUNBOOK_BASE_URL": config.runbook_base_url,
         }

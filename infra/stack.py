@@ -9,6 +9,7 @@ import aws_cdk as cdk
 from infra.alarms import Alarms
 from infra.alerts import Alerts
 from infra.bundling import code_asset, lambda_architecture
+from infra.dashboard import Dashboard
 from infra.grants_store import GrantsStore
 from infra.keys import Keys
 from infra.refreshing import Refreshing
@@ -55,7 +56,17 @@ class TokenRotatorStack(cdk.Stack):
             store=store,
             refresh=refreshing.refresh.function,
         )
-        Alarms(self, "Alarms", config=config, alerts=alerts, refreshing=refreshing, api=api)
+        alarms = Alarms(self, "Alarms", config=config, alerts=alerts, refreshing=refreshing, api=api)
+        dashboard = Dashboard(
+            self,
+            "Dashboard",
+            config=config,
+            alerts=alerts,
+            refreshing=refreshing,
+            api=api,
+            alarms=alarms,
+            functions=(refreshing.sweep, refreshing.refresh, api.serve, api.admin, api.callback),
+        )
 
         outputs = {
             "ApiUrl": api.url,
@@ -63,6 +74,7 @@ class TokenRotatorStack(cdk.Stack):
             "AccessLogGroup": api.access_log.log_group_name,
             "GrantsTable": store.table.table_name,
             "AlertsTopicArn": alerts.topic.topic_arn,
+            "DashboardName": dashboard.board.dashboard_name,
             "FailuresQueueUrl": refreshing.failures.queue_url,
             "ParkedQueueUrl": refreshing.parked.queue_url,
             "WiseSecretName": config.wise_secret_name,
@@ -74,6 +86,9 @@ class TokenRotatorStack(cdk.Stack):
             "RedirectUri": config.redirect_uri or f"{api.url}{CALLBACK_PATH}",
             "SweepLogGroup": refreshing.sweep.log_group.log_group_name,
             "RefreshLogGroup": refreshing.refresh.log_group.log_group_name,
+            "ServeLogGroup": api.serve.log_group.log_group_name,
+            "AdminLogGroup": api.admin.log_group.log_group_name,
+            "CallbackLogGroup": api.callback.log_group.log_group_name,
             "AccessTokensKeyArn": keys.access_tokens.arn,
             "RefreshTokensKeyArn": keys.refresh_tokens.arn,
             **{f"PartnerRole{title}": role.role_arn for title, role in api.partner_roles.items()},

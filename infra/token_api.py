@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.function import RotatorFunction
+from infra.function import RETENTION, RotatorFunction
 from infra.grants_store import TENANT_INDEX
 from infra.nag import acknowledge, resource_of
 from infra.refreshing import secret_arn
@@ -34,6 +34,9 @@ ACCESS_TOKEN_PATH: Final = f"{GRANT_PATH}/access-token"
 REJECTIONS_PATH: Final = f"{ACCESS_TOKEN_PATH}/rejections"
 LINK_PATH: Final = f"{GRANT_PATH}/link"
 CALLBACK_PATH: Final = "/oauth/callback"
+GRANT_SUSPENSION_PATH: Final = f"{GRANT_PATH}/suspension"
+TENANT_SUSPENSION_PATH: Final = "/v1/tenants/{tenant}/suspension"
+SUSPENSION_PATH: Final = "/v1/suspension"
 
 
 class Limit(NamedTuple):
@@ -72,6 +75,13 @@ ROUTES: Final = (
     Route("POST", LINK_PATH, "admin", "link", LINKS),
     Route("POST", f"{LINK_PATH}/complete", "callback", "link", LINKS),
     Route("POST", f"{LINK_PATH}/{{link_id}}/confirm", "admin", "link", LINKS),
+    Route("PUT", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES),
+    Route("DELETE", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES),
+    Route("PUT", TENANT_SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("DELETE", TENANT_SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("PUT", SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("DELETE", SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("GET", SUSPENSION_PATH, "admin", "operate", WRITES),
 )
 PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", LINKS)
 """Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
@@ -121,7 +131,8 @@ REFUSALS: Final = (
     Refusal(_KINDS.DEFAULT_5_XX, None, "internal-error", "The request failed"),
 )
 
-# The audit of who fetched what. No query strings, headers or bodies, and no messages, which may quote them.
+# The audit of who called what; the functions' own line for each request, which says the same request id, adds which
+# version was given. No query strings, headers or bodies, and no messages, which may quote them.
 ACCESS_LOG: Final = {
     "requestId": "$context.requestId",
     "time": "$context.requestTimeEpoch",
@@ -172,6 +183,7 @@ class TokenApi(Construct):
             timeout_s=FUNCTION_TIMEOUT_S,
             memory_mb=512,
             environment={**environment, "REFRESH_FUNCTION": refresh.function_name},
+            audit=True,
         )
         store.allow(self.serve.role, "GetItem", query=TENANT_INDEX)
         keys.access_tokens.allow(self.serve.role, "kms:Decrypt")
@@ -193,6 +205,7 @@ class TokenApi(Construct):
                 "WISE_WEB_HOST": config.wise_web_host,
                 **({} if config.wise_client_id is None else {"WISE_CLIENT_ID": config.wise_client_id}),
             },
+            audit=True,
         )
         store.allow(self.admin.role, "GetItem", "PutItem", "UpdateItem", "DeleteItem")
         keys.access_tokens.allow(self.admin.role, "kms:GenerateDataKey")
@@ -225,7 +238,7 @@ class TokenApi(Construct):
         )
 
         self.access_log = logs.LogGroup(
-            self, "AccessLog", retention=logs.RetentionDays.THIRTEEN_MONTHS, removal_policy=cdk.RemovalPolicy.RETAIN
+            self, "AccessLog", retention=RETENTION[config.audit_days], removal_policy=cdk.RemovalPolicy.RETAIN
         )
         self.api = self._rest_api(config)
         self.admin.function.add_environment("REDIRECT_URI", config.redirect_uri or f"{self.url}{CALLBACK_PATH}")
@@ -371,7 +384,8 @@ class TokenApi(Construct):
         starred = set()
         for route in ROUTES:
             if route.may in partner.may:
-                paths = [route.path_of(tenant) for tenant in partner.tenants]
+                named = [route.path_of(tenant) for tenant in partner.tenants]
+                paths = dict.fromkeys(named)  # one where the path names no tenant
                 arns = [self.api.arn_for_execute_api(route.method, path, STAGE) for path in paths]
                 role.add_to_policy(iam.PolicyStatement(actions=["execute-api:Invoke"], resources=arns))
                 starred |= {f"{STAGE}/{route.method}{path}" for path in paths if "*" in path}

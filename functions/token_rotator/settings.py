@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENTS: Final = ("sandbox", "production")
-PERMISSIONS: Final = frozenset({"read", "manage", "link"})
+PERMISSIONS: Final = frozenset({"read", "manage", "link", "operate"})
 _QUARTER: Final = re.compile(r"20\d\dQ[1-4]", re.ASCII)
 _WEB_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?", re.ASCII)
 _API_URL: Final = re.compile(r"https://([A-Za-z0-9][A-Za-z0-9.-]*)(?::\d{1,5})?", re.ASCII)
@@ -206,7 +206,8 @@ class RefreshSettings:
     """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
 
     `remind_after`: when people are told once more about a user who has to authorize again. `many_grants_dying`: so
-    many grants that die within minutes raise an alert beside their own.
+    many grants that die within minutes raise an alert beside their own. `wise_client_id`: the only client to act as,
+    where it is told.
     """
 
     environment: str
@@ -217,6 +218,7 @@ class RefreshSettings:
     wise_api_version: str
     wise_ca_file: str | None
     wise_secret_name: str
+    wise_client_id: str | None
     alerts_topic: str
     parked_queue: str
     sweep_calls_per_minute: int
@@ -239,6 +241,7 @@ class RefreshSettings:
             wise_api_version=_api_version(environ),
             wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
+            wise_client_id=_client_id(environ, {}) or None,
             alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
             parked_queue=_parked_queue(environ),
             sweep_calls_per_minute=_whole(environ, "SWEEP_CALLS_PER_MINUTE", 900),

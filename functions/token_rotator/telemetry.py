@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
 from .domain.errors import SettingsError
 from .domain.grant import GrantKey
@@ -33,6 +33,8 @@ from .service.journal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .service.journal import Event
 
 logger = Logger(use_rfc3339=True, utc=True)
@@ -64,6 +66,12 @@ def quiet_libraries() -> None:
     """
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def audit(message: str, told: Mapping[str, Any]) -> None:
+    """Print a line at INFO whatever the level: a record of who was given what is not left out of a quiet log."""
+    line = {"name": logger.name, "levelno": logging.INFO, "levelname": "INFO", "msg": message, "funcName": "audit"}
+    logger.registered_handler.handle(logging.makeLogRecord({**told, **line}))
 
 
 def facts(event: object) -> dict[str, Any]:
@@ -136,6 +144,15 @@ class PowertoolsJournal:
             metric.add_dimension(name="service", value=self._service)
             if outcome is not None:
                 metric.add_dimension(name="outcome", value=outcome)
+
+    def count_together(self, values: Mapping[str, tuple[float, MetricUnit]]) -> None:
+        """Emit several metric values as one line. Costs some hundredths of a millisecond."""
+        told = EphemeralMetrics(service=self._service)
+        told.add_dimension(name="environment", value=self._environment)
+        for name, (value, unit) in values.items():
+            told.add_metric(name=name, unit=unit, value=value)
+        with self._lock:
+            told.flush_metrics()
 
     def record(self, event: Event) -> None:
         """See `Journal.record`."""

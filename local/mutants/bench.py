@@ -37,6 +37,7 @@ _COPIED: Final = (
     "functions",
     "infra",
     "local",
+    "ops",
     "package.json",
     "pyproject.toml",
     "requirements.in",

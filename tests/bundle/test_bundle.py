@@ -30,6 +30,8 @@ SETTINGS = {
     "ALERTS_TOPIC_ARN": "arn:aws:sns:eu-west-1:000000000000:fixture-alerts",
     "PARKED_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/000000000000/fixture-parked",
     "REFRESH_FUNCTION": "fixture-refresh",
+    "WISE_WEB_HOST": "wise-sandbox.com",
+    "REDIRECT_URI": "https://rotator.example.com/oauth/callback",
     "PARTNERS": '[{"name":"acme","role_id":"AROAFIXTUREROLE000001","tenants":["acme"],"may":["read"]}]',
     "POWERTOOLS_METRICS_NAMESPACE": "TokenRotator",
 }

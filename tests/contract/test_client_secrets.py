@@ -51,8 +51,8 @@ class Vault:
         except self.client.exceptions.ResourceNotFoundException:
             self.client.create_secret(Name=NAME, SecretString=value)
 
-    def secrets(self) -> ClientSecrets:
-        return ClientSecrets(self.client, NAME, "sandbox", self.clock)
+    def secrets(self, client_id: str | None = None) -> ClientSecrets:
+        return ClientSecrets(self.client, NAME, "sandbox", self.clock, client_id=client_id)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,14 @@ def test_a_usable_secret_is_read(vault: Vault) -> None:
 def test_fields_of_a_later_version_are_left_alone(vault: Vault) -> None:
     vault.put(json.dumps(GOOD | {"certificate": "…", "private_key": "…"}))
     assert vault.secrets().get().client_id == "fixture-id"
+
+
+def test_a_secret_of_another_client_is_not_used(vault: Vault) -> None:
+    """Wise would accept it, and call every refresh token dead: they belong to the client that got them."""
+    vault.put(json.dumps(GOOD))
+    assert vault.secrets("fixture-id").get().client_id == "fixture-id"
+    with pytest.raises(WiseSecretUnusable, match="is of another client than this deployment's"):
+        vault.secrets("fixture-id-of-another").get()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.contract.examples import HOUR, KEY, LEASE, NOW, TICK, a_grant, an_ale
 from tests.fakes.grants import InMemoryGrants
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.domain.grant import SHARDS, Alert, AlertKind, Grant, GrantKey, Phase
+from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Sealed
 from token_rotator.service.ports import (
     AlreadyHeld,
@@ -397,6 +398,8 @@ def full_grant() -> Grant:
         last_error="throttled",
         last_attempt_at=NOW,
         alert=an_alert(published_at=NOW, remind_at=NOW + HOUR, reminder=True, ends=("incident-0",)),
+        suspended_from=Phase.REAUTHORIZATION_REQUIRED,
+        suspension=Suspension(NOW - HOUR, "acme-operations", "a drill"),
         profile_id="profile-1",
         wise_user_id="user-1",
         unproven=True,

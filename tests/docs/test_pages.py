@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import re
 import shlex
@@ -238,7 +237,17 @@ def test_guards_that_are_named_exist() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["AccessToken", "Grant", "Offer", "LinkStart", "LinkStarted", "LinkCompletion", "LinkCompleted"],
+    [
+        "AccessToken",
+        "Grant",
+        "Offer",
+        "LinkStart",
+        "LinkStarted",
+        "LinkCompletion",
+        "LinkCompleted",
+        "Suspension",
+        "SuspensionOrder",
+    ],
 )
 def test_the_fields_are_those_of_the_description(name: str) -> None:
     told = [word for row in table("docs/api.md", f"fields: {name}") for word in words(row[0])]
@@ -288,11 +297,6 @@ def test_the_times_of_a_link_are_told() -> None:
 # --- operations
 
 
-def test_every_kind_of_alert_has_its_runbook() -> None:
-    for kind in AlertKind:
-        assert f"`{kind.value}`" in read(f"docs/runbooks/{kind.value.replace('_', '-')}.md")
-
-
 def test_the_kinds_of_alerts_are_those_of_the_code() -> None:
     about = {words(kind)[0]: about for kind, about, *_ in table("docs/operations.md", "table: alerts")}
     assert set(about) == {kind.value for kind in AlertKind}
@@ -303,13 +307,6 @@ def test_the_kinds_of_alerts_are_those_of_the_code() -> None:
 def test_the_breakers_item_is_explained() -> None:
     told = [word for row in table("docs/operations.md", "fields: Fleet") for word in words(row[0])]
     assert sorted(told) == sorted(field.name for field in fields(Fleet))
-
-
-def test_every_runbook_says_what_somebody_at_three_needs() -> None:
-    for page in (ROOT / "docs" / "runbooks").glob("*.md"):
-        if page.name != "README.md":
-            parts = re.findall(r"^\*\*(.+?)\*\*", page.read_text(encoding="utf-8"), re.MULTILINE)
-            assert {"What it means.", "What users feel.", "Do.", "Back to bed"} <= set(parts), page.name
 
 
 def _constants(calls: set[str]) -> set[str]:
@@ -323,24 +320,15 @@ def _constants(calls: set[str]) -> set[str]:
     return found
 
 
-def test_the_metrics_are_those_that_are_counted() -> None:
-    told = {word for row in table("docs/operations.md", "table: metrics") for word in words(row[0])}
-    of_events = ast.walk(ast.parse(inspect.getsource(telemetry._counted)))
-    counted = {node.value for node in of_events if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    counted |= _constants({"count"}) | set(telemetry._PLAIN.values())
-    assert told == {name for name in counted if re.fullmatch(r"(?:[A-Z][a-z]+)+", name)}
-
-
 def test_the_log_lines_are_those_that_are_written() -> None:
     told = {words(row[0])[0] for row in table("docs/operations.md", "table: messages")}
     rare = {"request broke", "an unexpected error"}  # faults of the code's own: the alarm on errors leads to them
-    written = _constants({"info", "warning", "error"}) | set(telemetry._MESSAGES.values())
+    written = _constants({"info", "warning", "error", "audit"}) | set(telemetry._MESSAGES.values())
     assert told == written - rare
 
 
 def test_programs_are_python() -> None:
-    for page, file in (("README.md", "partner.py"), ("docs/runbooks/restoring-the-table.md", "bring_back.py")):
-        compile(program(page, file), file, "exec")
+    compile(program("README.md", "partner.py"), "partner.py", "exec")
     for block in blocks("README.md", "python"):
         ast.parse(block)
     for page in PAGES:

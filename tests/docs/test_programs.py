@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -201,52 +201,6 @@ def test_a_dead_token_is_reported_and_the_call_made_again(
 def test_the_partner_role_is_taken_with_its_external_id(partner: SimpleNamespace, aws: None) -> None:
     found = partner.partner_credentials("arn:aws:iam::123456789012:role/fixture", "fixture-external-id", "fixture")
     assert found.get_frozen_credentials().token
-
-
-@pytest.fixture
-def bring_back(deployment: Deployment) -> Callable[..., Any]:
-    names: dict[str, Any] = {"__name__": "bring_back"}
-    code = program("docs/runbooks/restoring-the-table.md", "bring_back.py")
-    exec(compile(code, "bring_back.py", "exec"), names)  # noqa: S102 - our own page
-    names["time"] = SimpleNamespace(time=lambda: deployment.clock().timestamp())
-    found: Callable[..., Any] = names["bring_back"]
-    return found
-
-
-def test_a_restored_grant_serves_no_token_that_was_replaced_since(
-    deployment: Deployment, bring_back: Callable[..., Any], grant_id: str
-) -> None:
-    untouched = f"{grant_id}-untouched"
-    for name in (grant_id, untouched):
-        deployment.adopt(name, profile_id=f"profile-{name}")
-    before = deployment.token(grant_id).body
-    deployment.dynamodb.create_table(
-        TableName="fixture-restored",
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-    )
-    saved = deployment.items()
-    for item in saved:
-        deployment.dynamodb.put_item(TableName="fixture-restored", Item=item)
-    deployment.make_due(grant_id)
-    assert deployment.token(grant_id).body["version"] == before["version"] + 1
-    deployment.clock.advance(seconds=90)
-    for name in (grant_id, untouched):
-        deployment.dynamodb.delete_item(TableName=deployment.table, Key={"pk": {"S": f"acme#{name}"}})
-    back, there = bring_back(deployment.dynamodb, "fixture-restored", deployment.table)
-    assert back == 2
-    assert there == len(saved) - 2
-
-    after = deployment.token(grant_id)
-    assert after.status == 200
-    assert after.body["version"] > before["version"] + 1
-    assert deployment.use(after.body["access_token"]) == 200
-    living = deployment.token(untouched)
-    assert living.status == 200
-    assert deployment.refreshes(untouched) == 0, "a token that still lives is not replaced"
-    assert deployment.use(living.body["access_token"]) == 200
-    assert bring_back(deployment.dynamodb, "fixture-restored", deployment.table) == (0, there + 2)
 
 
 # --- what is described

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from infra.check import VARIANTS, build
-from infra.token_api import PUBLIC, REFUSALS, ROUTES
-from tests.docs.pages import PAGES, read, table, words
+from infra.token_api import ACCESS_LOG, PUBLIC, REFUSALS, ROUTES
+from tests.docs.pages import PAGES, read, section, table, words
 from token_rotator.handlers.http import PROBLEMS
 
 OTHER = {"4": "other 4xx", "5": "other 5xx"}
@@ -77,6 +77,23 @@ def test_every_alarm_has_its_runbook(stack: Any) -> None:
         text = read(f"docs/runbooks/{page}.md")
         for alarm in words(row[0]):
             assert f"`{alarm}`" in text, (page, alarm)
+
+
+def test_the_audit_is_asked_for_what_it_says() -> None:
+    page = section("docs/operations.md", "The audit")
+    (row,) = (
+        cells for cells in table("docs/operations.md", "table: messages") if words(cells[0]) == ["request answered"]
+    )
+    of_functions = {"timestamp", "message", *words(row[2])}
+    language = {
+        *("fields", "filter", "and", "in", "sort", "desc", "limit", "stats", "count", "as", "by", "max", "ispresent"),
+        *("calls", "newest"),
+    }
+    questions = re.findall(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(questions) == 5
+    for question in questions:
+        names = set(re.findall(r"\b[a-zA-Z_]+\b", re.sub(r'"[^"]*"', "", question))) - language
+        assert names <= of_functions or names <= set(ACCESS_LOG), names - of_functions
 
 
 def test_outputs_are_those_of_the_stack(stack: Any) -> None:

@@ -12,6 +12,7 @@ from local.aws.ministack import Credentials
 from local.aws.signed import assume
 from local.wise.control import wait_until
 from tests.e2e.deployment import ACME, Deployed, adopt, is_problem
+from tests.infra.board import shown, widgets
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("e2e")]
 
@@ -49,6 +50,18 @@ def test_a_grant_lives_from_adoption_to_deletion(with_secret: Deployed) -> None:
     assert len(listed["grants"]) == 1
     assert deployed.call("DELETE", f"{ACME}/anna", acme).status == 204
     assert deployed.call("GET", f"{ACME}/anna/access-token", acme).status == 404
+
+
+def test_the_dashboard_arrives_whole_and_shows_the_alarms_that_are_there(deployed: Deployed) -> None:
+    cloudwatch = deployed.stack.emulator.client("cloudwatch")
+    body = cloudwatch.get_dashboard(DashboardName=deployed.stack.outputs["DashboardName"])["DashboardBody"]
+    (states,) = (widget for widget in widgets(body) if widget["type"] == "alarm")
+    alarms = {alarm["AlarmArn"]: alarm for alarm in cloudwatch.describe_alarms(MaxRecords=100)["MetricAlarms"]}
+    assert set(states["properties"]["alarms"]) == set(alarms)
+    drawn = {(line.namespace, line.name, line.dimensions) for widget in widgets(body) for line in shown(widget)}
+    for alarm in alarms.values():
+        dimensions = frozenset((found["Name"], found["Value"]) for found in alarm["Dimensions"])
+        assert (alarm["Namespace"], alarm["MetricName"], dimensions) in drawn
 
 
 @pytest.mark.parametrize("policy", ["same", "rotated", "omitted"])

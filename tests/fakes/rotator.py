@@ -10,6 +10,7 @@ from typing import Any
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.grant import Grant, GrantKey
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import SealedField, Secret
 from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
 from token_rotator.service.breaker import Breaker
@@ -20,6 +21,7 @@ from token_rotator.service.ports import Cause, Due, RefreshReport
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant, Result
 from token_rotator.service.serve_token import NotServed, Served, ServeToken
+from token_rotator.service.suspend_grant import SuspendGrant
 from token_rotator.service.tell_people import TellPeople
 
 from .alerts import InMemoryAlerts
@@ -28,6 +30,7 @@ from .grants import InMemoryGrants
 from .links import InMemoryLinks
 from .parking import InMemoryParking
 from .sealer import InMemorySealer
+from .suspensions import InMemorySuspensions
 from .wise import LIFE, FakeWise
 from .world import FakeClock, FakeIds, FakeTokens, RecordingJournal
 
@@ -46,6 +49,7 @@ class World:
         self.new_id = FakeIds()
         self.fleet = InMemoryFleet()
         self.parking = InMemoryParking(self.clock)
+        self.suspensions = InMemorySuspensions()
         self.sweep_lane, self.demand_lane = Lane("sweep", 900), Lane("demand", 100)
         self.chance = 0.0
         self.remind_after, self.many_dying = timedelta(days=1), 100
@@ -66,6 +70,7 @@ class World:
             self.clock,
             self.clock.sleep,
             self.new_id,
+            self.suspensions,
         )
         self.refresh_due = RefreshDue(
             self.refresh_grant,
@@ -82,7 +87,14 @@ class World:
             workers=1,
         )
         self.serve_token = ServeToken(
-            self.grants, self.sealer, self, self.budgets, self.clock, self.clock.sleep, lambda: self.chance
+            self.grants,
+            self.sealer,
+            self,
+            self.budgets,
+            self.clock,
+            self.clock.sleep,
+            lambda: self.chance,
+            self.suspensions,
         )
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
@@ -108,6 +120,7 @@ class World:
             self.new_token,
         )
         self.confirm_link = ConfirmLink(self.grants, self.links, self.budgets, self.clock, self.clock.sleep)
+        self.suspend_grant = SuspendGrant(self.grants, self.clock)
         self.reports: list[RefreshReport] = []
 
     def new_breaker(self) -> Breaker:
@@ -161,6 +174,9 @@ class World:
         kept = self.adopt_grant(self.key(name), Offer(registration=self.registration_of(name)), None)
         assert isinstance(kept, Kept)
         return kept.grant
+
+    def order(self, reason: str = "a drill") -> Suspension:
+        return Suspension(self.clock(), "operator", reason)
 
     def stored(self, name: str = "anna") -> Grant:
         return self.grants.items[self.key(name)]
@@ -222,6 +238,7 @@ class World:
             Word.FAILED: "failed",
             Word.IN_DOUBT: "in_doubt",
             Word.BARRED: "barred",
+            Word.SUSPENDED: "suspended",
         }
         retry_after = None if result.retry_at is None else result.retry_at - self.clock()
         report = RefreshReport(words.get(result.word, "gone"), result.version, retry_after)

@@ -50,6 +50,7 @@ def deployment(deployed: Deployment) -> Iterator[Deployment]:
     """The file's deployment, at rest: no fault waits at Wise, nobody was invoked, nothing lies in the queue."""
     deployed.wise.control.clear_faults()
     deployed.forget_fleet()
+    deployed.forget_suspensions()
     deployed.invocations.calls.clear()
     deployed.invocations.answers.clear()
     deployed.invocations.instead = None

@@ -38,11 +38,12 @@ from tests.fakes.world import FakeClock
 REGION = "eu-west-1"
 WISE_SECRET = "token-rotator/sandbox/wise"
 REFRESH_FUNCTION = "fixture-refresh-function"
-ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX = (
+ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX, OPERATOR = (
     "AROAEXAMPLEACMEADMIN1",
     "AROAEXAMPLEACMEREAD01",
     "AROAEXAMPLEACMEWRIT01",
     "AROAEXAMPLEGLOBEX0001",
+    "AROAEXAMPLEOPERATOR01",
 )
 PARTNERS = [
     {
@@ -55,6 +56,7 @@ PARTNERS = [
     {"name": "acme-payouts", "role_id": ACME_READER, "tenants": ["acme"], "may": ["read"]},
     {"name": "acme-import", "role_id": ACME_WRITER, "tenants": ["acme"], "may": ["manage"]},
     {"name": "globex", "role_id": GLOBEX, "tenants": ["globex", "globex.eu"], "may": ["read", "manage", "link"]},
+    {"name": "operations", "role_id": OPERATOR, "tenants": ["acme", "globex"], "may": ["operate"]},
 ]
 AWS_ENVIRONMENT = {
     "AWS_DEFAULT_REGION": REGION,
@@ -66,6 +68,8 @@ AWS_ENVIRONMENT = {
 GRANT = "/v1/tenants/{tenant}/grants/{grant_id}"
 CALLBACK = "/oauth/callback"
 REDIRECT_URI = WiseSettings().redirect_uris[0]
+REQUEST_ID = "00000000-0000-4000-8000-00000000fade"
+"""What API Gateway says of every request that a test makes up."""
 
 
 @dataclass
@@ -360,7 +364,7 @@ class Deployment:
         resource = str(event.get("resource"))
         if resource.endswith(("/link/complete", CALLBACK)):
             return self.callback
-        manages = event.get("httpMethod") in ("PUT", "DELETE") or "/link" in resource
+        manages = event.get("httpMethod") in ("PUT", "DELETE") or "/link" in resource or resource == "/v1/suspension"
         return self.admin if manages else self.serve
 
     def ask(
@@ -383,6 +387,34 @@ class Deployment:
         )
         event["body"] = body if isinstance(body, str) or body is None else json.dumps(body)
         return self.call(event)
+
+    def suspension(
+        self,
+        method: str,
+        tenant: str | None = None,
+        grant_id: str | None = None,
+        body: object = None,
+        *,
+        caller: str = f"{OPERATOR}:fixture-session",
+    ) -> Answer:
+        """Suspend, or lift that: one grant, a tenant, or everything."""
+        if tenant is None:
+            event = request(method, "/v1/suspension", "", caller=caller)
+            event["pathParameters"] = None
+        else:
+            resource = (GRANT if grant_id is not None else "/v1/tenants/{tenant}") + "/suspension"
+            event = request(method, resource, tenant, grant_id, caller=caller)
+        event["body"] = None if body is None else json.dumps(body)
+        return self.call(event)
+
+    def forget_suspensions(self) -> None:
+        """Lift everything, and let every process ask anew what is suspended."""
+        self.dynamodb.delete_item(TableName=self.table, Key={"pk": {"S": "#suspended"}})
+        for known in (
+            self.serve.wired.serve_token.suspensions,
+            *(function.wired.refresh_grant.suspensions for function in (self.sweep, self.refresh)),
+        ):
+            known._known.forget()
 
     def token(self, grant_id: str, **more: Any) -> Answer:
         return self.ask("GET", grant_id, sub="/access-token", **more)
@@ -574,7 +606,7 @@ def request(
         "headers": {"Host": "fixture.execute-api.eu-west-1.amazonaws.com", **(headers or {})},
         "queryStringParameters": dict(query) if query else None,
         "pathParameters": parameters,
-        "requestContext": {"resourcePath": resource, "identity": {"caller": caller}},
+        "requestContext": {"requestId": REQUEST_ID, "resourcePath": resource, "identity": {"caller": caller}},
         "body": None,
         "isBase64Encoded": False,
     }

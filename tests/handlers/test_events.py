@@ -62,6 +62,16 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "callback.apigateway.complete-unknown": (404, "not-found", "there is no such link"),
     "callback.apigateway.complete-without-code": (400, "bad-request", "code"),
     "callback.apigateway.complete-reader": (403, "forbidden", None),
+    "admin.apigateway.suspend-grant": (200, None, None),
+    "admin.apigateway.suspend-grant-missing": (404, "not-found", None),
+    "admin.apigateway.lift-grant": (200, None, None),
+    "admin.apigateway.suspend-tenant": (200, None, None),
+    "admin.apigateway.suspend-tenant-manager": (403, "forbidden", None),
+    "admin.apigateway.suspend-unknown-field": (400, "bad-request", "until"),
+    "admin.apigateway.lift-tenant": (204, None, None),
+    "admin.apigateway.suspend-environment": (200, None, None),
+    "admin.apigateway.lift-environment": (204, None, None),
+    "admin.apigateway.suspensions": (200, None, None),
 }
 # The pages of a browser: status and title.
 BROWSERS = {

@@ -13,6 +13,7 @@ from tests.handlers.deployment import (
     ACME_WRITER,
     GLOBEX,
     GRANT,
+    OPERATOR,
     PARTNERS,
     Answer,
     Deployment,
@@ -22,6 +23,8 @@ from tests.handlers.deployment import (
 GRANTS = GRANT.removesuffix("/{grant_id}")
 TOKEN, REJECTIONS = f"{GRANT}/access-token", f"{GRANT}/access-token/rejections"
 LINK, COMPLETE, CONFIRM = f"{GRANT}/link", f"{GRANT}/link/complete", f"{GRANT}/link/{{link_id}}/confirm"
+GRANT_SUSPENSION, TENANT_SUSPENSION = f"{GRANT}/suspension", "/v1/tenants/{tenant}/suspension"
+WITHOUT_ID = (GRANTS, TENANT_SUSPENSION)
 NEEDS = {
     ("GET", TOKEN): "read",
     ("POST", REJECTIONS): "read",
@@ -32,14 +35,25 @@ NEEDS = {
     ("POST", LINK): "link",
     ("POST", COMPLETE): "link",
     ("POST", CONFIRM): "link",
+    ("PUT", GRANT_SUSPENSION): "manage",
+    ("DELETE", GRANT_SUSPENSION): "manage",
+    ("PUT", TENANT_SUSPENSION): "operate",
+    ("DELETE", TENANT_SUSPENSION): "operate",
 }
 BODIES = {
     ("POST", REJECTIONS): json.dumps({"version": 1, "error": "invalid_token"}),
     ("POST", COMPLETE): json.dumps({"state": "fixture-state", "code": "fixture-code"}),
     ("PUT", GRANT): json.dumps({"refresh_token": "fixture-refresh-token"}),
 }
-ANSWERED = {("PUT", GRANT): 412, ("DELETE", GRANT): 204, ("POST", LINK): 201, ("POST", COMPLETE): 404,
-            ("POST", CONFIRM): 404}  # fmt: skip
+WELCOME = {
+    ("PUT", GRANT): 412,
+    ("DELETE", GRANT): 204,
+    ("POST", LINK): 201,
+    ("POST", COMPLETE): 404,
+    ("POST", CONFIRM): 404,
+    ("DELETE", TENANT_SUSPENSION): 204,
+}
+"""What who may is answered; else 200."""
 TENANTS = (
     "acme",
     "globex",
@@ -62,7 +76,7 @@ def ask(
 ) -> Answer:
     method, resource = route
     link_id = "l" * 43 if resource == CONFIRM else None
-    named = None if resource == GRANTS else grant_id
+    named = None if resource in WITHOUT_ID else grant_id
     event = request(method, resource, tenant, named, caller=caller, link_id=link_id)
     return deployment.call({**event, "body": BODIES.get(route)})
 
@@ -93,10 +107,10 @@ def test_a_role_may_what_its_partner_may_and_nothing_else(stocked: Deployment, r
             answer = ask(stocked, route, tenant, f"{partner['role_id']}:fixture-session")
             assert (answer.status, answer.problem) == (403, "forbidden"), (partner["name"], tenant, answer.text)
     assert stocked.items() == before
-    assert len(allowed) == (3 if NEEDS[route] == "link" else 4)
+    assert len(allowed) == {"read": 4, "manage": 4, "link": 3, "operate": 2}[NEEDS[route]]
     for partner, tenant in allowed:
         answer = ask(stocked, route, tenant, f"{partner['role_id']}:fixture-session")
-        assert answer.status == ANSWERED.get(route, 200), (partner["name"], tenant, answer.text)
+        assert answer.status == WELCOME.get(route, 200), (partner["name"], tenant, answer.text)
         for item in before:
             stocked.dynamodb.put_item(TableName=stocked.table, Item=item)
 
@@ -197,7 +211,7 @@ def test_a_grant_id_cannot_reach_into_another_tenant_or_a_reserved_item(stocked:
     assert stocked.ask("PUT", "claims", {"refresh_token": "fixture", "profile_id": "74001"}).status == 201
     for tenant, grant_id in (("acme", "globex#matrix"), ("#profile", "74001"), ("acme", "#profile#74001")):
         for route in NEEDS:
-            if route[1] != GRANTS:
+            if route[1] not in WITHOUT_ID:
                 assert ask(stocked, route, tenant, f"{ACME_ADMIN}:fixture", grant_id).status in (400, 403)
     assert stocked.ask("GET", "globex#matrix").status == 400
 
@@ -231,8 +245,31 @@ def test_a_stranger_costs_no_read(stocked: Deployment, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(stocked.serve.wired.grants._client, "get_item", fail)
     monkeypatch.setattr(stocked.serve.wired.grants._client, "query", fail)
-    for name in ("get_item", "put_item", "transact_write_items"):
+    for name in ("get_item", "put_item", "update_item", "transact_write_items"):
         monkeypatch.setattr(stocked.admin.wired.adopt_grant.grants._client, name, fail)
         monkeypatch.setattr(stocked.callback.wired.take_arrival.links._client, name, fail)
+    for name in ("get_item", "update_item"):
+        monkeypatch.setattr(stocked.admin.wired.suspensions._client, name, fail)
     for route in NEEDS:
         assert ask(stocked, route, "globex", f"{ACME_ADMIN}:fixture").status == 403
+    for method in ("PUT", "DELETE", "GET"):
+        assert stocked.suspension(method, caller=f"{ACME_ADMIN}:fixture").status == 403
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "GET"])
+def test_only_who_operates_stops_everything(stocked: Deployment, method: str) -> None:
+    before = stocked.items()
+    callers = [f"{partner['role_id']}:fixture" for partner in PARTNERS if "operate" not in partner["may"]]
+    for caller in [*callers, f"{STRANGER}:{OPERATOR}", OPERATOR, "", "AIDAEXAMPLEUSER000001"]:
+        answer = stocked.suspension(method, caller=caller)
+        assert (answer.status, answer.problem) == (403, "forbidden"), caller
+    assert stocked.items() == before
+    assert stocked.suspension(method).status == (204 if method == "DELETE" else 200)
+
+
+def test_a_tenant_cannot_be_brought_in_where_the_path_names_none(stocked: Deployment) -> None:
+    """The parameter is the caller's in no such path, and is not looked at."""
+    event = request("PUT", "/v1/suspension", "initech", caller=f"{OPERATOR}:fixture", path="/v1/suspension")
+    assert stocked.call(event).status == 200
+    assert stocked.suspension("GET").body["environment"] is not None
+    assert stocked.suspension("GET").body["tenants"] == []

@@ -168,7 +168,7 @@ def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, va
         "WISE_API_URL": {"refreshing", "linking"},
         "WISE_API_VERSION": {"refreshing", "linking"},
         "WISE_WEB_HOST": {"administering"},
-        "WISE_CLIENT_ID": {"administering"},
+        "WISE_CLIENT_ID": {"administering", "refreshing"},
         "REDIRECT_URI": {"administering"},
         "PARKED_QUEUE_URL": {"refreshing"},
         "SWEEP_CALLS_PER_MINUTE": {"refreshing"},

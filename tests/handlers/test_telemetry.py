@@ -1,21 +1,34 @@
-"""Lines and metrics: what each function prints, and that every alarm of the stack watches something that is told."""
+"""Lines and metrics: what each function prints, and that alarms and the dashboard look at just that."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 
-from tests.handlers.deployment import REFRESH_FUNCTION, Context, Deployment, Function, refusal
+from tests.docs.pages import table, words
+from tests.handlers.deployment import (
+    REDIRECT_URI,
+    REFRESH_FUNCTION,
+    Context,
+    Deployment,
+    Function,
+    offer,
+    refusal,
+)
+from tests.infra.board import shown, widgets
+from tests.infra.template import Template
+from token_rotator.domain.link import LinkFailure
 
 ALL_SHARDS = {"shards": list(range(16))}
 NAMESPACE = "TokenRotator"
 Metric = tuple[str, frozenset[tuple[str, str]]]
-UNITS = {"SweepSeconds": "Seconds", "OldestOverdueSeconds": "Seconds"}
+UNITS = {"SweepSeconds": "Seconds", "OldestOverdueSeconds": "Seconds", "TokenAgeSeconds": "Seconds"}
 OUTCOMES = {
     "refreshed", "not_sent", "throttled", "client_refused", "we_are_wrong", "grant_invalid", "server_fault", "unknown",
 }  # fmt: skip
@@ -23,11 +36,15 @@ KNOWN = {
     "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
     "AlertPublished", "AlertPublishFailed", "AnswerParked", "ParkedSettled", "AnswerLost", "AnswerLate",
     "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
+    "SuspensionsInForce",
+    "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
 }  # fmt: skip
 BY_OUTCOME = {
     "RefreshAttempted": OUTCOMES,
-    "BreakerOpened": OUTCOMES,
+    "BreakerOpened": OUTCOMES - {"refreshed", "grant_invalid"},
     "ParkedSettled": {"stored", "late", "known", "overtaken", "gone"},
+    "CodeExchanged": OUTCOMES,
+    "LinkEnded": {"arrived", *LinkFailure},
 }
 
 
@@ -49,6 +66,10 @@ def read(line: dict[str, Any]) -> list[tuple[str, dict[str, str], str]]:
             assert all(isinstance(number, int | float) for number in (value if isinstance(value, list) else [value]))
             told.append((metric["Name"], values, metric["Unit"]))
     return told
+
+
+UNWATCHED: dict[str, str] = {}
+"""Metrics that neither an alarm nor the dashboard looks at, each with the reason why it is emitted all the same."""
 
 
 class Ear:
@@ -277,25 +298,244 @@ def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
         "SweepSeconds",
         "OldestOverdueSeconds",
         "GrantsAdvanced",
+        "WiseCalled",
         "BreakerOpen",
+        "SuspensionsInForce",
     ]
 
 
-def test_every_alarm_watches_what_was_told(ear: Ear, tmp_path: Path) -> None:
-    """Name for name, dimension for dimension: an alarm on anything else would never be heard of."""
+@SERVICES
+def test_every_call_to_wise_is_counted(heard: Deployment, grant_id: str, service: str) -> None:
+    heard.adopt(grant_id)
+    run(heard, grant_id, service)
+    function = heard.sweep if service == "sweep" else heard.refresh
+    assert function.told("WiseCalled") == [len(heard.wise.control.requests(user=grant_id))] == [1]
+
+
+def test_a_served_token_is_told_in_one_line(heard: Deployment, grant_id: str) -> None:
+    """The age that its reader meets, and whether its refresh had failed. One line, since readers wait for it."""
+    heard.adopt(grant_id, age_s=3600)
+    heard.clock.advance(seconds=30)
+    assert heard.token(grant_id).status == 200
+    (line,) = heard.serve.metrics()
+    assert {name for name, _, _ in read(line)} == {"TokenAgeSeconds", "TokenDegraded"}
+    assert line["TokenAgeSeconds"] == [pytest.approx(3630, abs=2)]
+    assert line["TokenDegraded"] == [0]
+
+
+def test_a_degraded_token_is_told_as_such(heard: Deployment, grant_id: str) -> None:
+    heard.adopt(grant_id)
+    heard.make_due(grant_id)
+    heard.wise.control.fail_next(status=500, body='{"error":"server_error"}')
+    answer = heard.token(grant_id)
+    assert answer.body["degraded"] is True
+    assert heard.serve.told("TokenDegraded") == [1]
+
+
+def test_a_token_of_unknown_age_is_told_without_one(heard: Deployment, grant_id: str) -> None:
+    heard.adopt(grant_id, issued_at=None)
+    served = heard.token(grant_id)
+    assert served.body["issued_at"] is None
+    assert names(heard.serve) == ["TokenDegraded"]
+
+
+def test_who_gets_no_token_costs_no_metric(heard: Deployment, grant_id: str) -> None:
+    """API Gateway counts them by method and status."""
+    assert heard.token(grant_id).status == 404
+    heard.adopt(grant_id)
+    assert heard.ask("GET", grant_id).status == 200
+    heard.wise.control.revoke(grant_id)
+    heard.make_due(grant_id)
+    assert heard.token(grant_id).status == 409
+    assert heard.serve.metrics() == []
+    assert heard.admin.metrics() == []
+
+
+@pytest.mark.parametrize("refuses", ["the table", "the key"])
+@pytest.mark.parametrize("service", ["serve", "admin"])
+def test_a_request_that_the_table_or_a_key_refuses_is_told(
+    heard: Deployment, grant_id: str, service: str, refuses: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard.adopt(grant_id)
+
+    def fail(**_: object) -> None:
+        raise refusal("Any", "AccessDeniedException")
+
+    function = heard.serve if service == "serve" else heard.admin
+    use = function.wired.serve_token if service == "serve" else function.wired.adopt_grant
+    if refuses == "the table":
+        for call in ("get_item", "transact_write_items"):
+            monkeypatch.setattr(use.grants._client, call, fail)
+    else:
+        sealer = use.opener if service == "serve" else use.sealer
+        monkeypatch.setattr(sealer, "_client", SimpleNamespace(decrypt=fail, generate_data_key=fail))
+        sealer._opened.clear()
+    if service == "serve":
+        assert heard.token(grant_id).status == 503
+    else:
+        user = heard.wise.control.seed_user(f"{grant_id}-2")
+        assert heard.ask("PUT", f"{grant_id}-2", offer(user)).status == 503
+    assert names(function) == ["StoreRefused"]
+
+
+@pytest.fixture
+def came_back(heard: Deployment, grant_id: str) -> dict[str, str]:
+    """What a user who consented comes back from Wise with."""
+    heard.wise.control.change_settings(redirect_uris=[REDIRECT_URI])
+    heard.wise.control.put_user(grant_id)
+    return heard.consent(heard.start(grant_id), grant_id)
+
+
+def test_a_link_is_told_with_what_wise_answered_and_how_it_ended(heard: Deployment, came_back: dict[str, str]) -> None:
+    assert heard.browse(came_back).status == 200
+    told = [(name, dimensions["outcome"]) for line in heard.callback.metrics() for name, dimensions, _ in read(line)]
+    assert told == [("CodeExchanged", "refreshed"), ("LinkEnded", "arrived")]
+
+
+def test_a_link_whose_tokens_are_lost_is_told(
+    heard: Deployment, came_back: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise refusal("PutItem", "InternalServerError", 500)
+
+    monkeypatch.setattr(heard.callback.wired.take_arrival.links._client, "put_item", fail)
+    heard.browse(came_back)
+    assert "LinkLost" in names(heard.callback)
+
+
+def test_a_browser_that_meets_a_table_or_a_secret_that_refuses_is_told(
+    heard: Deployment, came_back: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise refusal("Any", "AccessDeniedException")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(heard.callback.wired.take_arrival.links._client, "get_item", fail)
+        heard.browse(came_back)
+        assert heard.complete("fixture", {"state": came_back["state"], "code": "fixture"}).status == 503
+    heard.delete_secret()
+    heard.browse(came_back)
+    heard.write_secret(None)
+    assert names(heard.callback) == ["StoreRefused", "StoreRefused", "WiseSecretUnusable"]
+
+
+def test_an_outage_of_the_table_is_no_refusal(
+    heard: Deployment, grant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard.adopt(grant_id)
+
+    def fail(**_: object) -> None:
+        raise refusal("GetItem", "InternalServerError", 500)
+
+    monkeypatch.setattr(heard.serve.wired.grants._client, "get_item", fail)
+    assert heard.token(grant_id).status == 503
+    assert names(heard.serve) == []
+
+
+# --- what is looked at, and what there is to look at
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     from infra.check import VARIANTS, build
 
-    app, stack = build(VARIANTS["sandbox with partners"], tmp_path)
-    template = app.synth().get_stack_by_name(stack.stack_name).template
-    alarms = {
-        name: resource["Properties"]
-        for name, resource in template["Resources"].items()
-        if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == NAMESPACE
+    app, stack = build(VARIANTS["sandbox with partners"], tmp_path_factory.mktemp("cdk"))
+    return Template.read(app.synth().get_stack_by_name(stack.stack_name).template, protected=True)
+
+
+def alarmed(template: Template) -> dict[str, Metric]:
+    """What each alarm on a metric of ours watches."""
+    return {
+        name: (alarm["MetricName"], frozenset((found["Name"], found["Value"]) for found in alarm["Dimensions"]))
+        for name, alarm in template.of_type("AWS::CloudWatch::Alarm").items()
+        if alarm["Namespace"] == NAMESPACE
     }
-    assert len(alarms) >= 12
-    for name, alarm in alarms.items():
-        dimensions = frozenset((found["Name"], found["Value"]) for found in alarm["Dimensions"])
-        assert (alarm["MetricName"], dimensions) in ear.heard, name
+
+
+def drawn(template: Template) -> set[Metric]:
+    """The metrics of ours on the dashboard."""
+    body = template.properties("AWS::CloudWatch::Dashboard")["DashboardBody"]
+    lines = [line for widget in widgets(body) for line in shown(widget)]
+    return {(line.name, line.dimensions) for line in lines if line.namespace == NAMESPACE}
+
+
+SAMPLES: dict[str, object] = {
+    "str": "fixture", "str | None": None, "int": 1, "int | None": None, "float": 1.0, "bool": False,
+    "GrantKey | None": None,
+}  # fmt: skip
+SAYING = {
+    "Sent": [{"outcome": outcome} for outcome in sorted(OUTCOMES)],
+    "BreakerOpened": [{"why": why} for why in sorted(BY_OUTCOME["BreakerOpened"])],
+    "ParkedSettled": [{"result": result} for result in sorted(BY_OUTCOME["ParkedSettled"])],
+    "CodeExchanged": [{"outcome": outcome} for outcome in sorted(OUTCOMES)],
+    "LinkEnded": [{"result": result} for result in sorted(BY_OUTCOME["LinkEnded"])],
+    "AlertTold": [{"code": None}, {"code": "publish-refused"}],
+    "Trouble": [{"code": "store-refused"}, {"code": "key-refused"}, {"code": "internal-error"}],
+    "AttemptEnded": [{"code": "key-refused"}, {"code": None}],
+}
+"""What an event can say that makes a difference to the metrics."""
+LINKING = {"CodeExchanged", "LinkEnded", "LinkLost"}
+NEVER = {"sweep": {"DemandBarred", *LINKING}, "refresh": {"ParkedSettled", *LINKING}}
+"""Readers' refreshes are not the sweep's, the queue is drained by the sweep alone, and neither of them links."""
+
+
+@pytest.mark.parametrize("service", ["sweep", "refresh", "callback"])
+def test_every_event_that_is_counted_is_heard(heard: Deployment, service: str) -> None:
+    """The rare ones too, whichever the other tests of this file brought about."""
+    function = getattr(heard, service)
+    module: Any = function.modules["token_rotator.service.journal"]
+    key = function.modules["token_rotator.domain.grant"].GrantKey("acme", "fixture")
+    samples = {**SAMPLES, "GrantKey": key, "datetime": heard.clock()}
+    for kind in get_args(module.Event):
+        if kind.__name__ in NEVER[service] if service in NEVER else kind.__name__ not in LINKING:
+            continue
+        for said in SAYING.get(kind.__name__, [{}]):
+            event = kind(**{field.name: samples[field.type] for field in fields(kind)} | said)
+            with function.inside():
+                function.wired.journal.record(event)
+    assert {"Sent", "Trouble"} <= {kind.__name__ for kind in get_args(module.Event)}
+    assert names(function)
+
+
+def test_every_alarm_watches_what_was_told(ear: Ear, template: Template) -> None:
+    """Name for name, dimension for dimension: an alarm on anything else would never be heard of."""
+    alarms = alarmed(template)
+    assert len(alarms) >= 17
+    for name, metric in alarms.items():
+        assert metric in ear.heard, name
+
+
+def test_every_widget_shows_what_was_told(ear: Ear, template: Template) -> None:
+    found = drawn(template)
+    assert len(found) > 40
+    assert sorted(map(spelled, found - ear.heard)) == []
+
+
+def test_all_that_was_told_is_looked_at(ear: Ear, template: Template) -> None:
+    """A metric that nobody looks at costs money and says nothing."""
+    unseen = ear.heard - drawn(template) - set(alarmed(template).values())
+    assert sorted(spelled(metric) for metric in unseen if metric[0] not in UNWATCHED) == []
+    assert set(UNWATCHED) <= {name for name, _ in unseen}, "listed, and looked at"
+    assert all(UNWATCHED.values())
+
+
+def test_the_page_says_which_function_emits_what(ear: Ear) -> None:
+    """Name, unit, functions and whether by outcome, in docs/operations.md."""
+    told = {
+        (name, service, row[1].split(",")[0], "by `outcome`" in row[3])
+        for row in table("docs/operations.md", "table: metrics")
+        for name in words(row[0])
+        for service in row[2].split(", ")
+    }
+    emitted = {
+        (name, dict(dimensions)["service"], UNITS.get(name, "Count").lower(), name in BY_OUTCOME)
+        for name, dimensions in ear.heard
+    }
+    assert told == emitted
+
+
+def spelled(metric: Metric) -> str:
+    return f"{metric[0]} {dict(sorted(metric[1]))}"
 
 
 # --- lines

@@ -32,7 +32,10 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tem
 
 @pytest.fixture(scope="session")
 def sandbox(synthesized: Callable[[str], Template]) -> Template:
-    """A sandbox with two partner services: acme-payroll (reads and manages two tenants) and globex (reads one)."""
+    """A sandbox with three partner services.
+
+    acme-payroll reads and manages two tenants, globex reads one, operations may stop one of each.
+    """
     return synthesized("sandbox with partners")
 
 

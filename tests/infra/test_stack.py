@@ -31,6 +31,7 @@ WISE = {
     "DEMAND_CALLS_PER_MINUTE",
     "REMIND_AFTER_H",
     "MANY_GRANTS_DYING",
+    "WISE_CLIENT_ID",
 }
 WISE_OPTIONAL = {"WISE_CA_FILE", "RUNBOOK_BASE_URL"}
 VARIABLES = {
@@ -116,7 +117,24 @@ def test_each_function_has_a_role_and_a_log_of_its_own(every: Template) -> None:
     assert len({f["Role"] for f in functions}) == len(SERVICES)
     groups = {f["LoggingConfig"]["LogGroup"] for f in functions}
     assert len(groups) == len(SERVICES)
-    assert {every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] for group in groups} == {90}
+
+
+def test_what_says_who_was_given_what_is_kept_longer_than_the_rest(
+    first_sandbox: Template, production: Template
+) -> None:
+    for template, days in ((first_sandbox, 400), (production, 731)):
+        kept = {name: (group["RetentionInDays"], template.resources[name]["DeletionPolicy"])
+                for name, group in template.of_type("AWS::Logs::LogGroup").items()}  # fmt: skip
+        audit = {name for name in kept if any(word in name for word in ("AccessLog", "ServeLog", "AdminLog"))}
+        assert len(audit) == 3
+        assert {kept[name] for name in audit} == {(days, "Retain")}
+        assert {kept[name] for name in kept.keys() - audit} == {(90, "Delete")}
+
+
+def test_the_line_of_a_function_joins_the_access_log_by_the_request_id(every: Template) -> None:
+    """The function says the `requestId` of its event, which is what `$context.requestId` writes."""
+    log = json.loads(every.properties("AWS::ApiGateway::Stage")["AccessLogSetting"]["Format"])
+    assert log["requestId"] == "$context.requestId"
 
 
 def test_memory_and_time(every: Template) -> None:
@@ -205,6 +223,13 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
         (f"{grant}~1link", "POST"): (10, 20),
         (f"{grant}~1link~1complete", "POST"): (10, 20),
         (f"{grant}~1link~1{{link_id}}~1confirm", "POST"): (10, 20),
+        (f"{grant}~1suspension", "PUT"): (25, 50),
+        (f"{grant}~1suspension", "DELETE"): (25, 50),
+        ("/~1v1~1tenants~1{tenant}~1suspension", "PUT"): (25, 50),
+        ("/~1v1~1tenants~1{tenant}~1suspension", "DELETE"): (25, 50),
+        ("/~1v1~1suspension", "PUT"): (25, 50),
+        ("/~1v1~1suspension", "DELETE"): (25, 50),
+        ("/~1v1~1suspension", "GET"): (25, 50),
         **public,
     }
 
@@ -236,7 +261,7 @@ def test_the_access_log_tells_who_fetched_what_and_nothing_of_the_request(every:
     for banned in ("querystring", "header", "body", "useragent", "message", "protocol", "apikey"):
         assert banned not in told
     group = stage["AccessLogSetting"]["DestinationArn"].rpartition("log-group:")[2].removesuffix(":*")
-    assert every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] == 400
+    assert every.of_type("AWS::Logs::LogGroup")[group]["RetentionInDays"] in (400, 731)
 
 
 def test_nothing_is_traced(every: Template) -> None:
@@ -261,6 +286,7 @@ def test_names_of_resources_are_left_to_cloudformation(every: Template) -> None:
         "AWS::SNS::Topic": "TopicName",
         "AWS::Logs::LogGroup": "LogGroupName",
         "AWS::CloudWatch::Alarm": "AlarmName",
+        "AWS::CloudWatch::Dashboard": "DashboardName",
         "AWS::Scheduler::Schedule": "Name",
     }
     for kind, name in named.items():
@@ -275,6 +301,7 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "AccessLogGroup": sandbox.one("AWS::Logs::LogGroup", "AccessLog"),
         "GrantsTable": sandbox.one("AWS::DynamoDB::Table"),
         "AlertsTopicArn": sandbox.arn("AWS::SNS::Topic"),
+        "DashboardName": sandbox.one("AWS::CloudWatch::Dashboard"),
         "FailuresQueueUrl": queue_url(sandbox, "Failures"),
         "ParkedQueueUrl": queue_url(sandbox, "Parked"),
         "WiseSecretName": "token-rotator/sandbox/wise",
@@ -286,8 +313,12 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "RedirectUri": f"https://{api}.execute-api.{REGION}.amazonaws.com/live/oauth/callback",
         "SweepLogGroup": sandbox.one("AWS::Logs::LogGroup", "SweepLog"),
         "RefreshLogGroup": sandbox.one("AWS::Logs::LogGroup", "RefreshLog"),
+        "ServeLogGroup": sandbox.one("AWS::Logs::LogGroup", "ServeLog"),
+        "AdminLogGroup": sandbox.one("AWS::Logs::LogGroup", "AdminLog"),
+        "CallbackLogGroup": sandbox.one("AWS::Logs::LogGroup", "CallbackLog"),
         "AccessTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysAccessTokens"),
         "RefreshTokensKeyArn": sandbox.arn("AWS::KMS::Key", "KeysRefreshTokens"),
         "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,
         "PartnerRoleGlobex": sandbox.partner_role("Globex").arn,
+        "PartnerRoleOperations": sandbox.partner_role("Operations").arn,
     }

@@ -262,10 +262,11 @@ PATHS = {
         "/v1/tenants/{}/grants/g1/link/complete",
         "/v1/tenants/{}/grants/g1/link/l1/confirm",
     ],
-    "PUT": ["/v1/tenants/{}/grants/g1"],
-    "DELETE": ["/v1/tenants/{}/grants/g1"],
+    "PUT": ["/v1/tenants/{}/grants/g1", "/v1/tenants/{}/grants/g1/suspension"],
+    "DELETE": ["/v1/tenants/{}/grants/g1", "/v1/tenants/{}/grants/g1/suspension"],
 }
 HTTP = {"link": "POST"}
+TENANT_SUSPENSION, SUSPENSION = "/v1/tenants/{}/suspension", "/v1/suspension"
 TENANTS = ("acme", "acme.eu", "globex", "acme-2", "acm", "*")
 
 
@@ -292,6 +293,25 @@ def test_the_first_lock_opens_a_partners_methods_on_its_own_tenants(sandbox: Tem
     assert calls(sandbox, sandbox.partner_role("Globex")) == {("GET", "globex"), ("POST", "globex")}
 
 
+def test_the_first_lock_lets_who_operates_stop_its_tenants_and_everything_and_touch_no_grant(sandbox: Template) -> None:
+    role = sandbox.partner_role("Operations")
+    assert calls(sandbox, role) == set()
+    may = {
+        (method, path)
+        for method in ("GET", "PUT", "DELETE", "POST")
+        for path in (SUSPENSION, *(TENANT_SUSPENSION.format(tenant) for tenant in TENANTS))
+        if sandbox.may(role, "execute-api:Invoke", sandbox.api_arn(method, path))
+    }
+    assert may == {
+        *((method, SUSPENSION) for method in ("GET", "PUT", "DELETE")),
+        *((method, TENANT_SUSPENSION.format(t)) for method in ("PUT", "DELETE") for t in ("acme", "globex")),
+    }
+    for title in ("AcmePayroll", "Globex"):
+        other = sandbox.partner_role(title)
+        for method, path in may:
+            assert not sandbox.may(other, "execute-api:Invoke", sandbox.api_arn(method, path))
+
+
 def test_the_first_lock_holds_alone(sandbox: Template) -> None:
     api = sandbox.one("AWS::ApiGateway::RestApi")
     resource = {**sandbox.resources[api], "Properties": {}}
@@ -301,14 +321,13 @@ def test_the_first_lock_holds_alone(sandbox: Template) -> None:
 
 
 def test_the_first_lock_names_its_methods(sandbox: Template) -> None:
-    for title in ("AcmePayroll", "Globex"):
+    for title in ("AcmePayroll", "Globex", "Operations"):
         for statement in sandbox.partner_role(title).statements:
             assert statement["Effect"] == "Allow"
             for arn in listed(statement["Resource"]):
                 _, stage, method, path = arn.split(":")[5].split("/", 3)
                 assert (stage, method in PATHS and method not in HTTP) == ("live", True)
-                assert "*" not in path.split("/")[2]
-                assert path.startswith("v1/tenants/")
+                assert path == "v1/suspension" or (path.startswith("v1/tenants/") and "*" not in path.split("/")[2])
 
 
 def test_the_second_lock_refuses_everybody_but_the_partner_roles(sandbox: Template) -> None:
@@ -370,6 +389,12 @@ def test_the_third_lock_knows_the_partners_by_role_id(sandbox: Template) -> None
             "role_id": f"<{sandbox.partner_role('Globex').name}.RoleId>",
             "tenants": ["globex"],
             "may": ["read"],
+        },
+        {
+            "name": "operations",
+            "role_id": f"<{sandbox.partner_role('Operations').name}.RoleId>",
+            "tenants": ["acme", "globex"],
+            "may": ["operate"],
         },
     ]
     for service in ("serve", "admin", "callback"):

@@ -71,6 +71,8 @@ def prepare(aws: MiniStack, wise: RunningWise, shape: dict[str, Any]) -> Place:
         "REFRESH_TOKENS_KEY_ARN": keys[1],
         "WISE_API_URL": wise.url,
         "WISE_CA_FILE": str(wise.ca_file),
+        "WISE_WEB_HOST": wise.url.removeprefix("https://"),
+        "REDIRECT_URI": "https://fixture.example.com/oauth/callback",
         "WISE_SECRET_NAME": secret,
         "ALERTS_TOPIC_ARN": topic_arn,
         "PARKED_QUEUE_URL": parked_url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,19 +16,25 @@ from local.wise.truth import Verdict
 from tests.integration.place import A_WHILE_AGO_S, Parts, Place, wired
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
+from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Secret
-from token_rotator.service.ports import Due, Wise
+from token_rotator.service.ports import Due, Rejected, Wise
 from token_rotator.service.refresh_grant import RefreshGrant, Word
-from token_rotator.service.serve_token import Served
+from token_rotator.service.serve_token import NotServed, Served, Why
 
 pytestmark = pytest.mark.emulator
 
 
 @dataclass
 class Wire:
-    """The calls that left, in their order: `service.Operation`, and `wise.refresh` and `wise.ask`."""
+    """The calls that left, in their order: `service.Operation`, and `wise.refresh` and `wise.ask`.
+
+    What a process asks once in five seconds, what is suspended, is counted apart.
+    """
 
     parts: Parts
+    asked_what_is_suspended: int = 0
+    _asking: bool = False
     calls: list[str] = field(default_factory=list)
     parameters: list[dict[str, Any]] = field(default_factory=list)
 
@@ -36,10 +43,14 @@ class Wire:
         client.meta.events.register("provide-client-params", self._on_parameters)
 
     def _on_call(self, model: Any, **_: object) -> None:
-        self.calls.append(f"{model.service_model.service_name}.{model.name}")
+        if not self._asking:
+            self.calls.append(f"{model.service_model.service_name}.{model.name}")
 
     def _on_parameters(self, params: dict[str, Any], **_: object) -> None:
-        self.parameters.append(params)
+        self._asking = params.get("Key") == {"pk": {"S": "#suspended"}}
+        self.asked_what_is_suspended += self._asking
+        if not self._asking:
+            self.parameters.append(params)
 
     def forget(self) -> None:
         self.calls.clear()
@@ -148,6 +159,40 @@ def test_a_warm_serve_costs_one_consistent_read(wire: Wire, wise: RunningWise) -
     assert isinstance(warm, Served)
     assert warm.access_token == cold.access_token
     assert wise.control.requests() == []
+
+
+def test_knowing_what_is_suspended_costs_one_read_in_five_seconds_and_none_per_request(
+    wire: Wire, wise: RunningWise
+) -> None:
+    key = adopted(wire, wise, age_s=0)
+    serve = wire.parts.serve()
+    wire.forget()
+    began = time.monotonic()
+    before = wire.asked_what_is_suspended
+    served = 0
+    while time.monotonic() - began < 6:
+        assert isinstance(serve(key), Served)
+        served += 1
+    assert wire.asked_what_is_suspended - before <= 1 + (time.monotonic() - began) // 5
+    assert wire.calls.count("dynamodb.GetItem") == served > 20
+
+
+def test_an_order_reaches_a_process_that_is_at_work_within_five_seconds(wire: Wire, wise: RunningWise) -> None:
+    key = adopted(wire, wise, age_s=0)
+    serve = wire.parts.serve()
+    assert isinstance(serve(key), Served)
+    administering = wire.parts.administering
+    order = Suspension(administering.suspend_grant.clock(), "operations", "a drill")
+    administering.suspensions.suspend(key.tenant, order)
+    given = time.monotonic()
+    while isinstance(serve(key), Served):
+        pass
+    assert time.monotonic() - given < 5.5
+    assert serve(key) == NotServed(Why.SUSPENDED)
+    assert wire.refresh_grant(key, Rejected(0), alone=True).word in (Word.SUSPENDED, Word.FRESH)
+    administering.suspensions.lift(key.tenant)
+    time.sleep(5.1)
+    assert isinstance(serve(key), Served)
 
 
 @pytest.mark.parametrize("policy", ["same", "rotated", "omitted"])

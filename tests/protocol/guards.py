@@ -11,13 +11,13 @@ import pytest
 
 from tests.fakes import rotator
 from tests.fakes.grants import InMemoryGrants, holds
-from tests.protocol.stage import Stage
 from token_rotator.domain import policy as rules
 from token_rotator.domain.answer import SealedAnswer
 from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.lease import Budgets, Lease
 from token_rotator.domain.outcome import Liveness, ServerFault, Unknown
-from token_rotator.service import refresh_grant, serve_token
+from token_rotator.domain.suspension import Suspension, Suspensions
+from token_rotator.service import refresh_grant, serve_token, suspend_grant
 from token_rotator.service.adopt_grant import AdoptGrant, _Patience
 from token_rotator.service.keep_answer import KeepAnswer, Kept, Place
 from token_rotator.service.ports import IGNORED, Cause, Done, Refused, Rejected, When
@@ -263,13 +263,6 @@ def read_one_write_behind(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(InMemoryGrants, "_write", remembering)
     patch.setattr(InMemoryGrants, "get", lambda self, key: before.get(key) or self.items.get(key))
-    overwrite = Stage._overwrite
-
-    def overwriting(self: Stage, **changes: Any) -> None:
-        before[self.key] = self.stored
-        overwrite(self, **changes)
-
-    patch.setattr(Stage, "_overwrite", overwriting)
 
 
 # --- others
@@ -303,9 +296,13 @@ def begin_with_the_same_version(patch: pytest.MonkeyPatch) -> None:
 
 
 def suspend_clears_the_lease(patch: pytest.MonkeyPatch) -> None:
-    overwrite = Stage._overwrite
+    plain = suspend_grant.suspended
 
-    def thorough(self: Stage, **changes: Any) -> None:
-        overwrite(self, **{"attempt_id": None, "lease_until": None, **changes})
+    def thorough(grant: Grant, order: Suspension) -> Grant:
+        return replace(plain(grant, order), attempt_id=None, lease_until=None)
 
-    patch.setattr(Stage, "_overwrite", thorough)
+    patch.setattr(suspend_grant, "suspended", thorough)
+
+
+def forget_what_is_suspended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Suspensions, "of", lambda _self, _tenant: None)

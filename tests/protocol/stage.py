@@ -49,7 +49,7 @@ from token_rotator.domain.errors import (
     RotatorError,
     StoreUnavailable,
 )
-from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
+from token_rotator.domain.grant import Alert, Grant, GrantKey
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 from token_rotator.service import serve_token
 from token_rotator.service.adopt_grant import Offer
@@ -573,20 +573,29 @@ class Stage:
         self._overwrite(registration=self.world.sealer.box(self.key, SealedField.REGISTRATION, text))
 
     def _suspend(self) -> None:
-        """What suspending is to do: the phase changes, and nothing else."""
-        self._overwrite(phase=Phase.SUSPENDED)
+        """An operator suspends the grant."""
+        with self.process("admin"):
+            self.world.suspend_grant(self.key, self.world.order())
         self.recorder.add(Suspended(when=self.moment(), grant=NAME))
 
     def _lift(self) -> None:
         self.recorder.add(Suspended(when=self.moment(), grant=NAME, lifted=True))
-        self._overwrite(phase=Phase.ACTIVE, due_at=self.clock.now)
+        with self.process("admin"):
+            self.world.suspend_grant.lift(self.key)
 
-    def _overwrite(self, **changes: Any) -> None:
-        """An operator's act that has no use case of its own yet, on what is stored."""
-        stored = self.stored
-        assert stored is not None
-        self.world.grants.items[stored.key] = replace(stored, **changes)
-        self._note_stored()
+    def _pause(self) -> None:
+        """An operator suspends the grant, and lifts that."""
+        self._suspend()
+        self._lift()
+
+    def _stop(self) -> None:
+        """An operator suspends the grant's tenant; every process knows it from then on."""
+        self.world.suspensions.suspend(self.key.tenant, self.world.order())
+        self.recorder.add(Suspended(when=self.moment(), grant=NAME))
+
+    def _go_on(self) -> None:
+        self.recorder.add(Suspended(when=self.moment(), grant=NAME, lifted=True))
+        self.world.suspensions.lift(self.key.tenant)
 
     # --- time
 

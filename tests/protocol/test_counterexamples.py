@@ -387,6 +387,30 @@ def s2_a_reader_of_a_suspended_grant(stage: Stage) -> None:
     stage.act("lift")
 
 
+def s3_a_reader_of_a_suspended_tenant(stage: Stage) -> None:
+    """An operator suspends the tenant while a refresh is in flight; readers and a sweep come; then it is lifted."""
+    stage.due_now()
+    stage.act("refresh", Script({"answer": [lambda: stage.act("stop")]}))
+    stage.act("read")
+    stage.act("sweep")
+    stage.act("report")
+    stage.act("go_on")
+    stage.act("read")
+
+
+def s4_suspended_and_killed(stage: Stage) -> None:
+    """The worker is killed after Wise has refreshed, while its tenant is suspended for an hour."""
+    stage.due_now()
+    stage.act("refresh", Script({"send": [lambda: stage.act("stop")], "answer": ["killed, done"]}))
+    stage.act("read")
+    stage.pass_time(60)
+    stage.act("sweep")
+    stage.pass_time(3600)
+    stage.act("sweep")
+    stage.act("go_on")
+    stage.act("read")
+
+
 NOT_DEAD, PROMISE, KEPT, JUDGED, ONE = Rule.NOT_DEAD, Rule.PROMISE, Rule.KEPT, Rule.JUDGED, Rule.ONE_AT_A_TIME
 _unnoticed = all_of(guards.report_without_a_note, guards.take_over_only_what_is_due)
 _hasty = all_of(guards.lease_as_long_as_the_attempt, guards.judge_while_an_answer_may_be_parked)
@@ -484,6 +508,8 @@ CASES = [
     Case("x6", x6_suspended_in_flight_and_killed, "same", guards.suspend_clears_the_lease, NOT_DEAD, some(Suspended)),
     Case("s", s_a_reader_one_write_behind, "same", guards.read_one_write_behind, NOT_DEAD, sent(1)),
     Case("s2", s2_a_reader_of_a_suspended_grant, "same", guards.read_one_write_behind, Rule.SUSPENDED, turned_away),
+    Case("s3", s3_a_reader_of_a_suspended_tenant, "same", guards.forget_what_is_suspended, Rule.SUSPENDED, turned_away),
+    Case("s4", s4_suspended_and_killed, "rotated", met=turned_away),
 ]
 
 

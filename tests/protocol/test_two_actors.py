@@ -21,6 +21,7 @@ WHOLE: list[tuple[Scene, tuple[str, ...]]] = [
     (due, ("duty", "report")),
     (due, ("duty", "readopt")),
     (due, ("duty", "delete")),
+    (due, ("duty", "pause")),
     (parked, ("sweep", "drain")),
 ]
 """A sweep on duty has seen the parking queue empty: its steps with the queue meet nobody here but who drains it."""

@@ -54,9 +54,17 @@ class ClientSecrets:
     """
 
     def __init__(
-        self, client: SecretsManagerClient, name: str, environment: str, clock: Callable[[], datetime]
+        self,
+        client: SecretsManagerClient,
+        name: str,
+        environment: str,
+        clock: Callable[[], datetime],
+        *,
+        client_id: str | None = None,
     ) -> None:
+        """`client_id` is the only one to use, where it is given: to another client every grant looks dead."""
         self._client = client
+        self._client_id = client_id
         self._name = name
         self._environment = environment
         self._clock = clock
@@ -154,6 +162,8 @@ class ClientSecrets:
         if value["environment"] != self._environment:
             other = value["environment"] if value["environment"] in ("sandbox", "production") else "another environment"
             raise self._unusable(f"is for {other}, and this deployment is for {self._environment}")
+        if self._client_id not in (None, value["client_id"]):
+            raise self._unusable("is of another client than this deployment's")
         if ":" in value["client_id"]:
             raise self._unusable("has a client_id with a colon, which HTTP Basic (RFC 7617) cannot carry")
         return ClientCredentials(value["client_id"], Secret(value["client_secret"]))

@@ -6,7 +6,7 @@
 | `tenant`, `grant_id` | S | the key of the index `tenant` |
 | sealed fields | B | the sealed value |
 | instants | N | epoch milliseconds |
-| `alert` | M | the alert's fields |
+| `alert`, `suspension` | M | their fields |
 | `due_shard`, `due_at` | N | the key of the index `due`; both absent when nothing is to happen any more |
 
 A grant's claim of a Wise profile is the item `#profile#<profile_id>` with the attribute `holder`.
@@ -30,6 +30,7 @@ from .dynamo_items import (
     INSTANT,
     NUMBER,
     SEALED,
+    SUSPENSION,
     TEXT,
     UNREADABLE,
     Codec,
@@ -80,6 +81,8 @@ _CODECS: Final[dict[str, Codec]] = {
     "last_error": TEXT,
     "last_attempt_at": INSTANT,
     "alert": ALERT,
+    "suspended_from": Codec("S", str, Phase),
+    "suspension": SUSPENSION,
     "profile_id": TEXT,
     "wise_user_id": TEXT,
     "unproven": FLAG,

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from token_rotator.domain.errors import StoreRefused, StoreUnavailable
 from token_rotator.domain.grant import Alert, AlertKind
+from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Sealed
 
 if TYPE_CHECKING:
@@ -77,6 +78,15 @@ def _read_alert(stored: Item) -> Alert:
     return Alert(**{name: codec.decode(stored[name]) for name, codec in _ALERT.items() if name in stored})
 
 
+def _write_suspension(order: Suspension) -> Item:
+    values = ((name, getattr(order, name)) for name in _SUSPENSION)
+    return {name: _SUSPENSION[name].encode(value) for name, value in values if value is not None}
+
+
+def _read_suspension(stored: Item) -> Suspension:
+    return Suspension(**{name: codec.decode(stored[name]) for name, codec in _SUSPENSION.items() if name in stored})
+
+
 def _read_flag(stored: object) -> bool:
     if not isinstance(stored, bool):
         msg = "not a flag"
@@ -91,6 +101,7 @@ INSTANT: Final = Codec("N", lambda instant: str(to_ms(instant)), lambda ms: from
 SEALED: Final = Codec("B", lambda sealed: sealed.blob, lambda blob: Sealed(bytes(blob)))
 TEXTS: Final = Codec("L", lambda texts: [{"S": text} for text in texts], lambda told: tuple(one["S"] for one in told))
 ALERT: Final = Codec("M", _write_alert, _read_alert)
+SUSPENSION: Final = Codec("M", _write_suspension, _read_suspension)
 
 _ALERT: Final[dict[str, Codec]] = {
     "incident_id": TEXT,
@@ -106,6 +117,7 @@ _ALERT: Final[dict[str, Codec]] = {
     "reminder": FLAG,
     "ends": TEXTS,
 }
+_SUSPENSION: Final[dict[str, Codec]] = {"since": INSTANT, "by": TEXT, "reason": TEXT}
 
 
 class Update:

@@ -13,6 +13,7 @@ from .errors import InvalidInput
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .suspension import Suspension
     from .tokens import Sealed
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -144,8 +145,8 @@ class Grant:
     A grant that was adopted without an access token has neither `access_token` nor its dates, and is due at once. One
     that begins with a registration code has no `refresh_token` until Wise has issued one. `registration_spent_at`: when
     Wise said that the code is worth nothing any more. `expiry_told`: the last instant before the refresh token's end
-    at which a warning was due, and raised. `unproven`: the access token came with an import, and Wise has not said yet
-    that it lives.
+    at which a warning was due, and raised. `suspended_from` is the phase that a suspended one comes back to,
+    `suspension` the order. `unproven`: the access token came with an import, and Wise has not said yet that it lives.
     """
 
     key: GrantKey
@@ -172,6 +173,8 @@ class Grant:
     last_error: str | None = None
     last_attempt_at: datetime | None = None
     alert: Alert | None = None
+    suspended_from: Phase | None = None
+    suspension: Suspension | None = None
     profile_id: str | None = None
     wise_user_id: str | None = None
     unproven: bool = False

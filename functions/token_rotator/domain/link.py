@@ -136,9 +136,11 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         refresh_at=refresh,
         created_at=now,
     )
+    stopped = grant.phase is Phase.SUSPENDED
     after = replace(
         grant,
-        phase=Phase.SUSPENDED if grant.phase is Phase.SUSPENDED else Phase.ACTIVE,
+        phase=Phase.SUSPENDED if stopped else Phase.ACTIVE,
+        suspended_from=Phase.ACTIVE if stopped else None,
         access_token=pending.access_token,
         refresh_token=pending.refresh_token,
         version=version,
@@ -159,8 +161,7 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         unproven=False,
         profile_id=pending.profile_id or grant.profile_id,
     )
-    waits = in_doubt is not None and after.phase is Phase.ACTIVE
-    return replace(after, due_at=now if waits else next_due(after, now))
+    return replace(after, due_at=now if in_doubt and not stopped else next_due(after, now))
 
 
 def _doubt(before: Grant, pending: PendingTokens, budgets: Budgets) -> str | None:

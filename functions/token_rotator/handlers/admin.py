@@ -1,4 +1,4 @@
-"""Lambda function `admin`: adopting grants and forgetting them, starting links and confirming them."""
+"""Lambda function `admin`: adopting, forgetting, linking and suspending grants."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, urlencode
 from token_rotator.domain.errors import InvalidInput
 from token_rotator.domain.grant import checked_id
 from token_rotator.domain.instants import parse_instant, show_instant
+from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.wiring.administering import wire
 
 from .http import Response, Route, Routes, problem, respond
-from .shown import show_grant
+from .shown import show_grant, show_suspension
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _administering = wire()
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,32768}", re.ASCII)
 _SCOPE: Final = re.compile(r"[\x20-\x7e]{1,256}", re.ASCII)
+_REASON: Final = re.compile(r"[\x20-\x7e]{1,200}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^\s@]{1,64}@[^\s@]{1,255}")
 _VERSION: Final = re.compile(r'("?)([1-9]\d{0,15})\1', re.ASCII)
 _FIELDS: Final = frozenset(
@@ -213,15 +215,79 @@ def confirm(request: Request) -> Response:
     return _declined(answer)
 
 
+def _order(request: Request) -> Suspension:
+    """Make the order that a request gives; a body is only needed to say why. Raises `InvalidInput`."""
+    body = request.json() if request.body else {}
+    for name in body:
+        if name != "reason":
+            raise InvalidInput(name[:64], "is not a field of a suspension")
+    reason = body.get("reason")
+    if reason is not None and not (isinstance(reason, str) and _REASON.fullmatch(reason)):
+        raise InvalidInput("reason", "must be a string of 1 to 200 printable ASCII characters")
+    return Suspension(_administering.suspend_grant.clock(), request.partner.name, reason)
+
+
+def suspend_grant(request: Request) -> Response:
+    """PUT …/{grant_id}/suspension: stop serving and refreshing one grant."""
+    grant = _administering.suspend_grant(request.key, _order(request))
+    return problem("not-found") if grant is None else Response(200, show_grant(grant))
+
+
+def lift_grant(request: Request) -> Response:
+    """DELETE …/{grant_id}/suspension: let it go on."""
+    grant = _administering.suspend_grant.lift(request.key)
+    return problem("not-found") if grant is None else Response(200, show_grant(grant))
+
+
+def suspend(request: Request) -> Response:
+    """PUT …/{tenant}/suspension or /v1/suspension: stop all of a tenant's grants, or everything."""
+    tenant = request.tenant or None
+    in_force = _administering.suspensions.suspend(tenant, _order(request))
+    order = in_force.environment if tenant is None else in_force.tenants[tenant]
+    return Response(200, None if order is None else show_suspension(order))
+
+
+def lift(request: Request) -> Response:
+    """DELETE …/{tenant}/suspension or /v1/suspension: end that order; others stay in force."""
+    _administering.suspensions.lift(request.tenant or None)
+    return Response(204)
+
+
+def suspensions(request: Request) -> Response:
+    """GET /v1/suspension: the orders about the environment and about the caller's own tenants."""
+    in_force = _administering.suspensions.read()
+    everything = in_force.environment
+    return Response(
+        200,
+        {
+            "environment": None if everything is None else show_suspension(everything),
+            "tenants": [
+                {"tenant": tenant, **show_suspension(order)}
+                for tenant, order in sorted(in_force.tenants.items())
+                if tenant in request.partner.tenants
+            ],
+        },
+    )
+
+
+_TENANT: Final = "/v1/tenants/{tenant}"
 _GRANT: Final = "/v1/tenants/{tenant}/grants/{grant_id}"
+_EVERYTHING: Final = "/v1/suspension"
 ROUTES: Final[Routes] = {
     ("PUT", _GRANT): Route("manage", adopt),
     ("DELETE", _GRANT): Route("manage", delete),
     ("POST", f"{_GRANT}/link"): Route("link", link),
     ("POST", f"{_GRANT}/link/{{link_id}}/confirm"): Route("link", confirm),
+    ("PUT", f"{_GRANT}/suspension"): Route("manage", suspend_grant),
+    ("DELETE", f"{_GRANT}/suspension"): Route("manage", lift_grant),
+    ("PUT", f"{_TENANT}/suspension"): Route("operate", suspend),
+    ("DELETE", f"{_TENANT}/suspension"): Route("operate", lift),
+    ("PUT", _EVERYTHING): Route("operate", suspend),
+    ("DELETE", _EVERYTHING): Route("operate", lift),
+    ("GET", _EVERYTHING): Route("operate", suspensions),
 }
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Answer API Gateway."""
-    return respond(event, ROUTES, _administering.settings.partners)
+    return respond(event, ROUTES, _administering.settings.partners, _administering.journal)

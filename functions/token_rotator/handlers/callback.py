@@ -48,12 +48,9 @@ def _profile(text: str | None) -> str | None:
 
 
 def _take(arrival: Arrival) -> Arrived | Failed:
-    """Take what came back. A fault of ours is counted, and raised on."""
+    """Take what came back. A secret that cannot be used is counted, and raised on."""
     try:
         return _linking.take_arrival(arrival)
-    except (StoreRefused, KeyRefused):
-        _linking.journal.count("StoreRefused")
-        raise
     except WiseSecretUnusable as error:
         logger.error("nobody can be linked", extra={"reason": str(error)})
         _linking.journal.count("WiseSecretUnusable")
@@ -75,6 +72,8 @@ def browse(event: Mapping[str, Any]) -> Page:
     try:
         answer = _take(arrival)
     except RotatorError as error:
+        if isinstance(error, StoreRefused | KeyRefused):
+            _linking.journal.count("StoreRefused")
         logger.warning("a dependency failed", extra={"code": error.code, "detail": type(error).__name__})
         return failed(LinkFailure.OUR_FAULT, again=True)
     except Exception as error:  # noqa: BLE001 - a person gets a page, never a stack trace
@@ -154,7 +153,7 @@ ROUTES: Final[Routes] = {
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Answer API Gateway: a browser by a page, a partner by JSON."""
     if (event.get("httpMethod"), event.get("resource")) != ("GET", _CALLBACK):
-        return respond(event, ROUTES, _linking.settings.partners)
+        return respond(event, ROUTES, _linking.settings.partners, _linking.journal)
     page = browse(event)
     logger.info("browser answered", extra={"status": page.status})
     return {"statusCode": page.status, "headers": page.headers, "body": page.html, "isBase64Encoded": False}

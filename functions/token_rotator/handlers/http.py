@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any, Final
 from token_rotator.domain.errors import (
     CorruptGrant,
     InvalidInput,
+    KeyRefused,
     KeyUnavailable,
     RotatorError,
+    StoreRefused,
     StoreUnavailable,
     Unsealable,
 )
 from token_rotator.domain.grant import GrantKey
-from token_rotator.telemetry import logger
+from token_rotator.telemetry import audit, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from token_rotator.settings import Partner
+    from token_rotator.telemetry import PowertoolsJournal
 
 MAX_BODY: Final = 131_072
 """Bytes: room for the largest tokens, and nothing that would strain the function."""
@@ -34,7 +37,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "unknown-version": (400, "This grant never had that version."),
     "forbidden": (403, "This caller may not do that here."),
     "not-found": (404, "There is no such thing here."),
-    "suspended": (409, "The grant is suspended."),
+    "suspended": (409, "The grant, its tenant or the whole environment is suspended."),
     "reauthorization-required": (409, "The user has to authorize our application at Wise again."),
     "already-held": (409, "Another grant holds this Wise profile."),
     "different-profile": (409, "The grant belongs to another Wise profile."),
@@ -92,7 +95,7 @@ def problem(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request whose caller may make it."""
+    """A request whose caller may make it. `tenant` is empty where the path names none."""
 
     partner: Partner
     tenant: str
@@ -137,17 +140,26 @@ Routes = dict[tuple[str, str], Route]
 """By method and API Gateway resource, such as `("GET", "/v1/tenants/{tenant}/grants")`."""
 
 
-def respond(event: Mapping[str, Any], routes: Routes, partners: Mapping[str, Partner]) -> dict[str, Any]:
-    """Answer one API Gateway proxy event (payload 1.0). Never raises; logs one line, without a token in it."""
-    facts: dict[str, Any] = {}
+def respond(
+    event: Mapping[str, Any], routes: Routes, partners: Mapping[str, Partner], journal: PowertoolsJournal
+) -> dict[str, Any]:
+    """Answer one API Gateway proxy event (payload 1.0). Never raises.
+
+    Prints one line for the audit, without a token in it: who was answered what about which grant. Its `request_id` is
+    the `requestId` of API Gateway's access log. `journal` counts what on-call must mend: a table or a key that refuses
+    the function.
+    """
+    facts: dict[str, Any] = {"request_id": (event.get("requestContext") or {}).get("requestId")}
     try:
         response = _answer(event, routes, partners, facts)
     except RotatorError as error:
         response = _problem_of(error)
+        if isinstance(error, StoreRefused | KeyRefused):
+            journal.count("StoreRefused")
     except Exception as error:  # noqa: BLE001 - a caller gets a problem document, never a stack trace
         logger.error("request broke", extra={"error_type": type(error).__name__, "where": where_of(error)})
         response = problem("internal-error")
-    logger.info("request answered", extra={**facts, "status": response.status, **response.facts})
+    audit("request answered", {**facts, "status": response.status, **response.facts})
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **response.headers}
     if response.body is None:
         del headers["Content-Type"]
@@ -187,15 +199,18 @@ def _answer(
         return problem("not-found")
     facts.update(method=method, resource=resource)
     parameters: Mapping[str, str] = event.get("pathParameters") or {}
-    tenant, grant_id = parameters.get("tenant", ""), parameters.get("grant_id")
+    of_all = "{tenant}" not in str(resource)
+    tenant, grant_id = "" if of_all else parameters.get("tenant", ""), parameters.get("grant_id")
     link_id = parameters.get("link_id")
     if event.get("path") != str(resource).format(tenant=tenant, grant_id=grant_id, link_id=link_id):
         return problem("not-found")
     partner = _caller(event, partners)
-    if partner is None or tenant not in partner.tenants or route.permission not in partner.may:
+    if partner is None or not (of_all or tenant in partner.tenants) or route.permission not in partner.may:
         facts["partner"] = partner.name if partner else None
         return problem("forbidden")
-    facts.update(partner=partner.name, tenant=tenant)
+    facts.update(partner=partner.name)
+    if not of_all:
+        facts.update(tenant=tenant)
     if grant_id is not None:
         facts["grant_id"] = GrantKey.parse(tenant, grant_id).grant_id
     raw = _body(event)

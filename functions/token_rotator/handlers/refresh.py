@@ -34,6 +34,7 @@ _OUTCOMES: Final = {
     Word.GONE: "gone",
     Word.OVERTAKEN: "fresh",
     Word.BARRED: "barred",
+    Word.SUSPENDED: "suspended",
     Word.SUSPECT: "failed",
 }
 _UNUSABLE_FOR: Final = timedelta(minutes=1)
@@ -61,6 +62,8 @@ def _advanced(key: GrantKey, cause: Cause, until: datetime) -> dict[str, Any]:
             use.stand_down(key, Barred(use.clock() + _UNUSABLE_FOR, error.code))
         return _answer("unusable", retry_after_s=_seconds(_UNUSABLE_FOR))
     result = use(key, cause, alone=True, until=until, lane=_refreshing.demand)
+    if result.calls:
+        _refreshing.journal.count("WiseCalled", result.calls)
     retry_after_s = None if result.retry_at is None else _seconds(result.retry_at - use.clock())
     logger.info("refresh answered", extra={"outcome": result.word.value, "version": result.version})
     return _answer(_OUTCOMES[result.word], result.version, retry_after_s)

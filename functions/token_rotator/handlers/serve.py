@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from aws_lambda_powertools.metrics import MetricUnit
+
 from token_rotator.domain.errors import InvalidInput
 from token_rotator.domain.grant import checked_id
 from token_rotator.domain.instants import show_instant
@@ -52,11 +54,21 @@ def _answer(key: GrantKey, rejected: int | None) -> Response:
     }
     if rejected is not None:
         body["confirmed"] = served.confirmed
+    _count(served)
     return Response(200, body, facts=_audit(served))
 
 
+def _count(served: Served) -> None:
+    """Tell how old the token is that goes out, and whether its refresh failed. One line for each."""
+    values: dict[str, tuple[float, MetricUnit]] = {"TokenDegraded": (int(served.degraded), MetricUnit.Count)}
+    if served.issued_at is not None:
+        age = served.expires_at - served.expires_in - served.issued_at
+        values["TokenAgeSeconds"] = (max(age.total_seconds(), 0), MetricUnit.Seconds)
+    _serving.journal.count_together(values)
+
+
 def _audit(served: Served) -> dict[str, Any]:
-    return {"version": served.version, "degraded": served.degraded}
+    return {"version": served.version, "degraded": served.degraded, "caused_refresh": served.caused_refresh}
 
 
 def access_token(request: Request) -> Response:
@@ -115,4 +127,4 @@ ROUTES: Final[Routes] = {
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Answer API Gateway."""
-    return respond(event, ROUTES, _serving.settings.partners)
+    return respond(event, ROUTES, _serving.settings.partners, _serving.journal)

@@ -8,6 +8,7 @@ from token_rotator.domain.instants import show_instant
 
 if TYPE_CHECKING:
     from token_rotator.domain.grant import Grant
+    from token_rotator.domain.suspension import Suspension
 
 _INSTANTS = (
     "issued_at",
@@ -19,6 +20,11 @@ _INSTANTS = (
     "last_attempt_at",
     "created_at",
 )
+
+
+def show_suspension(order: Suspension) -> dict[str, Any]:
+    """Give an operator's order, as the API answers it."""
+    return {"since": show_instant(order.since), "by": order.by, "reason": order.reason}
 
 
 def show_grant(grant: Grant) -> dict[str, Any]:
@@ -41,6 +47,9 @@ def show_grant(grant: Grant) -> dict[str, Any]:
     for name in _INSTANTS:
         instant = getattr(grant, name)
         shown[name] = None if instant is None else show_instant(instant)
+    order = grant.suspension
+    shown["suspension"] = None if order is None else show_suspension(order)
+    shown["suspended_from"] = None if grant.suspended_from is None else grant.suspended_from.value
     alert = grant.alert
     shown["alert"] = (
         None

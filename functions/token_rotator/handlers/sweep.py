@@ -53,13 +53,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     journal.count("SweepSeconds", seconds, MetricUnit.Seconds)
     journal.count("OldestOverdueSeconds", overdue, MetricUnit.Seconds)
     journal.count("GrantsAdvanced", summary.advanced)
+    journal.count("WiseCalled", summary.calls)
     journal.count("BreakerOpen", int(_refreshing.breaker.is_open))
+    journal.count("SuspensionsInForce", summary.suspensions)
     told: dict[str, Any] = {
         "advanced": summary.advanced,
         "refreshed": summary.refreshed,
         "troubled": summary.troubled,
         "looks": summary.looks,
         "calls": summary.calls,
+        "set_aside": summary.set_aside,
+        "suspensions": summary.suspensions,
         "breaker_open": _refreshing.breaker.is_open,
         "oldest_overdue_s": round(overdue, 3),
         "seconds": round(seconds, 3),

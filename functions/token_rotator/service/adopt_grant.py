@@ -157,7 +157,8 @@ class AdoptGrant:
         if before is not None:
             version = max(version, before.version + 1)
             doubt = before.attempt_id or before.in_doubt
-            if before.phase is Phase.REAUTHORIZATION_REQUIRED and before.alert is not None:
+            dead = Phase.REAUTHORIZATION_REQUIRED in (before.phase, before.suspended_from)
+            if dead and before.alert is not None:
                 doubt = before.alert.attempt_id  # what killed the old tokens may have killed this one
         refresh = now
         if offer.access_token is not None and offer.expires_at is not None and offer.expires_at > now:
@@ -170,9 +171,12 @@ class AdoptGrant:
         if registration is None and before is not None:
             registration, spent_at = before.registration, before.registration_spent_at
         alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
+        stopped = before is not None and before.phase is Phase.SUSPENDED
         grant = Grant(
             key=key,
-            phase=Phase.SUSPENDED if before is not None and before.phase is Phase.SUSPENDED else Phase.ACTIVE,
+            phase=Phase.SUSPENDED if stopped else Phase.ACTIVE,
+            suspended_from=Phase.ACTIVE if stopped else None,
+            suspension=before.suspension if before is not None and stopped else None,
             refresh_token=seal(SealedField.REFRESH_TOKEN, offer.refresh_token),
             access_token=access_token,
             registration=registration,
@@ -190,7 +194,7 @@ class AdoptGrant:
             wise_user_id=offer.wise_user_id,
             unproven=access_token is not None,
         )
-        return replace(grant, due_at=now if in_doubt else next_due(grant, now))
+        return replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))
 
 
 def _same(stored: Grant | None, ours: Grant) -> bool:

@@ -143,8 +143,14 @@ class KeepAnswer:
         elif stored.attempt_id is not None:
             after = replace(after, due_at=(stored.lease_until or now) + self.budgets.margin)
         if stored.phase is Phase.REAUTHORIZATION_REQUIRED:
-            alert = after.alert
-            if alert is not None and alert.kind is AlertKind.REAUTHORIZATION_REQUIRED:
-                alert = alert.over(now, answer.attempt_id)
-            after = replace(after, phase=Phase.ACTIVE, alert=alert)
+            after = replace(after, phase=Phase.ACTIVE, alert=self._taken_back(answer, after))
+        elif stored.suspended_from is Phase.REAUTHORIZATION_REQUIRED:  # it stays suspended, and comes back active
+            after = replace(after, suspended_from=Phase.ACTIVE, alert=self._taken_back(answer, after))
         return after
+
+    def _taken_back(self, answer: SealedAnswer, after: Grant) -> Alert | None:
+        """Give the alert that stays when a verdict is taken back."""
+        alert = after.alert
+        if alert is not None and alert.kind is AlertKind.REAUTHORIZATION_REQUIRED:
+            return alert.over(self.clock(), answer.attempt_id)
+        return alert

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.lease import Lease
     from token_rotator.domain.link import Link, PendingTokens
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
+    from token_rotator.domain.suspension import Suspension, Suspensions
     from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
 
@@ -236,6 +237,29 @@ class FleetStore(Protocol):
         ...
 
 
+class SuspensionReader(Protocol):
+    """What is suspended. Errors as in `GrantStore`: who does not know it serves and refreshes nothing."""
+
+    def read(self) -> Suspensions:
+        """Give the orders in force, those given in the last seconds perhaps not."""
+        ...
+
+
+class SuspensionStore(SuspensionReader, Protocol):
+    """The orders about tenants (`tenant`) and the environment (`None`). `read` gives what is stored now.
+
+    Each change is one write that needs no other to be known, and repeating it changes nothing.
+    """
+
+    def suspend(self, tenant: str | None, order: Suspension) -> Suspensions:
+        """Put an order in force; one that is in force stays as it was given. Gives what is in force now."""
+        ...
+
+    def lift(self, tenant: str | None) -> Suspensions:
+        """End an order, if there is one. Gives what is in force now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parked:
     """A message of the parking queue. `answer` is absent where this version cannot read it."""
@@ -426,7 +450,8 @@ class RefreshReport:
 
     `outcome` is `refreshed`, `fresh` (nothing was to be done), `confirmed` (Wise says the token lives), `held`
     (somebody is at it), `failed`, `in_doubt`, `barred` (Wise may not be called now), `gone` (no such grant or not
-    active) or `unusable` (no client credentials). `retry_after` says when trying again is worth while.
+    active), `suspended` (its tenant or everything is) or `unusable` (no client credentials). `retry_after`
+    says when trying again is worth while.
     """
 
     outcome: str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
 from token_rotator.domain.policy import Step, decide
+from token_rotator.domain.suspension import aside_until
 
 from .breaker import Barred
 from .journal import Trouble
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.fleet import Lane
     from token_rotator.domain.grant import Grant, GrantKey
     from token_rotator.domain.lease import Budgets
+    from token_rotator.domain.suspension import Suspensions
 
     from .breaker import Breaker
     from .drain_parking import DrainParking
@@ -41,6 +43,8 @@ TEND_EVERY: Final = timedelta(seconds=10)
 """How often the parking queue and the breaker are looked at where nothing has happened to either."""
 TELL_ONLY_FROM: Final = timedelta(seconds=3)
 """A pause of this length is used to tell people what lies in due grants; a shorter one is waited for."""
+ASIDE_SHARE: Final = 4
+"""One worker in so many, at most, is busy with moving due grants of suspended tenants out of the way."""
 STANDING_DOWN: Final = timedelta(minutes=1)
 """A due grant that readers had stand down for no longer than this is not filed anew."""
 _BEFORE_ANY_CALL: Final = (CorruptGrant, StoreUnavailable)
@@ -50,13 +54,18 @@ _LEAST_PAUSE: Final = timedelta(milliseconds=20)
 
 @dataclass(slots=True)
 class SweepSummary:
-    """What one sweep did. `oldest_overdue` is the largest delay it met, `calls` counts calls to Wise."""
+    """What one sweep did. `oldest_overdue` is the largest delay it met, `calls` counts calls to Wise.
+
+    `set_aside` counts due grants of suspended tenants, `suspensions` the orders in force when it last looked.
+    """
 
     advanced: int = 0
     refreshed: int = 0
     troubled: int = 0
     looks: int = 0
     calls: int = 0
+    set_aside: int = 0
+    suspensions: int = 0
     oldest_overdue: timedelta = field(default_factory=timedelta)
 
 
@@ -65,8 +74,10 @@ class RefreshDue:
     """Stays on duty for a while, looks at the index every second and advances what is due by one step each.
 
     Parked answers come first. Then the most urgent grants, at the pace of the sweeps' lane; while the breaker is open
-    only people are told, and what is due stays due. One grant that cannot be advanced never keeps the others waiting:
-    its `due_at` moves, whatever went wrong. The work grows with what is due. `workers` grants are advanced at a time.
+    only people are told, and what is due stays due. While the environment is suspended nothing is looked for and Wise
+    is not called; due grants of a suspended tenant are moved out of the way, at a write each. One grant that cannot be
+    advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work grows with what is due.
+    `workers` grants are advanced at a time.
     """
 
     refresh: RefreshGrant
@@ -104,6 +115,12 @@ class RefreshDue:
         """Do what a grant needs that needs no call to Wise. Raises what the store raises."""
         grant, result = self.grants.get(key), Result(Word.BARRED, retry_at=retry_at)
         return result if grant is None else self._follow(grant, result)
+
+    def set_aside(self, key: GrantKey) -> Result:
+        """Move a due grant of a suspended tenant out of the way of others, unread. Raises what the store raises."""
+        now = self.clock()
+        self.grants.postpone(key, aside_until(key, now), now)
+        return Result(Word.BARRED)
 
     def _follow(self, grant: Grant, result: Result) -> Result:
         """Do what needs no lease: tell people, or put `due_at` right.
@@ -145,6 +162,9 @@ class _Duty:
         self.suspects_turn = False
         self.others_turn = False
         self.backlog: deque[GrantKey] = deque()
+        self.aside: deque[GrantKey] = deque()
+        self.moving: set[GrantKey] = set()
+        self.halted = False
         self.allowance = 0
         self.on_trial = False
         self.portion = use.lane.burst
@@ -168,9 +188,9 @@ class _Duty:
                 next_tending = now + TEND_EVERY
             if now >= next_look:
                 self._look(now)
-                self.suspects_turn = not self.others_turn
+                self.suspects_turn = not self.others_turn and not self.halted
                 next_look = now + LOOK_EVERY
-                if use.breaker.is_open:
+                if use.breaker.is_open and not self.halted:
                     self._may_call()
             self._fill()
             self.others_turn = False
@@ -193,7 +213,9 @@ class _Duty:
         waited: set[Future[Any]] = {*self.in_flight, *([self.draining] if self.draining else [])}
         wait(waited, None if pause is None else pause.total_seconds(), return_when=FIRST_COMPLETED)
         for future in [future for future in self.in_flight if future.done()]:
-            self._note(self.in_flight.pop(future), future.result())
+            key = self.in_flight.pop(future)
+            self.moving.discard(key)
+            self._note(key, future.result())
         if self.draining is not None and self.draining.done():
             self.drained_at = self.draining.result() or self.drained_at
             self.draining = None
@@ -206,6 +228,12 @@ class _Duty:
 
     def _look(self, now: datetime) -> None:
         self.summary.looks += 1
+        stopped = self._suspensions()
+        self.halted = stopped is None or stopped.environment is not None
+        if stopped is None or self.halted:
+            self.backlog.clear()
+            self.aside.clear()
+            return
         try:
             due = self.use.index.due(self.shards, now, LOOK_LIMIT)
         except StoreUnavailable as error:
@@ -213,14 +241,30 @@ class _Duty:
             return
         busy = {*self.in_flight.values(), *self.suspects}
         self.backlog.clear()
+        self.aside.clear()
         for due_at, key in due:
-            if key not in busy and self.resting.get(key, now) <= now:
-                self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
-                self.backlog.append(key)
+            if key in busy or self.resting.get(key, now) > now:
+                continue
+            if stopped.of(key.tenant) is not None:
+                self.aside.append(key)
+                continue
+            self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
+            self.backlog.append(key)
+
+    def _suspensions(self) -> Suspensions | None:
+        """Give what is suspended. `None`: nobody knows, and nothing may be started."""
+        try:
+            found = self.use.refresh.suspensions.read()
+        except (StoreUnavailable, CorruptGrant) as error:
+            self.use.journal.record(Trouble(key=None, code=error.code, detail="asking what is suspended"))
+            return None
+        self.summary.suspensions = found.in_force
+        return found
 
     def _fill(self) -> None:
         if self.suspects and self.suspects_turn:  # the next of them waits until nobody else is in flight
             return
+        self._set_aside()
         while self.backlog and len(self.in_flight) < self.use.workers and self.use.clock() < self.until:
             may_call = self._may_call()
             if self.use.clock() >= self.until:  # asking may have taken long
@@ -234,6 +278,15 @@ class _Duty:
                 self._submit(key, partial(self.use.tell_only, key, self.barred.until))
             else:
                 return
+
+    def _set_aside(self) -> None:
+        """Have some of the workers move what may not be refreshed; the others are for what may."""
+        share = min(max(self.use.workers // ASIDE_SHARE, 1), self.use.workers - len(self.in_flight) + len(self.moving))
+        while self.aside and len(self.moving) < share and self.use.clock() < self.until:
+            key = self.aside.popleft()
+            self.moving.add(key)
+            self.summary.set_aside += 1
+            self._submit(key, partial(self.use.set_aside, key))
 
     def _submit(self, key: GrantKey, step: Callable[[], Result]) -> None:
         self.in_flight[self.pool.submit(self._safely, key, step)] = key
@@ -317,7 +370,7 @@ class _Duty:
         if result.word is Word.SUSPECT:
             self.suspects.append(key)
             return
-        self.summary.advanced += result.word is not Word.BARRED
+        self.summary.advanced += result.word not in (Word.BARRED, Word.SUSPENDED)
         self.summary.refreshed += result.word is Word.REFRESHED
         if result.retry_at is not None:
             self.resting[key] = result.retry_at

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .breaker import Breaker
     from .journal import Journal
     from .keep_answer import KeepAnswer
-    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, ReissueEnvelope, Wise
+    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, ReissueEnvelope, SuspensionReader, Wise
     from .tell_people import TellPeople
 
 ALONE_FROM_TAKEOVER: Final = 3
@@ -84,6 +84,7 @@ class Word(Enum):
     GONE = "gone"
     OVERTAKEN = "overtaken"
     BARRED = "barred"
+    SUSPENDED = "suspended"
     SUSPECT = "suspect"
 
 
@@ -93,7 +94,7 @@ class Result:
 
     `retry_at`: when trying again is worth while. `grant`: what the refused acquire showed, where it was refused.
     `code`: why it failed. `calls`: how many calls to Wise it made. SUSPECT: the grant wants to be advanced alone.
-    BARRED: Wise may not be called now.
+    BARRED: Wise may not be called now. SUSPENDED: the grant's tenant or the environment is.
     """
 
     word: Word
@@ -110,8 +111,8 @@ class RefreshGrant:
 
     Undisturbed it costs two writes, one Decrypt, at most one GenerateDataKey and one call to Wise; one write more
     where a lane is asked for that call. `sleep` is only called between tries to store an answer. Raises
-    `StoreUnavailable` or `CorruptGrant` when the lease could not be asked for; whatever happens under the lease is a
-    result.
+    `StoreUnavailable` or `CorruptGrant` when the lease could not be asked for, or nobody knows what is suspended;
+    whatever happens under the lease is a result.
     """
 
     grants: GrantStore
@@ -126,6 +127,7 @@ class RefreshGrant:
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
     new_id: Callable[[], str]
+    suspensions: SuspensionReader
 
     def __call__(
         self,
@@ -143,6 +145,8 @@ class RefreshGrant:
         for the call to Wise; without one the caller has asked. `drained_at` is when the parking queue last held
         nothing: only who has seen that judges a grant that was in doubt.
         """
+        if self.suspensions.read().of(key.tenant) is not None:
+            return Result(Word.SUSPENDED)
         if lane is not None and isinstance(cause, Due):
             barred = self.breaker.known()
             if barred is not None:
@@ -399,6 +403,9 @@ class _Attempt:
 
     def _exchange(self, grant: Grant, request: _Request) -> Result:
         while True:
+            stopped = self._stopped()
+            if stopped is not None:
+                return self._give_back(grant, stopped)
             left = self.ends - self.use.clock() - self.use.budgets.keep
             if left < self.use.budgets.send_least:
                 return self._give_back(grant, "no-time")
@@ -412,6 +419,14 @@ class _Attempt:
             ended = self._ended(grant, request, outcome)
             if ended is not None:
                 return ended
+
+    def _stopped(self) -> str | None:
+        """Say why nothing may be sent: what is suspended may have become known while this attempt went on."""
+        try:
+            return None if self.use.suspensions.read().of(self.key.tenant) is None else Word.SUSPENDED.value
+        except (StoreUnavailable, CorruptGrant) as error:
+            self._trouble(error, "asking what is suspended")
+            return error.code
 
     def _ended(self, grant: Grant, request: _Request, outcome: Outcome) -> Result | None:
         """Do what the outcome table says of an answer without tokens. `None`: send once more.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.tokens import Secret
 
-    from .ports import AccessTokenOpener, GrantReader, Refresher
+    from .ports import AccessTokenOpener, GrantReader, Refresher, SuspensionReader
 
 _POLLS: Final = tuple(timedelta(milliseconds=ms) for ms in (100, 200, 300, 500, 800, 1000))
 _SPREAD: Final = timedelta(milliseconds=500)
@@ -33,7 +33,10 @@ _SOON: Final = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """An access token. `stable_until`: the rotator does not replace it before; `stable_for` the same as a duration."""
+    """An access token. `stable_until`: the rotator does not replace it before; `stable_for` the same as a duration.
+
+    `caused_refresh`: a refresh that this very call asked for was made.
+    """
 
     access_token: Secret
     version: int
@@ -45,6 +48,7 @@ class Served:
     scope: str | None
     degraded: bool
     confirmed: bool
+    caused_refresh: bool
 
 
 class Why(Enum):
@@ -76,6 +80,8 @@ _FINAL: Final = {
 class ServeToken:
     """Answers readers within one time budget. A warm answer costs one consistent read and nothing else.
 
+    What is suspended is asked each time, of somebody who knows it without asking.
+
     It waits for whoever is refreshing, and asks for a refresh where one is needed; a token that a refresh may have
     killed is never handed out.
     """
@@ -87,6 +93,7 @@ class ServeToken:
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
     random: Callable[[], float]
+    suspensions: SuspensionReader
 
     def __call__(self, key: GrantKey, rejected: int | None = None) -> Served | NotServed:
         """Serve the current token. Raises what the store and the opener raise.
@@ -108,19 +115,16 @@ class _Question:
         self.polls = 0
         self.asked: Counter[str] = Counter()
         self.confirmed = False
+        self.caused_refresh = False
         self.retry_after = _SOON
         self.behind: str | None = None
 
     def answer(self) -> Served | NotServed:
-        use = self.use
         while True:
-            grant = use.grants.get(self.key)
-            now = use.clock()
-            reading = read(grant, now, use.budgets)
-            if grant is None or reading.verdict in _FINAL:
-                return NotServed(_FINAL[reading.verdict])
-            if self.rejected is not None and self.rejected > grant.version:
-                return NotServed(Why.UNKNOWN_VERSION)
+            found = self._look()
+            if isinstance(found, NotServed):
+                return found
+            grant, reading, now = found
             match reading.verdict:
                 case Verdict.SERVE:
                     if not self._reported(grant, now):
@@ -137,6 +141,20 @@ class _Question:
                     refused = self._later(reading.until)
             if refused is not None:
                 return refused
+
+    def _look(self) -> tuple[Grant, Reading, datetime] | NotServed:
+        """Look at what is stored, and what that means at this instant."""
+        use = self.use
+        grant = use.grants.get(self.key)
+        if grant is not None and use.suspensions.read().of(self.key.tenant) is not None:
+            return NotServed(Why.SUSPENDED)
+        now = use.clock()
+        reading = read(grant, now, use.budgets)
+        if grant is None or reading.verdict in _FINAL:
+            return NotServed(_FINAL[reading.verdict])
+        if self.rejected is not None and self.rejected > grant.version:
+            return NotServed(Why.UNKNOWN_VERSION)
+        return grant, reading, now
 
     def _reported(self, grant: Grant, now: datetime) -> bool:
         if self.rejected != grant.version or self.confirmed:
@@ -155,7 +173,10 @@ class _Question:
         # One who met somebody else's lease may ask once more when that is over.
         self.asked[occasion] += 1 if report.outcome in ("held", "fresh") else _ASKED_AT_MOST
         self.behind = occasion if report.outcome == "fresh" and self.asked[occasion] < _ASKED_AT_MOST else None
+        if report.outcome == "suspended":
+            return NotServed(Why.SUSPENDED)
         self.confirmed = self.confirmed or report.outcome == "confirmed"
+        self.caused_refresh = self.caused_refresh or report.outcome == "refreshed"
         self.retry_after = _SOON if report.outcome == "held" else report.retry_after or _SOON
         if isinstance(cause, Rejected) and report.outcome in ("failed", "in_doubt", "barred", "unusable"):
             return NotServed(Why.UNAVAILABLE, self.retry_after)
@@ -201,4 +222,5 @@ class _Question:
             scope=grant.scope,
             degraded=reading.degraded,
             confirmed=self.confirmed,
+            caused_refresh=self.caused_refresh,
         )

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_links import DynamoLinks
+from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant
 from token_rotator.service.link_grant import ConfirmLink, StartLink
+from token_rotator.service.suspend_grant import SuspendGrant
 from token_rotator.settings import AdminSettings
+from token_rotator.telemetry import PowertoolsJournal
 
 from .clients import dynamodb, kms, new_token, sleep, utc_now
+
+if TYPE_CHECKING:
+    from token_rotator.service.ports import SuspensionStore
 
 
 @dataclass(frozen=True, slots=True)
 class Administering:
-    """The use cases of the function that adopts, deletes and links."""
+    """The use cases of the function that adopts, deletes, links and suspends."""
 
     settings: AdminSettings
+    journal: PowertoolsJournal
     adopt_grant: AdoptGrant
     delete_grant: DeleteGrant
     start_link: StartLink
     confirm_link: ConfirmLink
+    suspend_grant: SuspendGrant
+    suspensions: SuspensionStore
 
 
 def wire() -> Administering:
@@ -40,6 +50,7 @@ def wire() -> Administering:
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     return Administering(
         settings,
+        PowertoolsJournal(settings.environment),
         AdoptGrant(store, sealer, settings.budgets, utc_now, sleep),
         DeleteGrant(store, settings.budgets, utc_now, sleep),
         StartLink(
@@ -51,4 +62,6 @@ def wire() -> Administering:
             new_token,
         ),
         ConfirmLink(store, links, settings.budgets, utc_now, sleep),
+        SuspendGrant(store, utc_now),
+        DynamoSuspensions(client, settings.table),
     )

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 from token_rotator.adapters.client_secrets import ClientSecrets
 from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
+from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.adapters.sns_alerts import SnsAlerts
 from token_rotator.adapters.sqs_parking import SqsParking
 from token_rotator.adapters.wise_http import WiseHttp
@@ -65,7 +67,9 @@ def wire() -> Refreshing:
         SealedField.REGISTRATION: settings.refresh_tokens_key,
     }
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
-    secrets = ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now)
+    secrets = ClientSecrets(
+        secrets_client, settings.wise_secret_name, settings.environment, utc_now, client_id=settings.wise_client_id
+    )
     try:
         wise = WiseHttp(
             settings.wise_api_url,
@@ -94,8 +98,9 @@ def wire() -> Refreshing:
     parking = SqsParking(sqs(budgets.park), settings.parked_queue)
     queue = SqsParking(sqs(_RECEIVING), settings.parked_queue)
     keep = KeepAnswer(store, journal, budgets, utc_now)
+    known = KnownSuspensions(DynamoSuspensions(dynamodb(), settings.table), journal, utc_now)
     refresh_grant = RefreshGrant(
-        store, wise, sealer, keep, parking, breaker, tell, journal, budgets, utc_now, sleep, new_id
+        store, wise, sealer, keep, parking, breaker, tell, journal, budgets, utc_now, sleep, new_id, known
     )
     refresh_due = RefreshDue(
         refresh_grant,

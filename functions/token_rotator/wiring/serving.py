@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
+from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.adapters.lambda_refresher import LambdaRefresher
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.serve_token import ServeToken
@@ -28,6 +30,7 @@ class Serving:
     """The use cases of the function that serves."""
 
     settings: ServeSettings
+    journal: PowertoolsJournal
     serve_token: ServeToken
     grants: GrantReader
     grant_list: GrantList
@@ -37,10 +40,13 @@ def wire() -> Serving:
     """Put it together from the environment. Raises `SettingsError`."""
     settings = ServeSettings.of(os.environ)
     budgets = settings.budgets
-    store = DynamoGrants(dynamodb(), settings.table)
+    journal = PowertoolsJournal(settings.environment)
+    table = dynamodb()
+    store = DynamoGrants(table, settings.table)
+    known = KnownSuspensions(DynamoSuspensions(table, settings.table), journal, utc_now)
     keys = {SealedField.ACCESS_TOKEN: settings.access_tokens_key}
     opener = KmsSealer(kms(), keys, settings.environment, utc_now)
     invoker: LambdaClient = client("lambda", read_s=budgets.invoke.total_seconds(), tries=1)
-    refresher = LambdaRefresher(invoker, settings.refresh_function, PowertoolsJournal(settings.environment))
-    serve_token = ServeToken(store, opener, refresher, budgets, utc_now, sleep, random.random)
-    return Serving(settings, serve_token, store, store)
+    refresher = LambdaRefresher(invoker, settings.refresh_function, journal)
+    serve_token = ServeToken(store, opener, refresher, budgets, utc_now, sleep, random.random, known)
+    return Serving(settings, journal, serve_token, store, store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import answers, doubt, fleet, lease, linking, outside, people, readers, reissue, work
+from . import answers, doubt, fleet, lease, linking, outside, people, readers, reissue, restore, suspension, work
 
 if TYPE_CHECKING:
     from local.mutants.guard import Guard
@@ -20,4 +20,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *reissue.GUARDS,
     *outside.GUARDS,
     *linking.GUARDS,
+    *suspension.GUARDS,
+    *restore.GUARDS,
 )

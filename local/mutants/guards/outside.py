@@ -181,12 +181,20 @@ GUARDS: Final = (
         name="third-lock",
         says="the function itself refuses a partner the tenants of another",
         path="functions/token_rotator/handlers/http.py",
-        old="    if partner is None or tenant not in partner.tenants or route",
+        old="    if partner is None or not (of_all or tenant in partner.tenants) or route",
         new="    if partner is None or route",
         tests=(
             "tests/handlers/test_locks.py::test_a_role_may_what_its_partner_may_and_nothing_else",
             "tests/handlers/test_locks.py::test_a_stranger_costs_no_read",
         ),
+    ),
+    Guard(
+        name="one-client",
+        says="no grant is judged by what Wise says to another client",
+        path="functions/token_rotator/adapters/client_secrets.py",
+        old='        if self._client_id not in (None, value["client_id"]):\n',
+        new="        if False:\n",
+        tests=("tests/contract/test_client_secrets.py::test_a_secret_of_another_client_is_not_used",),
     ),
     Guard(
         name="asked-once",

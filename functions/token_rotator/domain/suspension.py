@@ -1,0 +1,72 @@
+"""What an operator has stopped: one grant, all of a tenant's, or everything. All instants are aware UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from .grant import Phase
+from .policy import next_due
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from .grant import Grant, GrantKey
+
+KNOWN_FOR: Final = timedelta(seconds=5)
+"""How old a process's knowledge of what is suspended may be."""
+ASIDE_FOR: Final = timedelta(minutes=5)
+"""How long, at most, a due grant of a suspended tenant is out of the sweeps' way: after lifting it is due by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """An operator's order to stop: when, which partner service gave it, and what it says of the reason."""
+
+    since: datetime
+    by: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspensions:
+    """The orders in force about whole tenants and about the environment; those about one grant lie in the grant."""
+
+    environment: Suspension | None = None
+    tenants: Mapping[str, Suspension] = field(default_factory=dict)
+
+    def of(self, tenant: str) -> Suspension | None:
+        """Give the order that stops a tenant's grants, if there is one."""
+        return self.environment or self.tenants.get(tenant)
+
+    @property
+    def in_force(self) -> int:
+        """How many orders there are."""
+        return len(self.tenants) + (self.environment is not None)
+
+
+def suspended(grant: Grant, order: Suspension) -> Grant:
+    """Stop a grant: it remembers the phase to come back to. One that is stopped already stays as it is.
+
+    Its lease, its doubt and its tokens are left alone: an answer that is under way is stored.
+    """
+    if grant.phase is Phase.SUSPENDED:
+        return grant
+    return replace(grant, phase=Phase.SUSPENDED, suspended_from=grant.phase, suspension=order, due_at=None)
+
+
+def lifted(grant: Grant, now: datetime) -> Grant:
+    """Undo it: the grant comes back to the phase it had, and an active one is due at once."""
+    if grant.phase is not Phase.SUSPENDED:
+        return grant
+    phase = grant.suspended_from or Phase.ACTIVE
+    back = replace(grant, phase=phase, suspended_from=None, suspension=None)
+    return replace(back, due_at=now if phase is Phase.ACTIVE else next_due(back, now))
+
+
+def aside_until(key: GrantKey, now: datetime) -> datetime:
+    """Say until when a due grant of a suspended tenant is out of the way: not all of them at the same instant."""
+    aside = ASIDE_FOR * (0.5 + 0.5 * key.fraction("aside"))
+    return now + aside - aside % timedelta(milliseconds=1)

@@ -1,0 +1,55 @@
+"""What is suspended, in memory: `SuspensionStore`."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.suspension import Suspension, Suspensions
+
+
+class InMemorySuspensions:
+    """One deployment's item. `reads` counts; `failures` is as in `InMemoryGrants`."""
+
+    def __init__(self) -> None:
+        self.stored = Suspensions()
+        self.reads = 0
+        self.failures: list[str] = []
+        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
+        self._lock = threading.RLock()
+
+    def _begin(self) -> str:
+        plan = self.failures.pop(0) if self.failures else "ok"
+        if plan == "before":
+            raise StoreUnavailable("injected")
+        return plan
+
+    def _end(self, plan: str) -> Suspensions:
+        if plan == "after":
+            raise StoreUnavailable("injected")
+        return self.stored
+
+    def read(self) -> Suspensions:
+        with self._lock:
+            self.reads += 1
+            return self._end(self._begin())
+
+    def suspend(self, tenant: str | None, order: Suspension) -> Suspensions:
+        with self._lock:
+            plan = self._begin()
+            if tenant is None:
+                self.stored = replace(self.stored, environment=self.stored.environment or order)
+            else:
+                self.stored = replace(self.stored, tenants={tenant: order, **self.stored.tenants})
+            return self._end(plan)
+
+    def lift(self, tenant: str | None) -> Suspensions:
+        with self._lock:
+            plan = self._begin()
+            if tenant is None:
+                self.stored = replace(self.stored, environment=None)
+            else:
+                left = {name: order for name, order in self.stored.tenants.items() if name != tenant}
+                self.stored = replace(self.stored, tenants=left)
+            return self._end(plan)
