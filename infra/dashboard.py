@@ -234,7 +234,10 @@ class Dashboard(Construct):
         ]
         is_open = self._graph(
             "Breaker: 1 is open, nobody calls Wise",
-            [metrics.ours(self._config, "BreakerOpen", "sweep", "Maximum", label="open")],
+            [
+                metrics.ours(self._config, "BreakerOpen", "sweep", "Maximum", label="open"),
+                metrics.ours(self._config, "SuspensionsInForce", "sweep", "Maximum", label="suspensions in force"),
+            ],
             right=closed,
             of=3,
         )

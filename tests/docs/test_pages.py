@@ -100,7 +100,7 @@ def test_commands_of_the_aws_cli_have_these_options(page: Path) -> None:
 def test_the_context_of_the_example_is_deployable() -> None:
     (example,) = (block for block in blocks("README.md", "json") if '"context"' in block)
     config = DeployConfig.from_context(json.loads(example)["context"])
-    assert [partner.may for partner in config.partners] == [("read",), ("read", "manage")]
+    assert [partner.may for partner in config.partners] == [("read",), ("read", "manage", "link"), ("operate",)]
     assert json.loads(example)["app"] == json.loads(read("cdk.json"))["app"]
 
 

@@ -39,6 +39,7 @@ from tests.fakes.fleet import InMemoryFleet
 from tests.fakes.grants import InMemoryGrants
 from tests.fakes.parking import InMemoryParking
 from tests.fakes.sealer import InMemorySealer
+from tests.fakes.suspensions import InMemorySuspensions
 from tests.fakes.world import START
 from tests.longlife.provider import Client, Provider, User, milliseconds
 from tests.longlife.provider import Trouble as WiseTrouble
@@ -89,6 +90,7 @@ _WORDS = {
     Word.OVERTAKEN: "fresh",
     Word.BARRED: "barred",
     Word.SUSPECT: "failed",
+    Word.SUSPENDED: "suspended",
 }
 
 
@@ -296,6 +298,7 @@ class Deployment:
             )
         }
         self.sweep_lane, self.demand_lane = Lane("sweep", 900), Lane("demand", 100)
+        self.suspensions = InMemorySuspensions()
         self.sweepers: list[Worker] = []
         self.refreshers: list[Worker] = []
         self.surprises: list[tuple[str, Callable[[Process], object]]] = []
@@ -490,7 +493,19 @@ class Deployment:
         )
         keep = KeepAnswer(grants, journal, self.budgets, clock)
         refresh_grant = RefreshGrant(
-            grants, client, sealer, keep, parking, breaker, tell, journal, self.budgets, clock, sleep, self._new_id
+            grants,
+            client,
+            sealer,
+            keep,
+            parking,
+            breaker,
+            tell,
+            journal,
+            self.budgets,
+            clock,
+            sleep,
+            self._new_id,
+            self.suspensions,
         )
         refresh_due = RefreshDue(
             refresh_grant,
@@ -658,7 +673,9 @@ class Deployment:
     def _served(self, process: Process, key: GrantKey, rejected: int | None) -> serving.Served | Nothing:
         grants = Remote(self, process, "table", self.grants)
         sealer = Remote(self, process, "keys", self.sealer)
-        serve = ServeToken(grants, sealer, self, self.budgets, process.clock, process.sleep, self.chance.random)
+        serve = ServeToken(
+            grants, sealer, self, self.budgets, process.clock, process.sleep, self.chance.random, self.suspensions
+        )
         asked = self.recorder.moment()
         try:
             answer = serve(key, rejected)

@@ -18,7 +18,7 @@ from token_rotator.domain.lease import Budgets, Lease
 from token_rotator.domain.outcome import Liveness, ServerFault, Unknown
 from token_rotator.domain.suspension import Suspension, Suspensions
 from token_rotator.service import refresh_grant, serve_token, suspend_grant
-from token_rotator.service.adopt_grant import AdoptGrant, _Patience
+from token_rotator.service.adopt_grant import AdoptGrant, Patience
 from token_rotator.service.keep_answer import KeepAnswer, Kept, Place
 from token_rotator.service.ports import IGNORED, Cause, Done, Refused, Rejected, When
 from token_rotator.service.refresh_grant import Result, _Attempt
@@ -269,11 +269,11 @@ def read_one_write_behind(patch: pytest.MonkeyPatch) -> None:
 
 
 def replace_what_is_held(patch: pytest.MonkeyPatch) -> None:
-    def impatient(self: _Patience, key: GrantKey, _until: datetime) -> Grant | Any:
+    def impatient(self: Patience, key: GrantKey, _until: datetime) -> Grant | Any:
         grant = self.grants.get(key)
         return None if grant is None else replace(grant, attempt_id=None, lease_until=None, in_doubt=None)
 
-    patch.setattr(_Patience, "unheld", impatient)
+    patch.setattr(Patience, "unheld", impatient)
     for name in ("replace", "delete"):
         plain = getattr(InMemoryGrants, name)
 

@@ -89,8 +89,8 @@ GUARDS: Final = (
         name="others-turn",
         says="others have their turn after a suspect that took long",
         path=_SWEEP,
-        old="                self.suspects_turn = not self.others_turn\n",
-        new="                self.suspects_turn = True\n",
+        old="                self.suspects_turn = not self.others_turn and not self.halted\n",
+        new="                self.suspects_turn = not self.halted\n",
         tests=(f"{_SWEEPS}::test_suspects_do_not_hold_up_the_healthy",),
     ),
     Guard(
