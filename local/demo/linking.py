@@ -56,7 +56,8 @@ class Linking:
             for act in (self.linked, self.refused, self.forwarded):
                 with open_window() as shown:
                     self.story.played(act, shown)
-        self.report.tell(f"  {len(self.taken)} pictures in {self.pictures}")
+        if self.taken:
+            self.report.tell(f"  {len(self.taken)} pictures in {self.pictures}")
 
     def secrets(self) -> dict[str, bytes]:
         """Every `state` and `link_id` of these acts."""
