@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ class Endings:
         """A user whom the partner created does the same; the grant heals itself, and nobody is woken."""
         user = REISSUED
         told = self.story.told(user, "reissued", 40)
-        token = self.story.reader.fetch(user)
-        status = self.story.stage.wise.me(token["access_token"])
+        status = None
+        with contextlib.suppress(RuntimeError):  # no token: then none was used
+            status = self.story.stage.wise.me(self.story.reader.fetch(user)["access_token"])
         sent = self._registrations(user)
         kinds = [alert["kind"] for alert in self.story.alerts if alert.get("grant_id") == user]
         self.report.check(

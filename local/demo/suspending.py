@@ -16,8 +16,9 @@ KNOWN_WITHIN_S: Final = 5
 """What the product promises: a process asks again after five seconds at most."""
 SENDING_S: Final = 1
 """From the last look at what is suspended to a request on its way."""
-DUE_AFTER_S: Final = 8
-WATCHED_S: Final = 5
+DUE_AFTER_S: Final = 13
+"""Not before everybody must know: a refresh on demand is refused too, and would hide that a token is still served."""
+WATCHED_S: Final = 4
 """How long nothing happens at Wise though something is due. The sweep looks every second."""
 CROWD: Final = 10
 GRANT: Final = "suspended"
@@ -35,14 +36,13 @@ class Suspending:
         self.callers: dict[str, PartnerService] = {GRANT: story.reader, OTHER: story.globex}
         self.last_served_s: dict[str, float] = {}
         self.crowd: list[int] = []
-        self.ordered_s = 0.0
+        self.ordered_s = self.due_s = 0.0
         self.operator = story.stage.partner("operations", "globex")
 
     def suspend(self) -> None:
         """Suspend both, shortly before they are due. What became of it is looked at later."""
         story = self.story
-        story.due_in(GRANT, DUE_AFTER_S)
-        story.due_in(OTHER, DUE_AFTER_S, story.globex)
+        self.due_s = max(story.due_in(GRANT, DUE_AFTER_S), story.due_in(OTHER, DUE_AFTER_S, story.globex))
         for grant_id, caller in self.callers.items():
             caller.fetch(grant_id)
         reason = {"reason": "somebody wants to look first"}
@@ -64,7 +64,7 @@ class Suspending:
     def lifted(self) -> None:
         """See that nothing was served and nothing refreshed; lift both, and see that it is again."""
         story = self.story
-        time.sleep(max(0.0, self.ordered_s + DUE_AFTER_S + WATCHED_S - time.time()))
+        time.sleep(max(0.0, self.due_s + WATCHED_S - time.time()))
         stopped = {GRANT, OTHER, *story.grants["globex"]}
         since_ms = (self.ordered_s + KNOWN_WITHIN_S + SENDING_S) * 1000
         sent = [one for one in self.wise.requests() if one.user in stopped and one.begin_ms > since_ms]
