@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,7 +69,8 @@ class Witness:
             yield wired.refresh_grant.grants._client
             yield wired.refresh_grant.parking._client
         else:
-            yield (wired.grants if function.name == "serve" else wired.adopt_grant.grants)._client
+            store = {"serve": "grants", "admin": "adopt_grant.grants", "callback": "take_arrival.links"}[function.name]
+            yield attrgetter(f"{store}._client")(wired)
 
     def _watch(self, function: Function) -> None:
         for client in self._clients(function):

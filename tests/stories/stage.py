@@ -74,7 +74,7 @@ class Story(World):
         self.wise = self.http  # type: ignore[assignment]
         self.breaker = self.new_breaker()
         self.refresh_grant = replace(self.refresh_grant, wise=self.http, breaker=self.breaker)
-        self.start_link = replace(self.start_link, web_url=wise.url, client_id=CLIENT[0], redirect_uri=CALLBACK)
+        self.start_link = replace(self.start_link, client_id=CLIENT[0], redirect_uri=CALLBACK)
         self.take_arrival = replace(self.take_arrival, exchange=self.http)
         self.refresh_due = replace(self.refresh_due, refresh=self.refresh_grant, breaker=self.breaker)
 
@@ -142,7 +142,8 @@ class Story(World):
 
     def starts(self, name: str = "anna") -> str:
         """Start a link, as the partner does: the address for the user's browser."""
-        return self.start_link(self.key(name), "payroll", None).authorization_url
+        state = self.start_link(self.key(name), "payroll", None).state.reveal()
+        return self.at.authorize_url(client_id=CLIENT[0], redirect_uri=CALLBACK, state=state)
 
     def comes_back(
         self, user: str, url: str, *, profile_id: int | None = None, refuse: bool = False, after_s: float = 0
