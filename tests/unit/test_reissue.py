@@ -362,7 +362,7 @@ def test_a_living_access_token_proves_nothing_about_a_reissue() -> None:
 def test_a_reissue_that_has_no_time_left_waits_for_the_next_attempt(world: World) -> None:
     world.wise.takes = timedelta(seconds=3)
     result = world.attempt()
-    assert (result.word, result.code) == (Word.IN_DOUBT, "no-time")
+    assert (result.word, result.code) == (Word.IN_DOUBT, "no-time-to-reissue")
     assert world.wise.reissues == []
     world.wise.takes = timedelta(milliseconds=200)
     assert next_try(world).word is Word.REFRESHED

@@ -134,6 +134,7 @@ class Alert:
             reason=self.reason,
             raised_at=now,
             attempt_id=attempt_id,
+            claimed_until=self.claimed_until if self.published_at is None else None,  # whoever tells it comes first
             ends=self.ends if self.published_at is None else (),
         )
 

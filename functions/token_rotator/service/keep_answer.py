@@ -86,7 +86,7 @@ class KeepAnswer:
         return Kept(place, stored)
 
     def _with_tokens(self, answer: SealedAnswer, stored: Grant) -> Grant:
-        version = stored.version + 1
+        version, replaced = stored.version + 1, answer.refresh_token is not None
         return replace(
             stored,
             access_token=answer.access_token,
@@ -94,7 +94,7 @@ class KeepAnswer:
             version=version,
             issued_at=answer.issued_at,
             expires_at=answer.expires_at,
-            refresh_expires_at=answer.refresh_expires_at or stored.refresh_expires_at,
+            refresh_expires_at=answer.refresh_expires_at or (None if replaced else stored.refresh_expires_at),
             scope=answer.scope or stored.scope,
             refresh_at=refresh_at(answer.key, version, answer.issued_at, answer.expires_at),
             failures=0,

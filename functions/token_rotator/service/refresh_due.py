@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 LOOK_EVERY: Final = timedelta(seconds=1)
 LOOK_LIMIT: Final = 64
 """How many due grants of one shard are looked at in one go."""
+LOOK_AT_MOST: Final = 64 * LOOK_LIMIT
+"""How many while the breaker is open and all that was seen rests."""
 TROUBLE_REST: Final = timedelta(minutes=1)
 """How long a grant that raised something unexpected is left alone."""
 TEND_EVERY: Final = timedelta(seconds=10)
@@ -109,6 +111,10 @@ class RefreshDue:
         result = self.refresh(key, Due(), alone=alone, drained_at=drained_at)
         if result.grant is not None and result.word in (Word.FRESH, Word.GONE):
             return self._follow(result.grant, result)
+        if result.word is Word.IN_DOUBT:  # people do not wait for what may stay in doubt for long
+            grant = self.grants.get(key)
+            if grant is not None and decide(grant, self.clock(), self.budgets).step is Step.PUBLISH:
+                self.tell.claim_and_publish(grant)
         return result
 
     def tell_only(self, key: GrantKey, retry_at: datetime) -> Result:
@@ -168,6 +174,7 @@ class _Duty:
         self.allowance = 0
         self.on_trial = False
         self.portion = use.lane.burst
+        self.limit = LOOK_LIMIT
         self.owed = 0
         self.barred: Barred | None = None
         self.draining: Future[datetime | None] | None = None
@@ -235,7 +242,7 @@ class _Duty:
             self.aside.clear()
             return
         try:
-            due = self.use.index.due(self.shards, now, LOOK_LIMIT)
+            due = self.use.index.due(self.shards, now, self.limit)
         except StoreUnavailable as error:
             self.use.journal.record(Trouble(key=None, code=error.code, detail="looking for what is due"))
             return
@@ -250,6 +257,10 @@ class _Duty:
                 continue
             self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
             self.backlog.append(key)
+        if not self.use.breaker.is_open:
+            self.limit = LOOK_LIMIT
+        elif len(due) >= self.limit and not self.backlog:  # what rests until it closes hides who is to be told
+            self.limit = min(2 * self.limit, LOOK_AT_MOST)
 
     def _suspensions(self) -> Suspensions | None:
         """Give what is suspended. `None`: nobody knows, and nothing may be started."""

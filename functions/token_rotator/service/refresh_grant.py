@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, ReissueEnvelope, SuspensionReader, Wise
     from .tell_people import TellPeople
 
+NO_TIME_TO_REISSUE: Final = "no-time-to-reissue"
+"""The `last_error` of a grant whose refresh token was refused too late in an attempt: the next begins with the code."""
 ALONE_FROM_TAKEOVER: Final = 3
 """A grant whose workers died this often is advanced alone: it may be what kills them."""
 _STORE_PAUSE: Final = timedelta(milliseconds=200)
@@ -305,12 +307,14 @@ class _Attempt:
             barred = self._admitted(lane, cause)
             if barred is not None:
                 return self._stand_down(grant, barred)
+        if grant.last_error == NO_TIME_TO_REISSUE and grant.reissuable and not self._may_be_parked(grant):
+            return self._reissue(grant, None, self._why_dead())
         if grant.in_doubt is not None or isinstance(cause, Rejected):
             settled = self._ask_first(grant)
             if settled is not None:
                 return settled
         if grant.refresh_token is None:
-            return self._reissue(grant, None)
+            return self._reissue(grant, None, None)
         try:
             self.use.wise.check_credentials()
             envelope = self.use.sealer.prepare(self.key, grant.refresh_token)
@@ -326,13 +330,13 @@ class _Attempt:
             ),
         )
 
-    def _reissue(self, grant: Grant, dead: GrantInvalid | None) -> Result:
-        """Have new tokens issued for the registration code. `dead`: what Wise said of the refresh token, if it did.
+    def _reissue(self, grant: Grant, dead: GrantInvalid | None, reason: str | None) -> Result:
+        """Have new tokens issued for the registration code. `dead`: what Wise has just said of the refresh token.
 
-        Until there are new ones the access token of a dead refresh token is not worth handing out either.
+        `reason`: why it is dead; `None` where there never was one. Until there are new ones the access token of a dead
+        refresh token is not worth handing out either.
         """
-        reason = None if dead is None else self._why_dead()
-        self.dead = self.dead or dead is not None
+        self.dead = self.dead or reason is not None
         if grant.registration is None:
             return self._give_back(grant, "nothing-to-present")
         barred = None if dead is None or self.lane is None else self._admit(self.lane, 1)
@@ -408,7 +412,7 @@ class _Attempt:
                 return self._give_back(grant, stopped)
             left = self.ends - self.use.clock() - self.use.budgets.keep
             if left < self.use.budgets.send_least:
-                return self._give_back(grant, "no-time")
+                return self._give_back(grant, "no-time" if request.reason is None else NO_TIME_TO_REISSUE)
             outcome, sent = self._send(request, within=min(self.use.budgets.http, left))
             if isinstance(outcome, Refreshed):  # nothing stands between an answer and its commit
                 result = self._commit(grant, request, outcome.tokens)
@@ -438,7 +442,7 @@ class _Attempt:
             case GrantInvalid():
                 result = self._dead(grant, request, outcome)
                 breaker.healthy(mine)
-                return result if result is not None else self._reissue(grant, outcome)
+                return result if result is not None else self._reissue(grant, outcome, self._why_dead())
             case ClientRefused() | WeAreWrong():
                 return self._refused(grant, outcome)
             case ServerFault() | Unknown():
@@ -563,6 +567,8 @@ class _Attempt:
         if told is not None and told.kind is AlertKind.HELD and (told.published_at or told.claimed_until or now) > now:
             told = None  # somebody is telling it
         elif told is None or told.kind is not AlertKind.HELD or told.published_at is None:
+            if told is not None and told.kind is AlertKind.REFRESH_TOKEN_EXPIRING:
+                after = replace(after, expiry_told=None)  # it is not over: it is told again once this is
             told = self._alert(grant, AlertKind.HELD, code, outcome)
             after = replace(after, alert=told)
             if after.in_doubt is None:
@@ -642,6 +648,7 @@ class _Attempt:
     def _dead(self, grant: Grant, request: _Request, outcome: GrantInvalid) -> Result | None:
         """Wise says that what was presented is dead. `None`: there is a registration code to present."""
         if self._may_be_parked(grant):
+            self.doubt = self.doubt or grant.in_doubt
             return self._give_back(grant, GRANT_INVALID)
         if request.presented is None:
             return self._judge(grant, outcome, RECLAIMED)
@@ -682,12 +689,15 @@ class _Attempt:
             self.use.breaker.died(self.lease.attempt_id, outcome.trace_id)
             return Result(Word.REAUTHORIZATION_REQUIRED, grant.version, code=reason)
         if stored is not None and stored.attempt_id == self.lease.attempt_id:
-            self._release(stored, replace(self._free(stored), due_at=self.use.clock()))
+            in_doubt = stored.in_doubt or self.doubt or (self.lease.attempt_id if self.dead else None)
+            self._release(stored, replace(self._free(stored), in_doubt=in_doubt, due_at=self.use.clock()))
         return Result(Word.OVERTAKEN if stored is not None else Word.GONE, grant.version)
 
     def _may_be_parked(self, grant: Grant) -> bool:
         """Tell whether an answer of the attempt that left the doubt may still find its way into the store."""
-        if grant.in_doubt is None or self.doubt is None or grant.hold_until is None:
+        if grant.in_doubt is None or grant.hold_until is None:
+            return False
+        if self.doubt is None and grant.registration is None:  # a living token says nothing about a reissue
             return False
         return self.drained_at is None or self.drained_at < grant.hold_until
 

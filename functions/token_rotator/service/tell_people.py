@@ -72,7 +72,13 @@ class TellPeople:
         claimed = replace(after, alert=replace(alert, claimed_until=until))
         if _at_rest(before):
             claimed = replace(claimed, due_at=until)
-        when = When(alert=before.alert, version=before.version, phase=before.phase)
+        when = When(
+            alert=before.alert,
+            version=before.version,
+            phase=before.phase,
+            attempt_id=before.attempt_id,
+            in_doubt=before.in_doubt,
+        )
         if isinstance(self.grants.write(before, claimed, when), Done):
             self.publish(claimed)
 
@@ -96,16 +102,23 @@ class TellPeople:
         self._mark(grant, alert, told)
 
     def _mark(self, grant: Grant, alert: Alert, told: Alert) -> None:
-        after = replace(grant, alert=told)
-        if _at_rest(grant):
-            after = replace(after, due_at=next_due(after, self.clock()))
+        after, rest = replace(grant, alert=told), _at_rest(grant)
+        when = When(alert=alert, version=grant.version)
         for _ in range(_MARK_TRIES):
+            at_rest = replace(after, due_at=next_due(after, self.clock())) if rest else after
             try:
-                self.grants.write(grant, after, When(alert=alert, version=grant.version))
+                answer = self.grants.write(
+                    grant, at_rest, replace(when, attempt_id=None, in_doubt=None) if rest else when
+                )
             except StoreUnavailable as error:
                 self.journal.record(Trouble(key=grant.key, code=error.code, detail="marking an alert as told"))
-            else:
+                continue
+            stored = answer.grant
+            if isinstance(answer, Done) or stored is None or stored.alert != alert:
                 return
+            grant = stored  # somebody took the lease or stored new tokens meanwhile: what was told stays told
+            after, rest = replace(grant, alert=told), _at_rest(grant)
+            when = When(alert=alert, version=grant.version)
 
 
 def _at_rest(grant: Grant) -> bool:

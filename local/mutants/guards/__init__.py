@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import answers, doubt, fleet, lease, linking, outside, people, readers, reissue, restore, suspension, work
+from . import (
+    answers,
+    doubt,
+    fleet,
+    lease,
+    linking,
+    outside,
+    people,
+    readers,
+    reissue,
+    restore,
+    suspension,
+    together,
+    work,
+)
 
 if TYPE_CHECKING:
     from local.mutants.guard import Guard
@@ -21,5 +35,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *outside.GUARDS,
     *linking.GUARDS,
     *suspension.GUARDS,
+    *together.GUARDS,
     *restore.GUARDS,
 )

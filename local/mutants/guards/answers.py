@@ -53,8 +53,8 @@ GUARDS: Final = (
         name="version-grows",
         says="each new access token has a version of its own",
         path=_KEEP,
-        old="        version = stored.version + 1\n",
-        new="        version = stored.version\n",
+        old="        version, replaced = stored.version + 1, ",
+        new="        version, replaced = stored.version, ",
         tests=(f"{_ATTEMPTS}::test_an_undisturbed_refresh_costs_two_writes_and_one_request",),
     ),
     Guard(

@@ -35,8 +35,8 @@ GUARDS: Final = (
         name="alert-claim-asked",
         says="an alert is claimed only as it was seen",
         path=_TELL,
-        old="When(alert=before.alert, version=before.version, phase=before.phase)",
-        new="When(version=before.version, phase=before.phase)",
+        old="            alert=before.alert,\n            version=before.version,\n",
+        new="            version=before.version,\n",
         tests=(f"{_ALERTS}::test_two_publishers_make_one_copy",),
     ),
     Guard(

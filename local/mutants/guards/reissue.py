@@ -65,7 +65,7 @@ GUARDS: Final = (
         name="reissue-dead-not-served",
         says="the access token of a dead refresh token is not handed out while a reissue fails",
         path=_ATTEMPT,
-        old="        self.dead = self.dead or dead is not None\n",
+        old="        self.dead = self.dead or reason is not None\n",
         new="",
         tests=(f"{_REISSUE}::test_a_fault_that_is_not_the_grants_spends_no_code",),
     ),
