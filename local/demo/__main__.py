@@ -68,7 +68,7 @@ def main() -> int:
         if not chosen.keep:
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
         played = stack.enter_context(stage(directory, report, keep=chosen.keep))
-        Story(played, report).play()
+        Story(played, report, chosen.out / "pages").play()
         report.write(chosen.out / "demo.json")
         report.summary()
         if chosen.keep:

@@ -74,6 +74,18 @@ BREAKS: Final = {
         "        print(form)\n        with _Watch(within.total_seconds()) as watch:\n            try:\n"
         '                status, answered, content = self._call("POST",',
     ),
+    "reissue": Break(
+        "a dead grant of a user whom the partner created heals itself, and wakes nobody",
+        "functions/token_rotator/service/refresh_grant.py",
+        "return None if grant.reissuable else",
+        "return None if not grant.created_at else",
+    ),
+    "suspension": Break(
+        "what is suspended is refused within 5 seconds and not refreshed; lifted, it is served again",
+        "functions/token_rotator/service/serve_token.py",
+        "use.suspensions.read().of(self.key.tenant) is not None:",
+        "use.suspensions.read().of(self.key.grant_id) is not None:",
+    ),
     "doubt": Break(
         "a killed worker costs nobody a dead token",
         "functions/token_rotator/domain/lease.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import ssl
@@ -14,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from local.aws.ministack import Credentials
@@ -66,7 +68,11 @@ class PartnerService:
 
     def call(self, method: str, grant_id: str, rest: str = "", **more: Any) -> Answer:
         """Send one signed request about a grant."""
-        path = f"/v1/tenants/{self._tenant}/grants/{grant_id}{rest}"
+        return self.of_tenant(method, f"/grants/{grant_id}{rest}", **more)
+
+    def of_tenant(self, method: str, rest: str, **more: Any) -> Answer:
+        """Send one signed request about the tenant."""
+        path = f"/v1/tenants/{self._tenant}{rest}"
         return self._api.call(method, path, credentials=self._credentials, timeout_s=_PATIENCE_S, **more)
 
     def fetch(self, grant_id: str, within_s: float = 60) -> dict[str, Any]:
@@ -108,6 +114,7 @@ class Wise:
 
     def __init__(self, url: str, ca_file: Path) -> None:
         self.url = url
+        self.ca_file = ca_file
         context = ssl.create_default_context(cafile=str(ca_file))
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
@@ -161,3 +168,24 @@ class Readers:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
+
+
+class Waiting:
+    """Somebody who waits for an answer meanwhile."""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+        self._began = time.monotonic()
+        self._seconds = 0.0
+        self._thread = threading.Thread(target=self._wait, daemon=True)
+        self._thread.start()
+
+    def _wait(self) -> None:
+        with contextlib.suppress(RuntimeError, OSError):  # no answer in time: the ledger has none then
+            self._ask()
+        self._seconds = time.monotonic() - self._began
+
+    def end(self, within_s: float) -> float:
+        """Give how many seconds it took, at most so many."""
+        self._thread.join(within_s)
+        return time.monotonic() - self._began if self._thread.is_alive() else self._seconds

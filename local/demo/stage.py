@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from local.aws import cdk, deploy, parity
 from local.aws.ministack import ROOT, MiniStack, ministack, start
@@ -17,6 +18,7 @@ from local.aws.stack import Stack
 from local.wise.control import WiseControl
 
 from .partner import Ledger, PartnerService, Wise
+from .site import Site, site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +31,9 @@ CLIENT_ID: Final = "demo-client-id"
 CLIENT_SECRET: Final = "demo-client-secret-of-no-use-elsewhere"
 PARTNERS: Final[list[dict[str, Any]]] = [
     {"name": "acme-payments", "tenants": ["acme"], "may": ["read"]},
-    {"name": "acme-onboarding", "tenants": ["acme"], "may": ["read", "manage"]},
+    {"name": "acme-onboarding", "tenants": ["acme"], "may": ["read", "manage", "link"]},
     {"name": "globex-payments", "tenants": ["globex"], "may": ["read", "manage"]},
+    {"name": "operations", "tenants": ["acme", "globex"], "may": ["operate"]},
 ]
 
 
@@ -44,6 +47,7 @@ class Stage:
     stack: Stack
     api: Api
     provider_pid: int
+    site: Site
     ledger: Ledger = field(default_factory=Ledger)
 
     def role_arn(self, partner: str) -> str:
@@ -106,10 +110,13 @@ def stage(
         report.tell(f"Wise emulator at {ready['url']}, access tokens live {life_s:g} s")
         emulator = start(auth=True) if keep else stack.enter_context(ministack(auth=True))
         report.tell(f"AWS emulator at {emulator.url}, IAM and signatures enforced")
-        yield _deployed(emulator, ready | {"pid": str(provider.pid)}, directory, report, directly=directly)
+        told = ready | {"pid": str(provider.pid)}
+        yield _deployed(emulator, told, directory, stack.enter_context(site()), report, directly=directly)
 
 
-def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, report: Report, *, directly: bool) -> Stage:
+def _deployed(
+    emulator: MiniStack, ready: dict[str, str], directory: Path, acme: Site, report: Report, *, directly: bool
+) -> Stage:
     secret = {
         "environment": "sandbox",
         "client_id": CLIENT_ID,
@@ -119,7 +126,13 @@ def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, repor
     report.tell(f"secret {SECRET_NAME} created, as an operator does before the first deploy")
     principal = f"arn:aws:iam::{emulator.account}:root"
     partners = [
-        {**partner, "principal": principal, "external_id": f"{partner['name']}-external-id"} for partner in PARTNERS
+        {
+            **partner,
+            "principal": principal,
+            "external_id": f"{partner['name']}-external-id",
+            **({"return_urls": [acme.return_url]} if "link" in partner["may"] else {}),
+        }
+        for partner in PARTNERS
     ]
     assembly = cdk.synthesize(
         directory / "cdk.out",
@@ -127,6 +140,8 @@ def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, repor
             "environment": "sandbox",
             "wise_api_url": ready["url"],
             "wise_ca_file": ready["ca_file"],
+            "wise_web_host": urlsplit(ready["url"]).netloc,
+            "wise_client_id": CLIENT_ID,
             "partners": partners,
             "log_level": "INFO" if directly else "DEBUG",
         },
@@ -138,6 +153,12 @@ def _deployed(emulator: MiniStack, ready: dict[str, str], directory: Path, repor
     for row in parity.DIFFERENCES:
         if row.treatment is not parity.Treatment.UNPROVEN:
             report.tell(f"  the emulator differs: {row.resource_type}, {row.what}: {row.treatment}")
+    control = WiseControl(ready["control_url"])
+    redirect_uri = deploy.let_browsers_back(deployed)
+    control.change_settings(redirect_uris=[redirect_uri])
+    report.tell(f"  the API's name is resolved by nobody here: browsers come back to {redirect_uri}")
     api = Api(emulator, outputs["ApiId"])
     wise = Wise(ready["url"], Path(ready["ca_file"]))
-    return Stage(emulator, WiseControl(ready["control_url"]), wise, deployed, api, int(ready["pid"]))
+    made = Stage(emulator, control, wise, deployed, api, int(ready["pid"]), acme)
+    acme.service = made.partner("acme-onboarding", "acme", session="web-site")
+    return made

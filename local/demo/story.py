@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -17,12 +16,16 @@ from local.aws.signed import assume
 from local.hunt import found
 from local.wise.truth import Death, Kind, Verdict
 
+from .endings import Endings
+from .linking import Linking
 from .on_call import OnCall
-from .partner import Readers, hash_of
+from .partner import Readers, Waiting, hash_of
 from .stage import CLIENT_SECRET, LIFE_S
+from .suspending import Suspending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from local.wise.control import SeededUser
     from local.wise.truth import RequestTruth, Truth
@@ -37,6 +40,7 @@ READERS_WARM_UP: Final = (5, 10, 15, CALLERS)
 REFRESHERS_WARM_UP: Final = (2, 4)
 FIRST_REFRESH_S: Final = 60
 """A new token is left alone for a minute: the product's floor, which decides here as tokens live 90 seconds."""
+KILLED: Final = "killed"
 _FORBIDDEN: Final = 403
 _OK: Final = 200
 
@@ -55,7 +59,7 @@ def _iso(user: SeededUser) -> dict[str, Any]:
 class Story:
     """Plays on a stage and reports."""
 
-    def __init__(self, stage: Stage, report: Report) -> None:
+    def __init__(self, stage: Stage, report: Report, pictures: Path) -> None:
         self.stage = stage
         self.report = report
         self.wise = stage.control
@@ -66,6 +70,9 @@ class Story:
         self.readers = Readers(self.reader, self.grants["acme"])
         self.scheduled_attempts: set[str | None] = set()
         self.alerts: list[dict[str, Any]] = []
+        self.linking = Linking(self, pictures)
+        self.endings = Endings(self)
+        self.suspending = Suspending(self)
 
     def play(self) -> None:
         """Play all acts. One that cannot be played is a check that did not hold; the others go on."""
@@ -76,43 +83,88 @@ class Story:
             self.twenty_callers,
             self.refusals,
             self.third_lock,
+            self.kill_worker,
+            self.linking.link_users,
             self.killed_worker,
             self.scheduled,
             self.fetch_and_use,
-            self.revoked,
+            self.suspending.suspend,
+            self.endings.begin,
+            self.endings.revoked,
+            self.endings.reissued,
+            self.endings.reclaimed,
+            self.suspending.lifted,
             self.straggler,
             self.logs_join,
             self.truth,
             self.hunt,
         )
         for act in acts:
-            try:
-                act()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
-                name = f"the act «{act.__name__}» was played to its end"
-                self.report.check(name, held=False, error=f"{type(error).__name__}: {error}"[:300])
+            self.played(act)
+
+    def played(self, act: Callable[..., None], *given: object) -> None:
+        """Play one act. If it breaks, that is a check that did not hold."""
+        try:
+            act(*given)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            name = f"the act «{act.__name__}» was played to its end"
+            self.report.check(name, held=False, error=f"{type(error).__name__}: {error}"[:300])
 
     # --- helpers
 
-    def _adopt(self, partner: PartnerService, grant_id: str, age_s: float = 0) -> SeededUser:
+    def adopt_one(
+        self,
+        grant_id: str,
+        partner: PartnerService | None = None,
+        *,
+        age_s: float = 0,
+        registration: dict[str, str] | None = None,
+    ) -> SeededUser:
+        """Adopt a new user's grant, acme's unless another partner does it."""
         user = self.wise.seed_user(grant_id, age_s=age_s)
-        answer = partner.call("PUT", grant_id, json_body=_iso(user))
+        body = _iso(user) | ({} if registration is None else {"registration": registration})
+        answer = (partner or self.onboarding).call("PUT", grant_id, json_body=body)
         if answer.status != 201:  # noqa: PLR2004
             msg = f"PUT {grant_id} was answered {answer.status}: {answer.body.decode()[:300]}"
             raise RuntimeError(msg)
         return user
 
-    def _due_in(self, grant_id: str, seconds: float) -> float:
-        """Adopt a grant of acme that is due in so many seconds; give that instant, epoch seconds."""
-        user = self._adopt(self.onboarding, grant_id, age_s=FIRST_REFRESH_S - seconds)
+    def due_in(
+        self,
+        grant_id: str,
+        seconds: float,
+        partner: PartnerService | None = None,
+        *,
+        registration: dict[str, str] | None = None,
+    ) -> float:
+        """Adopt a grant that is due in so many seconds; give that instant, epoch seconds."""
+        user = self.adopt_one(grant_id, partner, age_s=FIRST_REFRESH_S - seconds, registration=registration)
         return user.issued_at.timestamp() + FIRST_REFRESH_S
 
-    def _item(self, tenant: str, grant_id: str) -> dict[str, Any]:
+    def stored(self, pk: str) -> dict[str, Any]:
+        """An item of the table; empty where there is none."""
         table = self.stage.stack.outputs["GrantsTable"]
         client = self.stage.emulator.client("dynamodb")
-        answer = client.get_item(TableName=table, Key={"pk": {"S": f"{tenant}#{grant_id}"}}, ConsistentRead=True)
+        answer = client.get_item(TableName=table, Key={"pk": {"S": pk}}, ConsistentRead=True)
         item: dict[str, Any] = answer.get("Item", {})
         return item
+
+    def item(self, tenant: str, grant_id: str) -> dict[str, Any]:
+        """A grant's item."""
+        return self.stored(f"{tenant}#{grant_id}")
+
+    def told(self, grant_id: str, kind: str, seconds: float) -> dict[str, Any]:
+        """Give what on-call was told about a grant, as soon as it is; empty where it is not told in time."""
+        found: list[dict[str, Any]] = []
+
+        def heard() -> bool:
+            found[:] = [one for one in self.alerts if one.get("grant_id") == grant_id and one.get("kind") == kind]
+            if not found:
+                self.alerts += self.on_call.hear()
+            return bool(found)
+
+        self._wait(heard, seconds)
+        return found[0] if found else {}
 
     def _refreshes(self, user: str) -> list[RequestTruth]:
         return [request for request in self.wise.requests(user=user) if request.grant_type == "refresh_token"]
@@ -137,9 +189,9 @@ class Story:
         for tenant, partner in (("acme", self.onboarding), ("globex", self.globex)):
             for number in range(GRANTS[tenant]):
                 grant_id = f"{tenant}-user-{number + 1}"
-                self._adopt(partner, grant_id)
+                self.adopt_one(grant_id, partner)
                 self.grants[tenant].append(grant_id)
-        rows = [self._item(tenant, grant_id) for tenant, ids in self.grants.items() for grant_id in ids]
+        rows = [self.item(tenant, grant_id) for tenant, ids in self.grants.items() for grant_id in ids]
         spent = len(self.wise.requests())
         self.report.check(
             "25 grants adopted, no refresh spent",
@@ -150,7 +202,7 @@ class Story:
 
     def warm_up(self) -> None:
         """Start the functions' processes: twenty cold starts on two cores take their time."""
-        self._adopt(self.onboarding, "warm-up")
+        self.adopt_one("warm-up")
 
         def many(ask: Callable[[], int], waves: tuple[int, ...]) -> None:
             for callers in waves:
@@ -159,7 +211,7 @@ class Story:
 
         many(lambda: self.reader.call("GET", "warm-up", "/access-token").status, READERS_WARM_UP)
         reported = "wrongly-reported"
-        self._adopt(self.onboarding, reported)  # the warming up may have taken longer than it is to a first refresh
+        self.adopt_one(reported)  # the warming up may have taken longer than it is to a first refresh
         token = self.reader.fetch(reported)
         age = time.time() - datetime.fromisoformat(token["issued_at"]).timestamp()
         time.sleep(max(0.0, LIFE_S / 10 + 1 - age))
@@ -180,7 +232,7 @@ class Story:
 
     def twenty_callers(self) -> None:
         """Twenty callers at once hit one grant that is due."""
-        due_at = self._due_in("race", 4)
+        due_at = self.due_in("race", 4)
         time.sleep(max(due_at - time.time() - 1, 0))
         with ThreadPoolExecutor(CALLERS) as pool:
             tokens = list(pool.map(lambda _: self.reader.fetch("race")["access_token"], range(CALLERS)))
@@ -232,7 +284,7 @@ class Story:
             ).status,
             "no signature": api.call("GET", f"{path}/access-token", credentials=None).status,
         }
-        still_there = bool(self._item("acme", grant_id))
+        still_there = bool(self.item("acme", grant_id))
         self.report.check(
             "who may not is refused",
             all(status == _FORBIDDEN for status in answers.values()) and still_there,
@@ -261,34 +313,32 @@ class Story:
             same_bytes_for_existing_and_missing=same,
         )
 
+    def kill_worker(self) -> None:
+        """A Lambda process dies between Wise's refresh and its own write, while a reader waits."""
+        due_at = self.due_in(KILLED, 3)
+        self.before_the_kill = {token.sha256 for token in self.wise.truth().live_access_tokens(KILLED)}
+        self.wise.withhold(KILLED)
+        time.sleep(max(due_at - time.time(), 0))
+        self.waiting = Waiting(lambda: self.reader.fetch(KILLED, 60))
+        self.wise.wait_until_withheld(KILLED, timeout_s=20)
+        self.killed = [
+            pid for output in ("RefreshFunction", "SweepFunction") for pid in self.stage.function_pids(output)
+        ]
+        for pid in self.killed:
+            os.kill(pid, signal.SIGKILL)
+        self.report.tell(f"  Wise has refreshed and withholds its answer; {len(self.killed)} processes got SIGKILL")
+        self.wise.release(KILLED, deliver=False)
+
     def killed_worker(self) -> None:
-        """A Lambda process dies between Wise's refresh and its own write."""
-        user = "killed"
-        due_at = self._due_in(user, 3)
-        before = {token.sha256 for token in self.wise.truth().live_access_tokens(user)}
-        self.wise.withhold(user)
-        with ThreadPoolExecutor(1) as pool:
-            time.sleep(max(due_at - time.time(), 0))
-            began = time.monotonic()
-            waiting = pool.submit(self.reader.fetch, user, 60)
-            self.wise.wait_until_withheld(user, timeout_s=20)
-            killed = [
-                pid for output in ("RefreshFunction", "SweepFunction") for pid in self.stage.function_pids(output)
-            ]
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-            self.report.tell(f"  Wise has refreshed and withholds its answer; {len(killed)} processes got SIGKILL")
-            self.wise.release(user, deliver=False)
-            with contextlib.suppress(RuntimeError):  # no token in time: the ledger has none then
-                waiting.result(90)
-        waited = time.monotonic() - began
-        live = {token.sha256 for token in self.wise.truth().live_access_tokens(user)}
-        handed = [served.sha256 for served in self.stage.ledger.served if served.grant_id == user]
+        """What became of it: the reader was told to ask again, and got a living token."""
+        waited = self.waiting.end(90)
+        live = {token.sha256 for token in self.wise.truth().live_access_tokens(KILLED)}
+        handed = [served.sha256 for served in self.stage.ledger.served if served.grant_id == KILLED]
         self.report.check(
             "a killed worker costs nobody a dead token",
-            bool(handed) and set(handed) <= live and not before & set(handed) and waited < 45,  # noqa: PLR2004
-            processes_killed=len(killed),
-            refreshes_at_wise=len(self._refreshes(user)),
+            bool(handed) and set(handed) <= live and not self.before_the_kill & set(handed) and waited < 45,  # noqa: PLR2004
+            processes_killed=len(self.killed),
+            refreshes_at_wise=len(self._refreshes(KILLED)),
             handed_out_tokens_alive=len([name for name in handed if name in live]),
             handed_out_tokens_dead=len([name for name in handed if name not in live]),
             seconds_until_a_live_token=round(waited, 1),
@@ -331,36 +381,10 @@ class Story:
             users_with_a_living_token=len(alive),
         )
 
-    def revoked(self) -> None:
-        """A user takes the authorization back at Wise; on-call hears of it."""
-        user = "revoked"
-        self._due_in(user, 3)
-        self.wise.revoke(user)
-        heard_of: dict[str, Any] = {}
-
-        def heard() -> bool:
-            for told in self.on_call.hear():
-                self.alerts.append(told)
-                if told.get("grant_id") == user:
-                    heard_of.update(told)
-            return bool(heard_of)
-
-        self._wait(heard, 40)
-        phase = self._item("acme", user).get("phase", {}).get("S")
-        shown = {name: heard_of.get(name) for name in ("kind", "reason", "tenant", "grant_id", "summary")}
-        self.report.check(
-            "a revoked user reaches on-call",
-            heard_of.get("kind") == "reauthorization_required" and phase == "reauthorization_required",
-            in_the_queue=shown,
-            phase_in_the_table=phase,
-        )
-        refused = self.reader.call("GET", user, "/access-token")
-        self.report.tell(f"  a reader of it gets {refused.status} {refused.json()['type']}")
-
     def straggler(self) -> None:
         """A worker freezes with Wise's answer in hand, another one goes on, then the first one wakes up."""
         user = "frozen"
-        self._due_in(user, 3)
+        self.due_in(user, 3)
         self.wise.withhold(user)
         self.wise.wait_until_withheld(user, timeout_s=30)
         frozen = self.stage.function_pids("SweepFunction")
@@ -452,6 +476,7 @@ class Story:
             for token in self.wise.truth(values=True).tokens
         }
         secrets["client secret"] = CLIENT_SECRET.encode()
+        secrets |= self.linking.secrets() | self.endings.secrets()
         logs = emulator.client("logs")
         places: list[tuple[str, bytes]] = [("the template", json.dumps(self.stage.stack.assembly.template).encode())]
         for group in logs.describe_log_groups()["logGroups"]:

@@ -1,7 +1,7 @@
 """A visitor without a browser: reads pages, fills in their forms and presses their buttons. Standard library only.
 
-For the tests, and for the demo where there is no browser. No script runs and no cookie is kept, which Wise's pages here
-and the rotator's own do without.
+For the tests, and for the demo where there is no browser. No script runs, which Wise's pages here and the rotator's
+own do without. They set no cookies either; those of other hosts are kept by host and port, whatever their attributes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ssl
 import urllib.parse
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Visitor:
     def __init__(self, ca_file: Path | str | None = None, *, timeout_s: float = 30.0) -> None:
         self._context = None if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
         self._timeout_s = timeout_s
+        self._cookies: dict[str, dict[str, str]] = {}
 
     def visit(self, url: str) -> Page:
         """Open an address; a redirect is not followed."""
@@ -134,8 +136,13 @@ class Visitor:
             else http.client.HTTPConnection(parts.netloc, timeout=self._timeout_s)
         )
         headers = {} if body is None else {"Content-Type": "application/x-www-form-urlencoded"}
+        cookies = self._cookies.setdefault(parts.netloc, {})
+        if cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         with contextlib.closing(connection):
             connection.request(method, parts._replace(scheme="", netloc="", fragment="").geturl() or "/", body, headers)
             response = connection.getresponse()
             answered = {name.lower(): value for name, value in response.getheaders()}
+            for cookie in SimpleCookie(answered.get("set-cookie", "")).values():
+                cookies[cookie.key] = cookie.value
             return Page(url, response.status, answered, response.read().decode("utf-8", "replace"))

@@ -14,7 +14,9 @@ from local.demo.partner import hash_of
 from local.demo.report import Report
 from local.demo.stage import _processes
 
-STORY = (ROOT / "local" / "demo" / "story.py").read_text(encoding="utf-8")
+STORY = "".join(
+    path.read_text(encoding="utf-8") for path in sorted((ROOT / "local" / "demo").glob("*.py")) if path.stem != "breaks"
+)
 
 
 @pytest.mark.parametrize("name", BREAKS)

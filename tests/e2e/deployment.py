@@ -72,8 +72,8 @@ def deployment(assembly: Assembly, *, account_concurrency: int | None = None) ->
         made = Deployed(stack, wise, Api(emulator, stack.outputs["ApiId"]))
         for output in ("SweepFunction", "RefreshFunction", "CallbackFunction"):
             made.configure(output, WISE_API_URL=wise.url, WISE_CA_FILE=str(wise.ca_file))
-        made.configure("AdminFunction", WISE_WEB_HOST=wise.url.removeprefix("https://"), REDIRECT_URI=made.redirect_uri)
-        wise.control.change_settings(redirect_uris=[made.redirect_uri])
+        made.configure("AdminFunction", WISE_WEB_HOST=wise.url.removeprefix("https://"))
+        wise.control.change_settings(redirect_uris=[deploy.let_browsers_back(stack)])
         yield made
 
 

@@ -20,6 +20,7 @@ body { margin: 0; font: 1.125rem/1.6 system-ui, sans-serif; color: #1a1a1a; back
 main { max-width: 38rem; margin: 0 auto; padding: 2rem 1.25rem; overflow-wrap: break-word; }
 h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2rem 0 .5rem; }
+li + li { margin-top: .5rem; }
 .status { font-weight: 700; margin: 0 0 .5rem; }
 code { display: block; padding: .75rem 1rem; border: 2px solid; font-size: 1rem; overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) { body { color: #f2f2f2; background: #121212; } }
@@ -37,7 +38,8 @@ class _Text:
     do: tuple[str, ...]
 
 
-_BACK: Final = "Go back to the application or the person that sent you to Wise, and begin again there."
+_AND_BACK: Final = "go back to the application or the person that sent you to Wise, and begin again there."
+_BACK: Final = f"G{_AND_BACK[1:]}"
 _NOTHING: Final = "Nothing was connected."
 _FAILURES: Final[dict[LinkFailure, _Text]] = {
     LinkFailure.CONSENT_REFUSED: _Text(
@@ -45,7 +47,7 @@ _FAILURES: Final[dict[LinkFailure, _Text]] = {
         "Not connected",
         "You did not allow access",
         ("Wise told us that you chose not to give access to your account.", _NOTHING),
-        ("If that is what you wanted, there is nothing more to do. You can close this page.", f"If not: {_BACK}"),
+        ("If that is what you wanted, there is nothing more to do. You can close this page.", f"If not, {_AND_BACK}"),
     ),
     LinkFailure.UNKNOWN: _Text(
         400,
@@ -60,7 +62,7 @@ _FAILURES: Final[dict[LinkFailure, _Text]] = {
         "This link was used before",
         ("Each link works once. Perhaps you reloaded the page or went back to it.",),
         ("If a page told you before that your permission arrived, all is well, and you can close this page.",
-         f"If not: {_BACK}"),
+         f"If not, {_AND_BACK}"),
     ),
     LinkFailure.EXPIRED: _Text(
         410,
@@ -119,7 +121,7 @@ _AGAIN: Final = _Text(
     "Not connected yet",
     "Something went wrong on our side",
     ("It is not your fault, and it is not Wise's. Your permission is not lost.",),
-    ("Wait a minute, then reload this page.", f"If that does not help: {_BACK}"),
+    ("Wait a minute, then reload this page.", f"If that does not help, {_AND_BACK}"),
 )
 _ARRIVED: Final = _Text(
     200,
