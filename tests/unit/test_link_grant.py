@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.rotator import World
+from tests.fakes.wise import LIFE
 from token_rotator.domain.errors import KeyUnavailable, StoreUnavailable, WiseSecretUnusable
 from token_rotator.domain.grant import AlertKind, GrantKey, Phase
 from token_rotator.domain.link import CONFIRM_FOR, LINK_FOR, LinkFailure, hash_of
@@ -26,7 +27,7 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
 )
 from token_rotator.domain.tokens import Sealed, Secret, TokenSet
-from token_rotator.service.adopt_grant import Declined, Kept
+from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.journal import AnswerLate, CodeExchanged, LinkEnded, LinkLost
 from token_rotator.service.link_grant import KEEP_TRIES, Arrival, Arrived, Failed
 from token_rotator.service.ports import Done
@@ -670,3 +671,83 @@ def test_where_a_reissue_may_have_ended_the_new_refresh_token_it_is_tried_at_onc
     kept = world.confirm(link_id)
     assert isinstance(kept, Kept)
     assert (kept.grant.in_doubt, kept.grant.refresh_at) == ("attempt-reissue", world.clock())
+
+
+# --- two authorizations
+
+
+def two_links(world: World, apart: timedelta) -> tuple[str, str]:
+    """One user goes through two links of one grant; Wise ends the first one's refresh token. Gives both `link_id`s."""
+    first = world.came_back()
+    world.clock.now += apart
+    return first, world.came_back()
+
+
+def test_an_older_link_does_not_replace_a_newer_one(world: World) -> None:
+    older, newer = two_links(world, timedelta(minutes=1))
+    assert isinstance(world.confirm(newer), Kept)
+    before = world.stored()
+    assert world.confirm(older) is Declined.LINK_EXPIRED
+    assert world.stored() == before
+    world.due_now()
+    assert world.attempt().word is Word.REFRESHED
+    assert world.confirm(older) is Declined.LINK_EXPIRED, "a refresh is no authorization"
+
+
+def test_an_older_link_does_not_replace_what_was_imported_since(world: World) -> None:
+    link_id = world.came_back()
+    world.clock.advance(minutes=1)
+    before = world.adopted()
+    assert world.confirm(link_id) is Declined.LINK_EXPIRED
+    assert world.stored() == before
+
+
+def test_an_import_of_tokens_from_before_the_link_is_replaced(world: World) -> None:
+    issued_at = world.clock()
+    access, refresh = world.wise.add("anna")
+    world.clock.advance(minutes=1)
+    link_id = world.came_back()
+    world.clock.advance(minutes=1)
+    offer = Offer(refresh_token=refresh, access_token=access, issued_at=issued_at, expires_at=issued_at + LIFE)
+    assert isinstance(world.adopt_grant(world.key(), offer, None), Kept)
+    assert isinstance(world.confirm(link_id), Kept)
+    world.due_now()
+    world.sweep()
+    assert world.wise.lives(world.access_token())
+
+
+def test_the_newer_of_two_links_replaces_the_older_one(world: World) -> None:
+    older, newer = two_links(world, timedelta(minutes=1))
+    assert isinstance(world.confirm(older), Kept)
+    kept = world.confirm(newer)
+    assert isinstance(kept, Kept)
+    assert kept.grant.in_doubt is None
+    assert world.wise.lives(world.access_token())
+
+
+def test_a_refresh_of_the_old_tokens_since_the_exchange_makes_them_no_newer(world: World) -> None:
+    world.adopted()
+    world.due_now()
+    link_id = world.came_back()
+    pending = world.grants.pending[hash_of(Secret(link_id))]
+    world.clock.advance(minutes=1)
+    world.grants.items[world.key()] = replace(world.stored(), issued_at=world.clock(), last_attempt_at=world.clock())
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert (kept.grant.refresh_token, kept.grant.authorized_at) == (pending.refresh_token, pending.issued_at)
+
+
+@pytest.mark.parametrize("first", ["older", "newer"])
+def test_of_two_links_that_no_clock_can_order_a_refresh_at_once_shows_what_lives(world: World, first: str) -> None:
+    older, newer = two_links(world, SECOND)
+    links = (older, newer) if first == "older" else (newer, older)
+    assert isinstance(world.confirm(links[0]), Kept)
+    kept = world.confirm(links[1])
+    assert isinstance(kept, Kept)
+    assert kept.grant.in_doubt is not None
+    assert kept.grant.refresh_at == kept.grant.due_at == world.clock()
+    world.sweep()
+    served = world.serve()
+    assert isinstance(served, Served) is (first == "older")
+    if first == "newer":
+        assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED, "known at once, and not at half of its life"

@@ -70,6 +70,7 @@ _CODECS: Final[dict[str, Codec]] = {
     "expires_at": INSTANT,
     "refresh_expires_at": INSTANT,
     "expiry_told": INSTANT,
+    "authorized_at": INSTANT,
     "scope": TEXT,
     "attempt_id": TEXT,
     "lease_until": INSTANT,

@@ -185,6 +185,7 @@ class AdoptGrant:
             issued_at=offer.issued_at if access_token else None,
             expires_at=offer.expires_at if access_token else None,
             refresh_expires_at=offer.refresh_expires_at,
+            authorized_at=None if offer.refresh_token is None else offer.issued_at or now,
             scope=offer.scope,
             in_doubt=in_doubt,
             refresh_at=refresh,

@@ -19,6 +19,7 @@ from token_rotator.domain.link import (
     PendingTokens,
     hash_of,
     is_of,
+    is_outdated,
     linked,
     read_token,
 )
@@ -311,6 +312,8 @@ class ConfirmLink:
             return Declined.NOT_FOUND
         if before is not None and before.profile_id not in (None, pending.profile_id):
             return Declined.DIFFERENT_PROFILE
+        if is_outdated(pending, before, self.budgets):
+            return Declined.LINK_EXPIRED
         after = linked(before, pending, self.clock(), self.budgets)
         if before is None:
             answer = self.grants.create(after, pending.hashed)

@@ -157,6 +157,33 @@ GUARDS: Final = (
         tests=(f"{_UNIT}::test_a_refresh_that_was_sent_after_the_exchange_leaves_the_new_token_in_doubt",),
     ),
     Guard(
+        name="older-link-declined",
+        says="a link's tokens that a later authorization has ended are not stored",
+        path=_RULES,
+        old="    return authorized_at is not None and authorized_at > pending.issued_at + budgets.margin\n",
+        new="    return False\n",
+        tests=(
+            f"{_UNIT}::test_an_older_link_does_not_replace_a_newer_one",
+            f"{_UNIT}::test_an_older_link_does_not_replace_what_was_imported_since",
+        ),
+    ),
+    Guard(
+        name="refresh-is-no-authorization",
+        says="a refresh of the old tokens after the exchange does not make a link old",
+        path=_RULES,
+        old="    authorized_at = None if grant is None else grant.authorized_at\n",
+        new="    authorized_at = None if grant is None else grant.issued_at\n",
+        tests=(f"{_UNIT}::test_a_refresh_of_the_old_tokens_since_the_exchange_makes_them_no_newer",),
+    ),
+    Guard(
+        name="link-as-old",
+        says="of two authorizations that no clock can order a refresh at once shows which lives",
+        path=_RULES,
+        old="    if before is not None and _as_old(before, pending, budgets):\n",
+        new="    if before is ...:\n",
+        tests=(f"{_UNIT}::test_of_two_links_that_no_clock_can_order_a_refresh_at_once_shows_what_lives",),
+    ),
+    Guard(
         name="return-url-listed",
         says="a browser is sent to a partner's own URLs only",
         path=_ADMIN,
