@@ -85,7 +85,11 @@ ROUTES: Final = (
 )
 PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", LINKS)
 """Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
-LINK_ITEMS: Final = {"#link#": ("GetItem", "UpdateItem"), "#pending#": ("PutItem",)}
+LINK_ITEMS: Final = {
+    "#link#": ("GetItem", "UpdateItem"),
+    "#pending#": ("PutItem",),
+    "#profile#": ("GetItem",),
+}
 """What `callback` may do to which items of the table: it never sees a grant."""
 
 

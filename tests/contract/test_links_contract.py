@@ -173,6 +173,15 @@ def test_a_profile_that_another_grant_holds_spends_nothing(place: Place) -> None
     assert place.links.pending("b" * 64) == some_tokens()
 
 
+def test_who_holds_a_profile_is_told(place: Place) -> None:
+    assert place.links.holder("9001") is None
+    place.grants.create(a_grant(profile_id="9001"))
+    assert place.links.holder("9001") == KEY
+    assert place.links.holder("900") is None
+    place.grants.delete(a_grant(profile_id="9001"), When(version=a_grant().version))
+    assert place.links.holder("9001") is None
+
+
 def test_links_are_in_no_list_and_never_due(place: Place) -> None:
     place.links.begin(a_link())
     place.links.keep(some_tokens())
@@ -208,6 +217,16 @@ def test_what_another_version_wrote_is_not_read(dynamodb: DynamoDBClient, table:
     dynamodb.put_item(TableName=table, Item=changed)
     with pytest.raises(CorruptGrant):
         links.look("a" * 64)
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("claim", [{}, {"holder": {"N": "1"}}, {"holder": {"S": "acme"}}, {"holder": {"S": "a#b#c"}}])
+def test_a_claim_that_another_version_wrote_is_not_read(
+    dynamodb: DynamoDBClient, table: str, claim: dict[str, Any]
+) -> None:
+    dynamodb.put_item(TableName=table, Item={"pk": {"S": "#profile#9001"}, **claim})
+    with pytest.raises(CorruptGrant):
+        DynamoLinks(dynamodb, table).holder("9001")
 
 
 @pytest.mark.emulator

@@ -521,8 +521,17 @@ def test_a_link_belongs_to_its_own_grant(deployment: Deployment, user: str) -> N
 
 
 def test_a_profile_that_another_grant_holds_is_refused(deployment: Deployment, user: str) -> None:
+    other = f"{user}-other"
+    early = deployment.browse(deployment.consent(deployment.start(other), user))
     first = deployment.browse(deployment.consent(deployment.start(user), user))
     deployment.confirm(user, link_id_of(first))
-    other = f"{user}-other"
-    back = deployment.browse(deployment.consent(deployment.start(other), user))
-    assert deployment.confirm(other, link_id_of(back)).problem == "already-held"
+    assert deployment.confirm(other, link_id_of(early)).problem == "already-held", "it was taken meanwhile"
+    told = deployment.consent(deployment.start(other), user)
+    before = len(deployment.wise.control.requests())
+    page = deployment.browse(told)
+    assert (page.status, page.title) == (409, "This Wise profile is connected already")
+    told = deployment.consent(deployment.start(other), user)
+    body = {"state": told["state"], "code": told["code"], "profile_id": told["profileId"]}
+    assert deployment.complete(other, body).problem == "already-held"
+    assert len(deployment.wise.control.requests()) == before
+    assert deployment.use(deployment.token(user).body["access_token"]) == 200

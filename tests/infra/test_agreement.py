@@ -198,7 +198,7 @@ def test_the_table_forgets_by_the_attribute_that_links_have() -> None:
 
 
 def test_callback_may_work_on_the_items_that_links_are() -> None:
-    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING}
+    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE}
 
 
 def test_a_url_that_can_be_deployed_is_one_that_the_functions_take(sandbox: Template) -> None:

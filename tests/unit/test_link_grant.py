@@ -207,6 +207,22 @@ def test_another_profile_than_the_grants_is_refused_before_its_code_is_exchanged
     assert isinstance(world.arrive(world.start(), profile_id="9001"), Arrived)
 
 
+def test_a_link_of_another_grant_kills_no_working_one(world: World) -> None:
+    world.adopted("ben", profile_id="9001")
+    state = world.start()
+    assert why(world.arrive(state, user="ben")) is LinkFailure.ALREADY_HELD
+    assert world.wise.exchanges == []
+    world.due_now("ben")
+    assert world.attempt("ben").word is Word.REFRESHED, "its refresh token lives"
+    assert why(world.arrive(state, user="ben")) is LinkFailure.USED
+
+
+def test_a_partner_is_told_of_a_profile_that_another_grant_holds_before_the_exchange(world: World) -> None:
+    world.adopted("ben", profile_id="9001")
+    assert why(world.arrive(world.start(), user="ben", of=world.key())) is LinkFailure.ALREADY_HELD
+    assert world.wise.exchanges == []
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
@@ -237,15 +253,16 @@ def test_a_code_is_sent_once_whatever_wise_answers(world: World, outcome: Outcom
     assert len(world.journal.of(CodeExchanged)) == 1
 
 
-@pytest.mark.parametrize("part", ["kms", "secret", "client", "look", "use"])
+@pytest.mark.parametrize("part", ["kms", "secret", "client", "look", "holder", "use"])
 def test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link(world: World, part: str) -> None:
     state = world.start()
     world.sealer.down = part == "kms"
     world.wise.usable = part != "secret"
     if part == "client":
         world.wise.client_id = "another-client"
-    if part in ("look", "use"):
-        world.links.failures = ["before"] if part == "look" else ["ok", "before"]
+    calls = ("look", "holder", "use")
+    if part in calls:
+        world.links.failures = [*["ok"] * calls.index(part), "before"]
     with pytest.raises((KeyUnavailable, WiseSecretUnusable, StoreUnavailable)):
         world.arrive(state)
     assert world.wise.exchanges == []
@@ -265,7 +282,7 @@ def test_after_the_exchange_nothing_but_the_store_is_needed(world: World) -> Non
 @pytest.mark.parametrize("failures", [["before"], ["before", "before"], ["after"], ["after", "before"]])
 def test_tokens_that_no_write_takes_at_first_are_not_lost(world: World, failures: list[str]) -> None:
     state = world.start()
-    world.links.failures = ["ok", "ok", *failures]
+    world.links.failures = ["ok", "ok", "ok", *failures]
     assert isinstance(world.arrive(state), Arrived)
     assert len(world.grants.pending) == 1
     assert world.clock.slept == [timedelta(milliseconds=200)] * len(failures)
@@ -273,7 +290,7 @@ def test_tokens_that_no_write_takes_at_first_are_not_lost(world: World, failures
 
 def test_tokens_that_no_write_takes_are_told_to_be_lost(world: World) -> None:
     state = world.start()
-    world.links.failures = ["ok", "ok", *["before"] * KEEP_TRIES]
+    world.links.failures = ["ok", "ok", "ok", *["before"] * KEEP_TRIES]
     assert why(world.arrive(state)) is LinkFailure.OUR_FAULT
     assert len(world.journal.of(LinkLost)) == 1
     assert why(world.arrive(state)) is LinkFailure.USED
@@ -440,11 +457,14 @@ def test_a_grant_that_was_imported_since_the_start_is_replaced(world: World) -> 
 
 
 def test_a_profile_belongs_to_one_grant(world: World) -> None:
-    world.adopted("ben", profile_id="9001")
     link_id = world.came_back()
+    world.adopted("ben", profile_id="9001")
     assert world.confirm(link_id) is Declined.ALREADY_HELD
+    assert world.delete_grant(world.key("ben")) is None
     world.adopted("anna")
-    assert world.confirm(world.came_back()) is Declined.ALREADY_HELD
+    link_id = world.came_back()
+    world.adopted("ben", profile_id="9001")
+    assert world.confirm(link_id) is Declined.ALREADY_HELD
 
 
 def test_a_profile_that_the_grant_took_since_the_start_counts(world: World) -> None:

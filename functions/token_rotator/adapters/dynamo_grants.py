@@ -55,6 +55,9 @@ DUE_INDEX: Final = "due"
 TENANT_INDEX: Final = "tenant"
 PENDING: Final = "#pending#"
 """What the items of a link's tokens begin with; `dynamo_links` writes them."""
+PROFILE: Final = "#profile#"
+"""What the claims of Wise profiles begin with."""
+HOLDER: Final = "holder"
 _CANCELLED: Final = "TransactionCanceledException"
 
 _CODECS: Final[dict[str, Codec]] = {
@@ -298,7 +301,7 @@ class DynamoGrants:
                 {
                     "Delete": {
                         "TableName": self._table,
-                        "Key": {"pk": TEXT.encode(f"#profile#{grant.profile_id}")},
+                        "Key": {"pk": TEXT.encode(f"{PROFILE}{grant.profile_id}")},
                         "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",
                         "ExpressionAttributeValues": {":me": TEXT.encode(str(grant.key))},
                     }
@@ -317,7 +320,7 @@ class DynamoGrants:
             {
                 "Put": {
                     "TableName": self._table,
-                    "Item": {"pk": TEXT.encode(f"#profile#{grant.profile_id}"), "holder": me},
+                    "Item": {"pk": TEXT.encode(f"{PROFILE}{grant.profile_id}"), HOLDER: me},
                     "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",
                     "ExpressionAttributeValues": {":me": me},
                 }

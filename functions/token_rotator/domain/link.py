@@ -43,6 +43,8 @@ class LinkFailure(StrEnum):
     """Wise does not take the code: too old, used, or none of ours."""
     NO_PROFILE = "profile_missing"
     DIFFERENT_PROFILE = "different_profile"
+    ALREADY_HELD = "already_held"
+    """Another grant holds the profile, and works."""
     WISE_UNAVAILABLE = "wise_unavailable"
     WISE_REFUSED = "wise_refused"
     """Wise sent the browser back with an error of its own."""

@@ -134,6 +134,8 @@ def _problem(why: LinkFailure) -> Response:
             return problem("different-profile", "profile_id is required: the grant belongs to a profile")
         case LinkFailure.DIFFERENT_PROFILE:
             return problem("different-profile")
+        case LinkFailure.ALREADY_HELD:
+            return problem("already-held", "the code was not exchanged: the other grant goes on working")
         case LinkFailure.WISE_UNAVAILABLE:
             return problem("provider-unavailable", _AGAIN)
         case LinkFailure.CODE_REFUSED | LinkFailure.CONSENT_REFUSED | LinkFailure.WISE_REFUSED:

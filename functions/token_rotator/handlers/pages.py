@@ -94,6 +94,15 @@ _FAILURES: Final[dict[LinkFailure, _Text]] = {
         (_BACK, "At Wise, choose the profile, personal or business, that was connected before.",
          "If you want to change to another profile, tell the people who sent you: they have to prepare that."),
     ),
+    LinkFailure.ALREADY_HELD: _Text(
+        409,
+        "Not connected",
+        "This Wise profile is connected already",
+        ("The profile that you chose is connected in another place, perhaps under another account of yours.", _NOTHING,
+         "What is connected already goes on working."),
+        (_BACK, "At Wise, choose another profile, if you meant another one.",
+         "If this profile is to be moved, tell the people who sent you: it has to be disconnected there first."),
+    ),
     LinkFailure.WISE_UNAVAILABLE: _Text(
         502,
         "Not connected",

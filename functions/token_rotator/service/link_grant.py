@@ -156,23 +156,33 @@ class TakeArrival:
         ended = _ended(link, self.clock())
         if ended is not None:
             return self._failed(link, ended)
+        why = self._foreseen(link, arrival)
         # Had before the state is used up: a fault of ours then costs the user a reload, not another authorization.
-        envelope = self._prepared(link, arrival)
+        envelope = self._prepared(link) if why is None else None
         attempt_id = self.new_id()
         used = self.links.use(link.hashed, attempt_id, self.clock())
         if used is None or used.used_by != attempt_id:
             return self._failed(link, (used and _ended(used, self.clock())) or LinkFailure.UNKNOWN)
         if envelope is None or arrival.code is None:
-            return self._failed(link, _judged(link, arrival) or LinkFailure.CODE_REFUSED)
+            return self._failed(link, why or LinkFailure.CODE_REFUSED)
         outcome = self.exchange.exchange(
             arrival.code, redirect_uri=link.redirect_uri, attempt_id=attempt_id, within=self.budgets.http
         )
         return self._answered(link, arrival.profile_id, attempt_id, outcome, envelope)
 
-    def _prepared(self, link: Link, arrival: Arrival) -> NewEnvelope | None:
-        """Have what an exchange needs; `None` where there will be none."""
-        if arrival.code is None or _judged(link, arrival) is not None:
-            return None
+    def _foreseen(self, link: Link, arrival: Arrival) -> LinkFailure | None:
+        """Say why there will be no exchange.
+
+        Of a profile that another grant holds there must be none: it would end that grant's refresh token, and nothing
+        would come of it.
+        """
+        why = _judged(link, arrival)
+        if why is not None or arrival.profile_id is None:
+            return why
+        return LinkFailure.ALREADY_HELD if self.links.holder(arrival.profile_id) not in (None, link.key) else None
+
+    def _prepared(self, link: Link) -> NewEnvelope:
+        """Have what an exchange needs."""
         self.exchange.check_client(link.client_id)
         return self.sealer.prepare_new(link.key)
 

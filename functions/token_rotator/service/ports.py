@@ -182,6 +182,10 @@ class LinkStore(Protocol):
         """Read the tokens of a link, consistently."""
         ...
 
+    def holder(self, profile_id: str) -> GrantKey | None:
+        """Say which grant holds a Wise profile, consistently."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

@@ -58,6 +58,14 @@ GUARDS: Final = (
         tests=(f"{_UNIT}::test_another_profile_than_the_grants_is_refused_before_its_code_is_exchanged",),
     ),
     Guard(
+        name="no-working-grant-killed",
+        says="a code of a profile that another grant holds is not exchanged",
+        path=_LINK,
+        old="        return LinkFailure.ALREADY_HELD if self.links.holder(arrival.profile_id) not in (None, link.key) else None\n",
+        new="        return None\n",
+        tests=(f"{_UNIT}::test_a_link_of_another_grant_kills_no_working_one",),
+    ),
+    Guard(
         name="profile-at-confirm",
         says="a profile that the grant took since the start counts",
         path=_LINK,
@@ -69,11 +77,11 @@ GUARDS: Final = (
         name="keys-before-state",
         says="a fault of ours before the exchange does not cost the user the link",
         path=_LINK,
-        old="        envelope = self._prepared(link, arrival)\n        attempt_id = self.new_id()\n"
+        old="        envelope = self._prepared(link) if why is None else None\n        attempt_id = self.new_id()\n"
         "        used = self.links.use(link.hashed, attempt_id, self.clock())\n",
         new="        attempt_id = self.new_id()\n"
         "        used = self.links.use(link.hashed, attempt_id, self.clock())\n"
-        "        envelope = self._prepared(link, arrival)\n",
+        "        envelope = self._prepared(link) if why is None else None\n",
         tests=(f"{_UNIT}::test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link",),
     ),
     Guard(
