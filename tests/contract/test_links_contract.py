@@ -51,6 +51,9 @@ def some_tokens(hashed: str = "b" * 64, **changes: Any) -> PendingTokens:
     return PendingTokens(**fields | changes)
 
 
+GONE: dict[str, Any] = {"access_token": None, "refresh_token": None}
+
+
 @dataclass
 class Place:
     """Links, and the grants beside them."""
@@ -129,7 +132,18 @@ def test_keeping_tokens_twice_does_no_harm_and_undoes_nothing(place: Place) -> N
     assert place.grants.create(a_grant(), "b" * 64) == Done(a_grant())
     place.links.keep(some_tokens())
     spent = place.links.pending("b" * 64)
-    assert spent == some_tokens(confirmed_version=a_grant().version)
+    assert spent == some_tokens(confirmed_version=a_grant().version, **GONE)
+
+
+def test_tokens_are_forgotten_and_the_rest_stays(place: Place) -> None:
+    place.links.forget("b" * 64)
+    assert place.links.pending("b" * 64) is None, "forgetting makes nothing"
+    place.links.keep(some_tokens())
+    for _ in range(2):
+        place.links.forget("b" * 64)
+        assert place.links.pending("b" * 64) == some_tokens(**GONE)
+    place.links.keep(some_tokens())
+    assert place.links.pending("b" * 64) == some_tokens(**GONE), "and nothing brings them back"
 
 
 # --- together with a grant
@@ -145,15 +159,18 @@ def test_a_grant_and_its_links_tokens_are_written_together(place: Place) -> None
     assert place.links.pending("b" * 64) == some_tokens()
     assert place.grants.replace(before, after, when, "b" * 64) == Done(after)
     assert place.grants.get(KEY) == after
-    assert place.links.pending("b" * 64) == some_tokens(confirmed_version=after.version)
+    assert place.links.pending("b" * 64) == some_tokens(confirmed_version=after.version, **GONE)
 
 
-@pytest.mark.parametrize("missing", [True, False])
-def test_tokens_that_are_spent_or_gone_write_nothing(place: Place, *, missing: bool) -> None:
+@pytest.mark.parametrize("how", ["missing", "spent", "forgotten"])
+def test_tokens_that_are_spent_or_gone_write_nothing(place: Place, how: str) -> None:
     other = a_grant(GrantKey("acme", "ben"), profile_id="9002")
-    if not missing:
+    if how != "missing":
         place.links.keep(some_tokens())
+    if how == "spent":
         place.grants.create(other, "b" * 64)
+    if how == "forgotten":
+        place.links.forget("b" * 64)
     assert place.grants.create(a_grant(profile_id="9001"), "b" * 64) == Refused(None)
     assert place.grants.get(KEY) is None
     place.grants.create(a_grant())

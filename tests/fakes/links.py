@@ -55,6 +55,13 @@ class InMemoryLinks:
         self.grants.pending.setdefault(pending.hashed, pending)
         self._end(plan)
 
+    def forget(self, hashed: str) -> None:
+        plan = self._begin("forget")
+        pending = self.grants.pending.get(hashed)
+        if pending is not None:
+            self.grants.pending[hashed] = replace(pending, access_token=None, refresh_token=None)
+        self._end(plan)
+
     def holder(self, profile_id: str) -> GrantKey | None:
         self._end(self._begin("holder"))
         return self.grants.profiles.get(profile_id)

@@ -771,3 +771,81 @@ def test_of_two_links_that_no_clock_can_order_a_refresh_at_once_shows_what_lives
     assert isinstance(served, Served) is (first == "older")
     if first == "newer":
         assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED, "known at once, and not at half of its life"
+
+
+# --- what is left of tokens
+
+
+def left(world: World, link_id: str) -> set[bool]:
+    """Whether the link's item still holds tokens."""
+    pending = world.grants.pending[hash_of(Secret(link_id))]
+    return {pending.access_token is not None, pending.refresh_token is not None}
+
+
+def test_confirmed_tokens_are_the_grants_alone(world: World) -> None:
+    link_id = world.came_back()
+    assert left(world, link_id) == {True}
+    assert isinstance(world.confirm(link_id), Kept)
+    assert left(world, link_id) == {False}
+
+
+def expired(world: World) -> tuple[str, Declined]:
+    link_id = world.came_back()
+    world.clock.now += CONFIRM_FOR
+    return link_id, Declined.LINK_EXPIRED
+
+
+def outdated(world: World) -> tuple[str, Declined]:
+    older, newer = two_links(world, timedelta(minutes=1))
+    assert isinstance(world.confirm(newer), Kept)
+    return older, Declined.LINK_EXPIRED
+
+
+def of_a_profile_that_was_taken(world: World) -> tuple[str, Declined]:
+    link_id = world.came_back()
+    world.adopted("ben", profile_id="9001")
+    return link_id, Declined.ALREADY_HELD
+
+
+def of_another_profile(world: World) -> tuple[str, Declined]:
+    link_id = world.came_back()
+    world.adopted(profile_id="9002")
+    return link_id, Declined.DIFFERENT_PROFILE
+
+
+def of_a_deleted_grant(world: World) -> tuple[str, Declined]:
+    world.adopted()
+    link_id = world.came_back()
+    assert world.delete_grant(world.key()) is None
+    return link_id, Declined.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "make", [expired, outdated, of_a_profile_that_was_taken, of_another_profile, of_a_deleted_grant]
+)
+def test_what_is_turned_down_is_forgotten(world: World, make: Callable[[World], tuple[str, Declined]]) -> None:
+    link_id, why_not = make(world)
+    assert world.confirm(link_id) is why_not
+    assert left(world, link_id) == {False}
+    before = dict(world.grants.items)
+    again = Declined.LINK_EXPIRED if why_not is Declined.ALREADY_HELD else why_not
+    assert world.confirm(link_id) is again
+    assert world.grants.items == before
+
+
+def test_tokens_that_cannot_be_forgotten_yet_can_be_turned_down_again(world: World) -> None:
+    link_id, _ = expired(world)
+    world.links.failures = ["ok", "before"]
+    with pytest.raises(StoreUnavailable):
+        world.confirm(link_id)
+    assert world.confirm(link_id) is Declined.LINK_EXPIRED
+    assert left(world, link_id) == {False}
+
+
+def test_a_confirmation_that_may_still_succeed_forgets_nothing(world: World) -> None:
+    grant = world.adopted()
+    link_id = world.came_back()
+    world.grants.items[world.key()] = replace(grant, attempt_id="x", lease_until=world.clock() + timedelta(minutes=5))
+    assert world.confirm(link_id) is Declined.BUSY
+    assert world.confirm(link_id, "ben") is Declined.NOT_FOUND
+    assert left(world, link_id) == {True}

@@ -335,8 +335,8 @@ class DynamoGrants:
                 "Update": {
                     "TableName": self._table,
                     "Key": {"pk": TEXT.encode(f"{PENDING}{link}")},
-                    "UpdateExpression": "SET confirmed_version = :version",
-                    "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(confirmed_version)",
+                    "UpdateExpression": "SET confirmed_version = :version REMOVE access_token, refresh_token",
+                    "ConditionExpression": "attribute_exists(refresh_token) AND attribute_not_exists(confirmed_version)",
                     "ExpressionAttributeValues": {":version": NUMBER.encode(grant.version)},
                 }
             }

@@ -143,6 +143,19 @@ class DynamoLinks:
         return _decode(PendingTokens, PENDING, _PENDING, item) if item else None
 
     @failures
+    def forget(self, hashed: str) -> None:
+        """See `LinkStore.forget`."""
+        try:
+            self._client.update_item(
+                **self._key(PENDING + hashed),
+                UpdateExpression="REMOVE access_token, refresh_token",
+                ConditionExpression="attribute_exists(pk)",
+            )
+        except ClientError as error:
+            if not is_refused(error):
+                raise
+
+    @failures
     def holder(self, profile_id: str) -> GrantKey | None:
         """See `LinkStore.holder`."""
         item = self._get(PROFILE + profile_id)

@@ -147,7 +147,8 @@ class Grant:
     Wise said that the code is worth nothing any more. `expiry_told`: the last instant before the refresh token's end
     at which a warning was due, and raised. `suspended_from` is the phase that a suspended one comes back to,
     `suspension` the order. `authorized_at`: when the authorization that the refresh token stems from was exchanged by a
-    link, or imported; a refresh leaves it as it is. `unproven`: the access token came with an import, and Wise has not said yet that it lives.
+    link, or imported; a refresh leaves it as it is. `unproven`: the access token came with an import, and Wise has not
+    said yet that it lives.
     """
 
     key: GrantKey

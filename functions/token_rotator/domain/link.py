@@ -87,17 +87,18 @@ class Link:
 class PendingTokens:
     """What Wise issued for a link, sealed for its grant, until the partner confirms. Known by the hash of `link_id`.
 
-    `confirmed_version` is the version that it became; from then on it is spent. `attempt_id` is of the exchange.
+    `confirmed_version` is the version that it became; from then on it is spent, and holds no tokens any more. Neither
+    does one that was turned down. `attempt_id` is of the exchange.
     """
 
     hashed: str
     key: GrantKey
     attempt_id: str
-    access_token: Sealed
-    refresh_token: Sealed
     issued_at: datetime
     expires_at: datetime
     confirm_before: datetime
+    access_token: Sealed | None = None
+    refresh_token: Sealed | None = None
     refresh_expires_at: datetime | None = None
     scope: str | None = None
     profile_id: str | None = None

@@ -179,7 +179,8 @@ class TakeArrival:
         why = _judged(link, arrival)
         if why is not None or arrival.profile_id is None:
             return why
-        return LinkFailure.ALREADY_HELD if self.links.holder(arrival.profile_id) not in (None, link.key) else None
+        holder = self.links.holder(arrival.profile_id)
+        return LinkFailure.ALREADY_HELD if holder not in (None, link.key) else None
 
     def _prepared(self, link: Link) -> NewEnvelope:
         """Have what an exchange needs."""
@@ -284,7 +285,8 @@ class ConfirmLink:
 
     One conditional write, as adopting is: nobody refreshes meanwhile, and what is still under way for the old tokens
     changes nothing afterwards. The tokens are spent in the same transaction, so that a repeated confirmation finds
-    them spent and answers alike: it must not bring them back over newer ones. Opens nothing, seals nothing.
+    them spent and answers alike: it must not bring them back over newer ones. What is turned down is forgotten. Opens
+    nothing, seals nothing.
     """
 
     grants: GrantRegistry
@@ -304,17 +306,24 @@ class ConfirmLink:
             pending = self.links.pending(hash_of(token))
             if pending is None or pending.key != key:
                 return Declined.NOT_FOUND
-            if pending.confirmed_version is None and pending.confirm_before <= began:
-                return Declined.LINK_EXPIRED
             if pending.confirmed_version is not None:
                 grant = self.grants.get(key)
                 return Declined.NOT_FOUND if grant is None else Kept(grant, created=False)
+            if pending.confirm_before <= began:
+                return self._forgotten(pending, Declined.LINK_EXPIRED)
             found = patience.unheld(key, began + self.budgets.serve)
             if isinstance(found, Declined) and found is not Declined.NOT_FOUND:
                 return found
             answer = self._written(pending, None if isinstance(found, Declined) else found)
+            if isinstance(answer, Declined):
+                return self._forgotten(pending, answer)
             if not isinstance(answer, Refused):
                 return answer
+
+    def _forgotten(self, pending: PendingTokens, why: Declined) -> Declined:
+        """Turn a link down for good: whose the tokens in it are nobody will say any more."""
+        self.links.forget(pending.hashed)
+        return why
 
     def _written(self, pending: PendingTokens, before: Grant | None) -> Kept | Declined | Refused:
         """Write once. `Refused`: somebody was faster, look again."""
@@ -322,7 +331,7 @@ class ConfirmLink:
             return Declined.NOT_FOUND
         if before is not None and before.profile_id not in (None, pending.profile_id):
             return Declined.DIFFERENT_PROFILE
-        if is_outdated(pending, before, self.budgets):
+        if pending.refresh_token is None or is_outdated(pending, before, self.budgets):
             return Declined.LINK_EXPIRED
         after = linked(before, pending, self.clock(), self.budgets)
         if before is None:

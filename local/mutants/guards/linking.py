@@ -61,7 +61,7 @@ GUARDS: Final = (
         name="no-working-grant-killed",
         says="a code of a profile that another grant holds is not exchanged",
         path=_LINK,
-        old="        return LinkFailure.ALREADY_HELD if self.links.holder(arrival.profile_id) not in (None, link.key) else None\n",
+        old="        return LinkFailure.ALREADY_HELD if holder not in (None, link.key) else None\n",
         new="        return None\n",
         tests=(f"{_UNIT}::test_a_link_of_another_grant_kills_no_working_one",),
     ),
