@@ -336,7 +336,7 @@ class DynamoGrants:
                     "TableName": self._table,
                     "Key": {"pk": TEXT.encode(f"{PENDING}{link}")},
                     "UpdateExpression": "SET confirmed_version = :version REMOVE access_token, refresh_token",
-                    "ConditionExpression": "attribute_exists(refresh_token) AND attribute_not_exists(confirmed_version)",
+                    "ConditionExpression": "attribute_exists(refresh_token)",
                     "ExpressionAttributeValues": {":version": NUMBER.encode(grant.version)},
                 }
             }
