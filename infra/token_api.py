@@ -89,6 +89,7 @@ LINK_ITEMS: Final = {
     "#link#": ("GetItem", "UpdateItem"),
     "#pending#": ("PutItem",),
     "#profile#": ("GetItem",),
+    "#suspended": ("GetItem",),
 }
 """What `callback` may do to which items of the table: it never sees a grant."""
 

@@ -15,6 +15,7 @@ import pytest
 from local.wise.faults import Fault
 from local.wise.truth import Death
 from tests.handlers.deployment import (
+    ACME_ADMIN,
     ACME_READER,
     GLOBEX,
     REDIRECT_URI,
@@ -26,6 +27,7 @@ from tests.handlers.deployment import (
     seen,
 )
 from token_rotator.domain.link import LinkFailure
+from token_rotator.handlers.http import PROBLEMS
 from token_rotator.handlers.pages import arrived, failed
 
 RETURN_URL = "https://acme.example.com/linked"
@@ -283,6 +285,50 @@ def test_a_fault_of_ours_gets_a_page_that_reloading_mends(
     assert deployment.browse(told).status == 303
 
 
+@pytest.mark.parametrize("tenant", ["acme", None])
+def test_while_suspended_nobody_is_linked_and_nothing_is_lost(
+    deployment: Deployment, user: str, tenant: str | None
+) -> None:
+    told = deployment.consent(deployment.start(user, {"return_url": RETURN_URL}), user)
+    before = len(deployment.wise.control.requests())
+    assert deployment.suspension("PUT", tenant).status == 200
+    deployment.callback.wired.take_arrival.suspensions._known.forget()
+    page = deployment.browse(told)
+    assert (page.status, page.title) == (503, "Connecting is stopped for now")
+    assert "reload this page" in page.html
+    body = {"state": told["state"], "code": told["code"], "profile_id": told["profileId"]}
+    assert deployment.complete(user, body).problem == "suspended"
+    assert deployment.start(user).problem == "suspended"
+    assert len(deployment.wise.control.requests()) == before
+    deployment.forget_suspensions()
+    back = deployment.browse(told)
+    assert back.status == 303
+    assert deployment.confirm(user, link_id_of(back)).status == 200
+    assert deployment.suspension("PUT", "acme", user, caller=f"{ACME_ADMIN}:fixture-session").status == 200
+    assert deployment.start(user).problem == "suspended"
+
+
+def test_without_the_time_to_keep_what_comes_the_link_is_not_used(
+    deployment: Deployment, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = deployment.consent(deployment.start(user, {"return_url": RETURN_URL}), user)
+    body = {"state": told["state"], "code": told["code"], "profile_id": told["profileId"]}
+    look = deployment.callback.wired.take_arrival.links._client.get_item
+
+    def slow(**call: Any) -> Any:
+        deployment.clock.advance(seconds=13)
+        return look(**call)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment.callback.wired.take_arrival.links._client, "get_item", slow)
+        page = deployment.browse(told)
+        answer = deployment.complete(user, body)
+    assert (page.status, page.title) == (503, "Something went wrong on our side")
+    assert answer.problem == "temporarily-unavailable"
+    assert "Retry-After" in answer.headers
+    assert deployment.browse(told).status == 303
+
+
 def test_a_client_that_wise_refuses_is_our_fault(deployment: Deployment, user: str) -> None:
     told = deployment.consent(deployment.start(user), user)
     deployment.wise.control.add_fault(Fault(status=401, body='{"error":"invalid_client"}', carry_out=False))
@@ -535,3 +581,8 @@ def test_a_profile_that_another_grant_holds_is_refused(deployment: Deployment, u
     assert deployment.complete(other, body).problem == "already-held"
     assert len(deployment.wise.control.requests()) == before
     assert deployment.use(deployment.token(user).body["access_token"]) == 200
+
+
+def test_every_failure_is_a_problem(deployment: Deployment) -> None:
+    assert set(deployment.callback.module._PROBLEMS) == set(LinkFailure)
+    assert {code for code, _ in deployment.callback.module._PROBLEMS.values()} <= set(PROBLEMS)

@@ -14,6 +14,7 @@ from tests.fakes.rotator import World
 from tests.fakes.wise import LIFE
 from token_rotator.domain.errors import KeyUnavailable, StoreUnavailable, WiseSecretUnusable
 from token_rotator.domain.grant import AlertKind, GrantKey, Phase
+from token_rotator.domain.lease import KEEP_TRIES
 from token_rotator.domain.link import CONFIRM_FOR, LINK_FOR, LinkFailure, hash_of
 from token_rotator.domain.outcome import (
     ClientRefused,
@@ -29,7 +30,7 @@ from token_rotator.domain.outcome import (
 from token_rotator.domain.tokens import Sealed, Secret, TokenSet
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.journal import AnswerLate, CodeExchanged, LinkEnded, LinkLost
-from token_rotator.service.link_grant import KEEP_TRIES, Arrival, Arrived, Failed
+from token_rotator.service.link_grant import Arrival, Arrived, Failed, Started
 from token_rotator.service.ports import Done
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import Served
@@ -52,6 +53,7 @@ def why(answer: Arrived | Failed) -> LinkFailure:
 
 def test_a_start_answers_with_a_fresh_state_and_its_end(world: World) -> None:
     started = world.start_link(world.key(), "acme-onboarding", None)
+    assert isinstance(started, Started)
     assert started.state == world.new_token.given[0]
     assert started.state.reveal() not in repr(started)
     assert started.ends_at == world.clock() + LINK_FOR
@@ -512,8 +514,9 @@ def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: Wor
 
 def test_linking_keeps_a_suspension(world: World) -> None:
     grant = world.adopted()
+    link_id = world.came_back()
     world.grants.items[world.key()] = replace(grant, phase=Phase.SUSPENDED, in_doubt="attempt-earlier")
-    world.confirm(world.came_back())
+    world.confirm(link_id)
     after = world.stored()
     assert (after.phase, after.due_at) == (Phase.SUSPENDED, None)
     assert after.in_doubt == "attempt-earlier"
@@ -849,3 +852,95 @@ def test_a_confirmation_that_may_still_succeed_forgets_nothing(world: World) -> 
     assert world.confirm(link_id) is Declined.BUSY
     assert world.confirm(link_id, "ben") is Declined.NOT_FOUND
     assert left(world, link_id) == {True}
+
+
+# --- suspensions
+
+
+def stop_grant(world: World) -> None:
+    world.adopted()
+    assert world.suspend_grant(world.key(), world.order()) is not None
+
+
+@pytest.mark.parametrize("of", ["grant", "acme", None])
+def test_nothing_is_started_for_what_is_suspended(world: World, of: str | None) -> None:
+    if of == "grant":
+        stop_grant(world)
+    else:
+        world.suspensions.suspend(of, world.order())
+    assert world.start_link(world.key(), "acme-onboarding", None) is Declined.SUSPENDED
+    assert world.links.links == {}
+    world.suspend_grant.lift(world.key())
+    world.suspensions.lift(of)
+    world.start()
+
+
+@pytest.mark.parametrize("tenant", ["acme", None])
+@pytest.mark.parametrize("of", [None, "own"])
+def test_while_suspended_no_code_is_exchanged_and_the_link_stays(
+    world: World, tenant: str | None, of: str | None
+) -> None:
+    state = world.start(return_url="https://acme.example/linked")
+    world.suspensions.suspend(tenant, world.order())
+    changes = {} if of is None else {"of": world.key()}
+    answer = world.arrive(state, **changes)
+    assert why(answer) is LinkFailure.SUSPENDED
+    assert isinstance(answer, Failed)
+    assert answer.again
+    assert (world.wise.exchanges, world.sealer.calls) == ([], [])
+    world.suspensions.lift(tenant)
+    assert isinstance(world.arrive(state, **changes), Arrived)
+
+
+def test_another_tenants_suspension_stops_no_link(world: World) -> None:
+    world.suspensions.suspend("globex", world.order())
+    assert isinstance(world.arrive(world.start()), Arrived)
+
+
+def test_a_user_may_refuse_while_suspended(world: World) -> None:
+    state = world.start()
+    world.suspensions.suspend(None, world.order())
+    assert why(world.arrive(state, error="access_denied", code=None)) is LinkFailure.CONSENT_REFUSED
+
+
+def test_what_is_suspended_is_asked_before_the_link_is_used_up(world: World) -> None:
+    state = world.start()
+    world.suspensions.failures = ["before"]
+    with pytest.raises(StoreUnavailable):
+        world.arrive(state)
+    assert isinstance(world.arrive(state), Arrived)
+
+
+def test_a_suspended_grants_link_is_confirmed_and_it_stays_suspended(world: World) -> None:
+    world.adopted()
+    link_id = world.came_back()
+    world.suspensions.suspend(None, world.order())
+    world.suspend_grant(world.key(), world.order())
+    assert isinstance(world.confirm(link_id), Kept)
+    assert world.stored().phase is Phase.SUSPENDED
+
+
+# --- time
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_nothing_is_sent_without_the_time_to_keep_what_comes(world: World, *, enough: bool) -> None:
+    state = world.start(return_url="https://acme.example/linked")
+    least = world.budgets.serve_function - world.budgets.exchange
+    prepare = world.sealer.prepare_new
+
+    def slow(key: GrantKey) -> Any:
+        world.clock.now += least if enough else least + timedelta(milliseconds=1)
+        return prepare(key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.sealer, "prepare_new", slow)
+        answer = world.arrive(state)
+    if enough:
+        assert isinstance(answer, Arrived)
+    else:
+        assert why(answer) is LinkFailure.OUR_FAULT
+        assert isinstance(answer, Failed)
+        assert answer.again
+        assert world.wise.exchanges == []
+        assert isinstance(world.arrive(state), Arrived), "the link was not used up"

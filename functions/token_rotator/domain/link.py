@@ -49,6 +49,8 @@ class LinkFailure(StrEnum):
     WISE_REFUSED = "wise_refused"
     """Wise sent the browser back with an error of its own."""
     OUR_FAULT = "internal_error"
+    SUSPENDED = "suspended"
+    """An operator has stopped the tenant or everything. The link is not used up."""
 
 
 def read_token(text: str | None) -> Secret | None:

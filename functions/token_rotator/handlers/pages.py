@@ -124,6 +124,13 @@ _FAILURES: Final[dict[LinkFailure, _Text]] = {
         ("It is not your fault, and it is not Wise's.",),
         ("Wait some minutes.", _BACK, "If it happens again, tell the people who sent you."),
     ),
+    LinkFailure.SUSPENDED: _Text(
+        503,
+        "Not connected yet",
+        "Connecting is stopped for now",
+        ("The people who run this service have stopped it for a while. Your permission was not used.",),
+        ("Wait a minute, then reload this page.", f"If that does not help: {_BACK}"),
+    ),
 }  # fmt: skip
 _AGAIN: Final = _Text(
     503,
@@ -152,7 +159,7 @@ class Page:
 
 def failed(why: LinkFailure, *, again: bool = False) -> Page:
     """Make the page that says what went wrong and what to do; `again`: reloading it may help."""
-    return _page(_AGAIN if again else _FAILURES[why])
+    return _page(_AGAIN if again and why is LinkFailure.OUR_FAULT else _FAILURES[why])
 
 
 def arrived(link_id: str) -> Page:

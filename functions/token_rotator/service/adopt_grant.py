@@ -53,6 +53,7 @@ class Declined(Enum):
     DIFFERENT_PROFILE = "different-profile"
     NOT_FOUND = "not-found"
     LINK_EXPIRED = "link-expired"
+    SUSPENDED = "suspended"
     BUSY = "temporarily-unavailable"
 
 

@@ -7,10 +7,11 @@ that person's account. So the tokens wait until the partner, who knows the logge
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
 from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.grant import Phase
+from token_rotator.domain.lease import KEEP_PAUSE, KEEP_TRIES
 from token_rotator.domain.link import (
     CONFIRM_FOR,
     LINK_FOR,
@@ -41,7 +42,7 @@ from .ports import AlreadyHeld, Done, Refused, When
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from token_rotator.domain.grant import Grant, GrantKey
     from token_rotator.domain.lease import Budgets
@@ -49,10 +50,8 @@ if TYPE_CHECKING:
     from token_rotator.domain.tokens import Secret
 
     from .journal import Journal
-    from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope
+    from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope, SuspensionReader
 
-KEEP_TRIES: Final = 3
-_KEEP_PAUSE: Final = timedelta(milliseconds=200)
 _REFUSED: Final = "access_denied"
 """RFC 6749 §4.1.2.1: the user said no."""
 
@@ -67,7 +66,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StartLink:
-    """Starts a link for a grant that is there or will be. Reads the grant, writes one item, talks to nobody."""
+    """Starts a link for a grant that is there or will be, and not suspended. Writes one item, talks to nobody."""
 
     grants: GrantReader
     links: LinkStore
@@ -75,10 +74,15 @@ class StartLink:
     redirect_uri: str
     clock: Callable[[], datetime]
     new_token: Callable[[], Secret]
+    suspensions: SuspensionReader
 
-    def __call__(self, key: GrantKey, partner: str, return_url: str | None) -> Started:
-        """Start. `return_url` is one that the partner may use. Raises what the store raises."""
+    def __call__(self, key: GrantKey, partner: str, return_url: str | None) -> Started | Declined:
+        """Start. `return_url` is one that the partner may use. Raises what the stores raise."""
+        if self.suspensions.read().of(key.tenant) is not None:
+            return Declined.SUSPENDED
         grant = self.grants.get(key)
+        if grant is not None and grant.phase is Phase.SUSPENDED:
+            return Declined.SUSPENDED
         now, state = self.clock(), self.new_token()
         link = Link(
             hashed=hash_of(state),
@@ -132,9 +136,10 @@ class Failed:
 class TakeArrival:
     """Exchanges the code that came back, once, and keeps the tokens until the partner confirms.
 
-    Whatever the exchange needs is had before the `state` is used up: credentials, and data keys for both tokens. A
-    code is single use and a new authorization ends the old refresh token at once, so after sending only the store is
-    needed. Nothing is ever sent twice: without an answer the user begins anew.
+    Whatever the exchange needs is had before the `state` is used up: credentials, and data keys for both tokens. A code
+    is single use and a new authorization ends the old refresh token at once, so after sending only the store is needed,
+    and the time to reach it: without that much left nothing is sent. Nothing is ever sent twice: without an answer the
+    user begins anew.
     """
 
     links: LinkStore
@@ -146,9 +151,11 @@ class TakeArrival:
     sleep: Callable[[timedelta], None]
     new_id: Callable[[], str]
     new_token: Callable[[], Secret]
+    suspensions: SuspensionReader
 
     def __call__(self, arrival: Arrival) -> Arrived | Failed:
-        """Take it. Raises what the store, the sealer and the credentials raise; then the `state` is not used up."""
+        """Take it. Raises what the stores, the sealer and the credentials raise; then the `state` is not used up."""
+        ends = self.clock() + self.budgets.serve_function
         state = read_token(arrival.state)
         link = None if state is None else self.links.look(hash_of(state))
         if link is None or arrival.of not in (None, link.key):
@@ -158,7 +165,11 @@ class TakeArrival:
             return self._failed(link, ended)
         why = self._foreseen(link, arrival)
         # Had before the state is used up: a fault of ours then costs the user a reload, not another authorization.
+        if why is None and self.suspensions.read().of(link.key.tenant) is not None:
+            return self._failed(link, LinkFailure.SUSPENDED, again=True)
         envelope = self._prepared(link) if why is None else None
+        if why is None and self.clock() + self.budgets.exchange > ends:
+            return self._failed(link, LinkFailure.OUR_FAULT, again=True)
         attempt_id = self.new_id()
         used = self.links.use(link.hashed, attempt_id, self.clock())
         if used is None or used.used_by != attempt_id:
@@ -231,14 +242,14 @@ class TakeArrival:
                 self.links.keep(pending)
             except StoreUnavailable:
                 if left:
-                    self.sleep(_KEEP_PAUSE)
+                    self.sleep(KEEP_PAUSE)
             else:
                 return True
         return False
 
-    def _failed(self, link: Link, why: LinkFailure) -> Failed:
+    def _failed(self, link: Link, why: LinkFailure, *, again: bool = False) -> Failed:
         self.journal.record(LinkEnded(key=link.key, partner=link.partner, result=why.value))
-        return Failed(why, link)
+        return Failed(why, link, again)
 
 
 def _ended(link: Link, now: datetime) -> LinkFailure | None:

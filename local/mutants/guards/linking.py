@@ -7,6 +7,7 @@ from typing import Final
 from local.mutants.guard import Guard
 
 _LINK: Final = "functions/token_rotator/service/link_grant.py"
+_BUDGETS: Final = "functions/token_rotator/domain/lease.py"
 _RULES: Final = "functions/token_rotator/domain/link.py"
 _GRANTS: Final = "functions/token_rotator/adapters/dynamo_grants.py"
 _LINKS: Final = "functions/token_rotator/adapters/dynamo_links.py"
@@ -85,9 +86,33 @@ GUARDS: Final = (
         tests=(f"{_UNIT}::test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link",),
     ),
     Guard(
+        name="suspended-exchanges-nothing",
+        says="while a tenant is suspended no code of its users is exchanged",
+        path=_LINK,
+        old="        if why is None and self.suspensions.read().of(link.key.tenant) is not None:\n",
+        new="        if why is None and self.suspensions.read().of(link.key.tenant) is ...:\n",
+        tests=(f"{_UNIT}::test_while_suspended_no_code_is_exchanged_and_the_link_stays",),
+    ),
+    Guard(
+        name="suspended-starts-nothing",
+        says="no link is started for a suspended grant",
+        path=_LINK,
+        old="        if grant is not None and grant.phase is Phase.SUSPENDED:\n",
+        new="        if grant is ...:\n",
+        tests=(f"{_UNIT}::test_nothing_is_started_for_what_is_suspended",),
+    ),
+    Guard(
+        name="time-before-state",
+        says="no code is sent without the time to keep what comes of it",
+        path=_LINK,
+        old="        if why is None and self.clock() + self.budgets.exchange > ends:\n",
+        new="        if why is None and self.clock() > ends:\n",
+        tests=(f"{_UNIT}::test_nothing_is_sent_without_the_time_to_keep_what_comes",),
+    ),
+    Guard(
         name="tokens-kept",
         says="tokens that a write did not take at first are written again",
-        path=_LINK,
+        path=_BUDGETS,
         old="KEEP_TRIES: Final = 3\n",
         new="KEEP_TRIES: Final = 1\n",
         tests=(f"{_UNIT}::test_tokens_that_no_write_takes_at_first_are_not_lost",),
