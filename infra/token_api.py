@@ -232,6 +232,7 @@ class TokenApi(Construct):
                 "WISE_SECRET_NAME": config.wise_secret_name,
                 **({} if config.wise_ca_file is None else {"WISE_CA_FILE": config.wise_ca_file}),
             },
+            audit=True,
         )
         store.allow_reserved(self.callback.role, LINK_ITEMS)
         keys.access_tokens.allow(self.callback.role, "kms:GenerateDataKey")

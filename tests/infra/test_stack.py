@@ -125,8 +125,10 @@ def test_what_says_who_was_given_what_is_kept_longer_than_the_rest(
     for template, days in ((first_sandbox, 400), (production, 731)):
         kept = {name: (group["RetentionInDays"], template.resources[name]["DeletionPolicy"])
                 for name, group in template.of_type("AWS::Logs::LogGroup").items()}  # fmt: skip
-        audit = {name for name in kept if any(word in name for word in ("AccessLog", "ServeLog", "AdminLog"))}
-        assert len(audit) == 3
+        audit = {
+            name for name in kept if any(word in name for word in ("AccessLog", "ServeLog", "AdminLog", "CallbackLog"))
+        }
+        assert len(audit) == 4
         assert {kept[name] for name in audit} == {(days, "Retain")}
         assert {kept[name] for name in kept.keys() - audit} == {(90, "Delete")}
 
