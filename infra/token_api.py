@@ -64,6 +64,8 @@ READS: Final = Limit(200, 400)
 REPORTS: Final = Limit(50, 100)
 WRITES: Final = Limit(25, 50)
 LINKS: Final = Limit(10, 20)
+BROWSERS: Final = Limit(50, 100)
+"""Room for a crowd: whoever knows the address can use it up, and a partner's calls have limits of their own."""
 
 ROUTES: Final = (
     Route("GET", ACCESS_TOKEN_PATH, "serve", "read", READS),
@@ -83,7 +85,7 @@ ROUTES: Final = (
     Route("DELETE", SUSPENSION_PATH, "admin", "operate", WRITES),
     Route("GET", SUSPENSION_PATH, "admin", "operate", WRITES),
 )
-PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", LINKS)
+PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", BROWSERS)
 """Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
 LINK_ITEMS: Final = {
     "#link#": ("GetItem", "UpdateItem"),

@@ -216,7 +216,7 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
     rates = {(s["ResourcePath"], s["HttpMethod"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"])
              for s in settings}  # fmt: skip
     grant = "/~1v1~1tenants~1{tenant}~1grants~1{grant_id}"
-    public = {("/~1oauth~1callback", "GET"): (10, 20)} if ("/~1oauth~1callback", "GET") in rates else {}
+    public = {("/~1oauth~1callback", "GET"): (50, 100)} if ("/~1oauth~1callback", "GET") in rates else {}
     assert rates == {
         ("/*", "*"): (200, 400),
         (f"{grant}~1access-token~1rejections", "POST"): (50, 100),
