@@ -224,6 +224,13 @@ def test_another_profile_gets_a_page_and_its_code_is_not_exchanged(deployment: D
     assert deployment.use(deployment.token(user).body["access_token"]) == 200
 
 
+def test_a_profile_that_is_not_the_users_is_not_bound(deployment: Deployment, user: str) -> None:
+    told = deployment.consent(deployment.start(user), user)
+    page = deployment.browse({**told, "profileId": "9999"})
+    assert (page.status, page.title) == (409, "That was a different Wise profile than before")
+    assert deployment.token(user).status == 404
+
+
 def test_an_account_without_a_profile_gets_a_page(deployment: Deployment, user: str) -> None:
     told = deployment.consent(deployment.start(user), user)
     del told["profileId"]

@@ -298,6 +298,23 @@ def test_tokens_that_no_write_takes_are_told_to_be_lost(world: World) -> None:
     assert why(world.arrive(state)) is LinkFailure.USED
 
 
+@pytest.mark.parametrize(
+    ("listed", "bound"), [({"9001"}, True), ({"9000", "9001"}, True), (None, True), ({"9002"}, False), (set(), False)]
+)
+def test_a_browser_binds_no_profile_that_is_not_its_users(
+    world: World, listed: set[str] | None, *, bound: bool
+) -> None:
+    """What the address says is the browser's word; where Wise does not answer, it counts."""
+    if listed is not None:
+        world.wise.of_users["anna"] = frozenset(listed)
+    answer = world.arrive(world.start())
+    if bound:
+        assert isinstance(answer, Arrived)
+    else:
+        assert why(answer) is LinkFailure.DIFFERENT_PROFILE
+        assert world.grants.pending == {}
+
+
 # --- a partner that owns the address
 
 

@@ -99,8 +99,8 @@ class Budgets:
 
     @property
     def exchange(self) -> timedelta:
-        """What taking a code back needs once its link is used up: Wise, and three tries to keep what it gave."""
-        return self.store + self.http + KEEP_TRIES * self.store + (KEEP_TRIES - 1) * KEEP_PAUSE
+        """What taking a code back needs once its link is used up: Wise twice, and three tries to keep what it gave."""
+        return self.store + self.http + self.ask + KEEP_TRIES * self.store + (KEEP_TRIES - 1) * KEEP_PAUSE
 
     @property
     def lease(self) -> timedelta:

@@ -440,6 +440,10 @@ class CodeExchange(Protocol):
         """
         ...
 
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+        """Ask for which profiles an access token is good, with a deadline for the whole call; `None`: no answer."""
+        ...
+
 
 class AlertPublisher(Protocol):
     """Telling people."""

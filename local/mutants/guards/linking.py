@@ -67,6 +67,14 @@ GUARDS: Final = (
         tests=(f"{_UNIT}::test_a_link_of_another_grant_kills_no_working_one",),
     ),
     Guard(
+        name="profile-is-the-users",
+        says="a browser binds no profile that Wise says is not its user's",
+        path=_LINK,
+        old="        return profiles is not None and profile_id not in profiles\n",
+        new="        return False\n",
+        tests=(f"{_UNIT}::test_a_browser_binds_no_profile_that_is_not_its_users",),
+    ),
+    Guard(
         name="profile-at-confirm",
         says="a profile that the grant took since the start counts",
         path=_LINK,
