@@ -19,6 +19,7 @@ from tests.handlers.deployment import (
     ACME_READER,
     GLOBEX,
     REDIRECT_URI,
+    WISE_SECRET,
     Answer,
     Deployment,
     Seen,
@@ -341,6 +342,18 @@ def test_a_client_that_wise_refuses_is_our_fault(deployment: Deployment, user: s
     deployment.wise.control.add_fault(Fault(status=401, body='{"error":"invalid_client"}', carry_out=False))
     page = deployment.browse(told)
     assert (page.status, page.title) == (500, "Something went wrong on our side")
+
+
+def test_a_client_secret_that_wise_does_not_know_yet_costs_one_link(deployment: Deployment, user: str) -> None:
+    """It was put into Secrets Manager first; Wise accepts the version before it still."""
+    value = json.loads(deployment.secrets.get_secret_value(SecretId=WISE_SECRET)["SecretString"])
+    deployment.write_secret(json.dumps({**value, "client_secret": "fixture-secret-that-wise-does-not-know-yet"}))
+    try:
+        page = deployment.browse(deployment.consent(deployment.start(user), user))
+        assert (page.status, page.title) == (500, "Something went wrong on our side")
+        assert deployment.browse(deployment.consent(deployment.start(user), user)).title == "One step is left"
+    finally:
+        deployment.write_secret(None)
 
 
 def test_something_unexpected_gets_a_page_without_a_word_of_it(

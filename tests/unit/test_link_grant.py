@@ -255,6 +255,14 @@ def test_a_code_is_sent_once_whatever_wise_answers(world: World, outcome: Outcom
     assert len(world.journal.of(CodeExchanged)) == 1
 
 
+def test_after_a_changed_client_secret_the_next_link_takes_the_one_that_wise_accepts(world: World) -> None:
+    """Changed in Secrets Manager first: Wise accepts the previous version still."""
+    world.wise.secrets, world.wise.secret, world.wise.valid_secrets = ["secret-2", "secret-1"], "secret-2", {"secret-1"}
+    assert why(world.arrive(world.start())) is LinkFailure.OUR_FAULT
+    assert isinstance(world.arrive(world.start()), Arrived)
+    assert len(world.wise.settled) == 1
+
+
 @pytest.mark.parametrize("part", ["kms", "secret", "client", "look", "holder", "use"])
 def test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link(world: World, part: str) -> None:
     state = world.start()

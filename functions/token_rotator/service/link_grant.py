@@ -211,6 +211,8 @@ class TakeArrival:
                 trace_id=outcome.trace_id,
             )
         )
+        if isinstance(outcome, ClientRefused):  # too late for this code: the next link takes what Wise accepts
+            self.exchange.settle_client(attempt_id=attempt_id, within=self.budgets.http)
         why = _why(outcome)
         if not isinstance(outcome, Refreshed) or outcome.tokens.refresh_token is None:
             return self._failed(link, why or LinkFailure.WISE_UNAVAILABLE)

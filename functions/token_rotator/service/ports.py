@@ -444,6 +444,10 @@ class CodeExchange(Protocol):
         """Ask for which profiles an access token is good, with a deadline for the whole call; `None`: no answer."""
         ...
 
+    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
+        """See `Wise.settle_client`."""
+        ...
+
 
 class AlertPublisher(Protocol):
     """Telling people."""
