@@ -64,6 +64,8 @@ READS: Final = Limit(200, 400)
 REPORTS: Final = Limit(50, 100)
 WRITES: Final = Limit(25, 50)
 LINKS: Final = Limit(10, 20)
+BROWSERS: Final = Limit(50, 100)
+"""Room for a crowd: whoever knows the address can use it up, and a partner's calls have limits of their own."""
 
 ROUTES: Final = (
     Route("GET", ACCESS_TOKEN_PATH, "serve", "read", READS),
@@ -83,9 +85,14 @@ ROUTES: Final = (
     Route("DELETE", SUSPENSION_PATH, "admin", "operate", WRITES),
     Route("GET", SUSPENSION_PATH, "admin", "operate", WRITES),
 )
-PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", LINKS)
+PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", BROWSERS)
 """Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
-LINK_ITEMS: Final = {"#link#": ("GetItem", "UpdateItem"), "#pending#": ("PutItem",)}
+LINK_ITEMS: Final = {
+    "#link#": ("GetItem", "UpdateItem"),
+    "#pending#": ("PutItem",),
+    "#profile#": ("GetItem",),
+    "#suspended": ("GetItem",),
+}
 """What `callback` may do to which items of the table: it never sees a grant."""
 
 
@@ -227,6 +234,7 @@ class TokenApi(Construct):
                 "WISE_SECRET_NAME": config.wise_secret_name,
                 **({} if config.wise_ca_file is None else {"WISE_CA_FILE": config.wise_ca_file}),
             },
+            audit=True,
         )
         store.allow_reserved(self.callback.role, LINK_ITEMS)
         keys.access_tokens.allow(self.callback.role, "kms:GenerateDataKey")

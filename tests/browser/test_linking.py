@@ -158,6 +158,12 @@ def another_profile(linking: Linking, person: Person, user: str) -> None:
     person.goes(linking.site.start(user), user, profile=linking.profile(user, 1))
 
 
+def held_by_another(linking: Linking, person: Person, user: str) -> None:
+    person.goes(linking.site.start(user), user)
+    assert linking.site.confirm(user, person.window.page.locator("code").inner_text()) == 200
+    person.goes(linking.site.start(f"{user}-twice"), user)
+
+
 def no_profile(linking: Linking, person: Person, user: str) -> None:
     linking.control.put_user(user, profiles=[])
     person.goes(linking.site.start(user), user)
@@ -186,6 +192,7 @@ ENDINGS: Final = (
     Ending("code-expired", code_too_old, "Wise did not accept the permission", 409, exchanges=1),
     Ending("code-refused", code_unknown, "Wise did not accept the permission", 409),
     Ending("different-profile", another_profile, "That was a different Wise profile than before", 409, exchanges=1),
+    Ending("already-held", held_by_another, "This Wise profile is connected already", 409, exchanges=1),
     Ending("no-profile", no_profile, "Your Wise account has no profile yet", 409),
     Ending("wise-not-answering", wise_is_down, "Wise is not answering", 502, exchanges=1),
     Ending("wise-could-not-finish", wise_has_a_fault, "Wise could not finish", 502),

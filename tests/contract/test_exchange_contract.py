@@ -43,6 +43,8 @@ class Scene(Protocol):
 
     port: Provider
     client_id: str
+    profile_id: str
+    """The user's, from the first consent on."""
 
     def code(self) -> Secret:
         """What the user's consent gives."""
@@ -55,6 +57,8 @@ class FakeScene:
     def __init__(self) -> None:
         self.port = FakeWise(FakeClock())
         self.client_id = self.port.client_id
+        self.profile_id = "9001"
+        self.port.of_users["anna"] = frozenset({self.profile_id})
 
     def code(self) -> Secret:
         return self.port.code("anna", REDIRECT_URI)
@@ -68,11 +72,14 @@ class HttpScene:
         self.emulator, self.user = emulator, user
         self.secrets = Secrets()
         self.client_id = DEFAULTS.client_id
+        self.profile_id = ""
         self.port = WiseHttp(emulator.url, self.secrets, utc_now, connect_s=1.0, ca_file=str(emulator.ca_file))  # type: ignore[arg-type]
 
     def code(self) -> Secret:
         location = self.emulator.control.authorize(self.user, redirect_uri=REDIRECT_URI, state="fixture-state")
-        return Secret(parse_qs(urlsplit(location).query)["code"][0])
+        told = parse_qs(urlsplit(location).query)
+        self.profile_id = told["profileId"][0]
+        return Secret(told["code"][0])
 
     def refuse_client(self) -> None:
         self.secrets.secret = WRONG
@@ -146,7 +153,48 @@ def test_another_clients_users_are_not_exchanged(scene: Scene) -> None:
         scene.port.check_client("another-client")
 
 
+def test_wise_says_whose_profile_it_is(scene: Scene) -> None:
+    tokens = tokens_of(exchange(scene, scene.code()))
+    assert scene.port.profiles(tokens.access_token, attempt_id="a", within=AMPLE) == {scene.profile_id}
+    dead = Secret("fixture-dead-token")
+    assert scene.port.profiles(dead, attempt_id="a", within=AMPLE) is None
+
+
 # --- over HTTPS alone
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault(endpoint=Endpoint.PROFILES, status=200, body="[]", carry_out=False), frozenset()),
+        (Fault(endpoint=Endpoint.PROFILES, status=200, body='[{"id": 7}, {"id": "8"}]', carry_out=False), {"7", "8"}),
+        *(
+            (Fault(endpoint=Endpoint.PROFILES, status=200, body=body, carry_out=False), None)
+            for body in ("", "{}", "7", '[{"name": "x"}]', "[7]", '[{"id": true}]', '[{"id": null}]')
+        ),
+        (Fault(endpoint=Endpoint.PROFILES, status=503, body="[]", carry_out=False), None),
+        (Fault(endpoint=Endpoint.PROFILES, after_s=3), None),
+    ],
+)
+def test_an_answer_that_lists_no_profiles_is_none(
+    https: HttpScene, fault: Fault, expected: frozenset[str] | None
+) -> None:
+    tokens = tokens_of(exchange(https, https.code()))
+    https.emulator.control.add_fault(fault)
+    assert https.port.profiles(tokens.access_token, attempt_id="a", within=SHORT) == expected
+
+
+def test_profiles_are_asked_for_in_a_quarter_too(emulator: RunningWise, https: HttpScene) -> None:
+    tokens = tokens_of(exchange(https, https.code()))
+    port = WiseHttp(
+        emulator.url,
+        https.secrets,  # type: ignore[arg-type]
+        utc_now,
+        connect_s=1.0,
+        api_version="2026Q4",
+        ca_file=str(emulator.ca_file),
+    )
+    assert port.profiles(tokens.access_token, attempt_id="a", within=AMPLE) == {https.profile_id}
 
 
 def test_credentials_that_wise_refuses_are_read_anew(https: HttpScene) -> None:

@@ -51,6 +51,9 @@ def some_tokens(hashed: str = "b" * 64, **changes: Any) -> PendingTokens:
     return PendingTokens(**fields | changes)
 
 
+GONE: dict[str, Any] = {"access_token": None, "refresh_token": None}
+
+
 @dataclass
 class Place:
     """Links, and the grants beside them."""
@@ -129,7 +132,18 @@ def test_keeping_tokens_twice_does_no_harm_and_undoes_nothing(place: Place) -> N
     assert place.grants.create(a_grant(), "b" * 64) == Done(a_grant())
     place.links.keep(some_tokens())
     spent = place.links.pending("b" * 64)
-    assert spent == some_tokens(confirmed_version=a_grant().version)
+    assert spent == some_tokens(confirmed_version=a_grant().version, **GONE)
+
+
+def test_tokens_are_forgotten_and_the_rest_stays(place: Place) -> None:
+    place.links.forget("b" * 64)
+    assert place.links.pending("b" * 64) is None, "forgetting makes nothing"
+    place.links.keep(some_tokens())
+    for _ in range(2):
+        place.links.forget("b" * 64)
+        assert place.links.pending("b" * 64) == some_tokens(**GONE)
+    place.links.keep(some_tokens())
+    assert place.links.pending("b" * 64) == some_tokens(**GONE), "and nothing brings them back"
 
 
 # --- together with a grant
@@ -145,15 +159,18 @@ def test_a_grant_and_its_links_tokens_are_written_together(place: Place) -> None
     assert place.links.pending("b" * 64) == some_tokens()
     assert place.grants.replace(before, after, when, "b" * 64) == Done(after)
     assert place.grants.get(KEY) == after
-    assert place.links.pending("b" * 64) == some_tokens(confirmed_version=after.version)
+    assert place.links.pending("b" * 64) == some_tokens(confirmed_version=after.version, **GONE)
 
 
-@pytest.mark.parametrize("missing", [True, False])
-def test_tokens_that_are_spent_or_gone_write_nothing(place: Place, *, missing: bool) -> None:
+@pytest.mark.parametrize("how", ["missing", "spent", "forgotten"])
+def test_tokens_that_are_spent_or_gone_write_nothing(place: Place, how: str) -> None:
     other = a_grant(GrantKey("acme", "ben"), profile_id="9002")
-    if not missing:
+    if how != "missing":
         place.links.keep(some_tokens())
+    if how == "spent":
         place.grants.create(other, "b" * 64)
+    if how == "forgotten":
+        place.links.forget("b" * 64)
     assert place.grants.create(a_grant(profile_id="9001"), "b" * 64) == Refused(None)
     assert place.grants.get(KEY) is None
     place.grants.create(a_grant())
@@ -171,6 +188,15 @@ def test_a_profile_that_another_grant_holds_spends_nothing(place: Place) -> None
     after = a_grant(version=a_grant().version + 1, profile_id="9001")
     assert place.grants.replace(a_grant(), after, When(version=a_grant().version), "b" * 64) == AlreadyHeld()
     assert place.links.pending("b" * 64) == some_tokens()
+
+
+def test_who_holds_a_profile_is_told(place: Place) -> None:
+    assert place.links.holder("9001") is None
+    place.grants.create(a_grant(profile_id="9001"))
+    assert place.links.holder("9001") == KEY
+    assert place.links.holder("900") is None
+    place.grants.delete(a_grant(profile_id="9001"), When(version=a_grant().version))
+    assert place.links.holder("9001") is None
 
 
 def test_links_are_in_no_list_and_never_due(place: Place) -> None:
@@ -208,6 +234,16 @@ def test_what_another_version_wrote_is_not_read(dynamodb: DynamoDBClient, table:
     dynamodb.put_item(TableName=table, Item=changed)
     with pytest.raises(CorruptGrant):
         links.look("a" * 64)
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("claim", [{}, {"holder": {"N": "1"}}, {"holder": {"S": "acme"}}, {"holder": {"S": "a#b#c"}}])
+def test_a_claim_that_another_version_wrote_is_not_read(
+    dynamodb: DynamoDBClient, table: str, claim: dict[str, Any]
+) -> None:
+    dynamodb.put_item(TableName=table, Item={"pk": {"S": "#profile#9001"}, **claim})
+    with pytest.raises(CorruptGrant):
+        DynamoLinks(dynamodb, table).holder("9001")
 
 
 @pytest.mark.emulator

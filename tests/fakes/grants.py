@@ -125,12 +125,15 @@ class InMemoryGrants:
             return self._write(grant.key, grant, ok=True)
         finally:
             if link is not None and self.items.get(grant.key) == grant:
-                self.pending[link] = replace(self.pending[link], confirmed_version=grant.version)
+                self.pending[link] = replace(
+                    self.pending[link], confirmed_version=grant.version, access_token=None, refresh_token=None
+                )
 
     def _spent(self, link: str | None) -> bool:
         if link is None:
             return False
-        return link not in self.pending or self.pending[link].confirmed_version is not None
+        pending = self.pending.get(link)
+        return pending is None or pending.confirmed_version is not None or pending.refresh_token is None
 
     def _claim(self, grant: Grant) -> bool:
         if grant.profile_id is None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.link import Link, PendingTokens
 
 from .grants import InMemoryGrants
@@ -53,6 +54,17 @@ class InMemoryLinks:
         plan = self._begin("keep")
         self.grants.pending.setdefault(pending.hashed, pending)
         self._end(plan)
+
+    def forget(self, hashed: str) -> None:
+        plan = self._begin("forget")
+        pending = self.grants.pending.get(hashed)
+        if pending is not None:
+            self.grants.pending[hashed] = replace(pending, access_token=None, refresh_token=None)
+        self._end(plan)
+
+    def holder(self, profile_id: str) -> GrantKey | None:
+        self._end(self._begin("holder"))
+        return self.grants.profiles.get(profile_id)
 
     def pending(self, hashed: str) -> PendingTokens | None:
         self._end(self._begin("pending"))

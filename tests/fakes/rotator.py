@@ -16,7 +16,7 @@ from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant,
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.keep_answer import KeepAnswer
-from token_rotator.service.link_grant import Arrival, Arrived, ConfirmLink, Failed, StartLink, TakeArrival
+from token_rotator.service.link_grant import Arrival, Arrived, ConfirmLink, Failed, Started, StartLink, TakeArrival
 from token_rotator.service.ports import Cause, Due, RefreshReport
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant, Result
@@ -107,6 +107,7 @@ class World:
             "https://rotator.example/oauth/callback",
             self.clock,
             self.new_token,
+            self.suspensions,
         )
         self.take_arrival = TakeArrival(
             self.links,
@@ -118,6 +119,7 @@ class World:
             self.clock.sleep,
             self.new_id,
             self.new_token,
+            self.suspensions,
         )
         self.confirm_link = ConfirmLink(self.grants, self.links, self.budgets, self.clock, self.clock.sleep)
         self.suspend_grant = SuspendGrant(self.grants, self.clock)
@@ -197,7 +199,7 @@ class World:
 
     def start(self, name: str = "anna", return_url: str | None = None) -> str:
         """Start a link and give its `state`."""
-        self.start_link(self.key(name), "acme-onboarding", return_url)
+        assert isinstance(self.start_link(self.key(name), "acme-onboarding", return_url), Started)
         return self.new_token.given[-1].reveal()
 
     def arrive(

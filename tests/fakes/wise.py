@@ -83,6 +83,8 @@ class FakeWise:
         self.client_id = "fixture-client-id"
         self.codes: dict[str, _Code] = {}
         self.exchanges: list[str] = []
+        self.of_users: dict[str, frozenset[str]] = {}
+        """The profiles of users; of others it does not answer."""
 
     def add(self, name: str, life: timedelta = LIFE) -> tuple[Secret, Secret]:
         """Add a user; give access and refresh token."""
@@ -236,6 +238,11 @@ class FakeWise:
         if tokens is None:
             return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
         return Refreshed(tokens=tokens, status=200)
+
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+        assert within > timedelta(0)
+        names = (name for name, user in self.users.items() if user.access_token == access_token.reveal())
+        return self.of_users.get(next(names, "")) if self.lives(access_token.reveal()) else None
 
     def _exchanged(self, text: str, redirect_uri: str) -> TokenSet | None:
         code = self.codes.pop(text, None)

@@ -412,6 +412,7 @@ class Deployment:
         self.dynamodb.delete_item(TableName=self.table, Key={"pk": {"S": "#suspended"}})
         for known in (
             self.serve.wired.serve_token.suspensions,
+            self.callback.wired.take_arrival.suspensions,
             *(function.wired.refresh_grant.suspensions for function in (self.sweep, self.refresh)),
         ):
             known._known.forget()

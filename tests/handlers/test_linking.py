@@ -15,9 +15,11 @@ import pytest
 from local.wise.faults import Fault
 from local.wise.truth import Death
 from tests.handlers.deployment import (
+    ACME_ADMIN,
     ACME_READER,
     GLOBEX,
     REDIRECT_URI,
+    WISE_SECRET,
     Answer,
     Deployment,
     Seen,
@@ -26,6 +28,7 @@ from tests.handlers.deployment import (
     seen,
 )
 from token_rotator.domain.link import LinkFailure
+from token_rotator.handlers.http import PROBLEMS
 from token_rotator.handlers.pages import arrived, failed
 
 RETURN_URL = "https://acme.example.com/linked"
@@ -222,6 +225,13 @@ def test_another_profile_gets_a_page_and_its_code_is_not_exchanged(deployment: D
     assert deployment.use(deployment.token(user).body["access_token"]) == 200
 
 
+def test_a_profile_that_is_not_the_users_is_not_bound(deployment: Deployment, user: str) -> None:
+    told = deployment.consent(deployment.start(user), user)
+    page = deployment.browse({**told, "profileId": "9999"})
+    assert (page.status, page.title) == (409, "That was a different Wise profile than before")
+    assert deployment.token(user).status == 404
+
+
 def test_an_account_without_a_profile_gets_a_page(deployment: Deployment, user: str) -> None:
     told = deployment.consent(deployment.start(user), user)
     del told["profileId"]
@@ -283,11 +293,67 @@ def test_a_fault_of_ours_gets_a_page_that_reloading_mends(
     assert deployment.browse(told).status == 303
 
 
+@pytest.mark.parametrize("tenant", ["acme", None])
+def test_while_suspended_nobody_is_linked_and_nothing_is_lost(
+    deployment: Deployment, user: str, tenant: str | None
+) -> None:
+    told = deployment.consent(deployment.start(user, {"return_url": RETURN_URL}), user)
+    before = len(deployment.wise.control.requests())
+    assert deployment.suspension("PUT", tenant).status == 200
+    deployment.callback.wired.take_arrival.suspensions._known.forget()
+    page = deployment.browse(told)
+    assert (page.status, page.title) == (503, "Connecting is stopped for now")
+    assert "reload this page" in page.html
+    body = {"state": told["state"], "code": told["code"], "profile_id": told["profileId"]}
+    assert deployment.complete(user, body).problem == "suspended"
+    assert deployment.start(user).problem == "suspended"
+    assert len(deployment.wise.control.requests()) == before
+    deployment.forget_suspensions()
+    back = deployment.browse(told)
+    assert back.status == 303
+    assert deployment.confirm(user, link_id_of(back)).status == 200
+    assert deployment.suspension("PUT", "acme", user, caller=f"{ACME_ADMIN}:fixture-session").status == 200
+    assert deployment.start(user).problem == "suspended"
+
+
+def test_without_the_time_to_keep_what_comes_the_link_is_not_used(
+    deployment: Deployment, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = deployment.consent(deployment.start(user, {"return_url": RETURN_URL}), user)
+    body = {"state": told["state"], "code": told["code"], "profile_id": told["profileId"]}
+    look = deployment.callback.wired.take_arrival.links._client.get_item
+
+    def slow(**call: Any) -> Any:
+        deployment.clock.advance(seconds=13)
+        return look(**call)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment.callback.wired.take_arrival.links._client, "get_item", slow)
+        page = deployment.browse(told)
+        answer = deployment.complete(user, body)
+    assert (page.status, page.title) == (503, "Something went wrong on our side")
+    assert answer.problem == "temporarily-unavailable"
+    assert "Retry-After" in answer.headers
+    assert deployment.browse(told).status == 303
+
+
 def test_a_client_that_wise_refuses_is_our_fault(deployment: Deployment, user: str) -> None:
     told = deployment.consent(deployment.start(user), user)
     deployment.wise.control.add_fault(Fault(status=401, body='{"error":"invalid_client"}', carry_out=False))
     page = deployment.browse(told)
     assert (page.status, page.title) == (500, "Something went wrong on our side")
+
+
+def test_a_client_secret_that_wise_does_not_know_yet_costs_one_link(deployment: Deployment, user: str) -> None:
+    """It was put into Secrets Manager first; Wise accepts the version before it still."""
+    value = json.loads(deployment.secrets.get_secret_value(SecretId=WISE_SECRET)["SecretString"])
+    deployment.write_secret(json.dumps({**value, "client_secret": "fixture-secret-that-wise-does-not-know-yet"}))
+    try:
+        page = deployment.browse(deployment.consent(deployment.start(user), user))
+        assert (page.status, page.title) == (500, "Something went wrong on our side")
+        assert deployment.browse(deployment.consent(deployment.start(user), user)).title == "One step is left"
+    finally:
+        deployment.write_secret(None)
 
 
 def test_something_unexpected_gets_a_page_without_a_word_of_it(
@@ -521,8 +587,22 @@ def test_a_link_belongs_to_its_own_grant(deployment: Deployment, user: str) -> N
 
 
 def test_a_profile_that_another_grant_holds_is_refused(deployment: Deployment, user: str) -> None:
+    other = f"{user}-other"
+    early = deployment.browse(deployment.consent(deployment.start(other), user))
     first = deployment.browse(deployment.consent(deployment.start(user), user))
     deployment.confirm(user, link_id_of(first))
-    other = f"{user}-other"
-    back = deployment.browse(deployment.consent(deployment.start(other), user))
-    assert deployment.confirm(other, link_id_of(back)).problem == "already-held"
+    assert deployment.confirm(other, link_id_of(early)).problem == "already-held", "it was taken meanwhile"
+    told = deployment.consent(deployment.start(other), user)
+    before = len(deployment.wise.control.requests())
+    page = deployment.browse(told)
+    assert (page.status, page.title) == (409, "This Wise profile is connected already")
+    told = deployment.consent(deployment.start(other), user)
+    body = {"state": told["state"], "code": told["code"], "profile_id": told["profileId"]}
+    assert deployment.complete(other, body).problem == "already-held"
+    assert len(deployment.wise.control.requests()) == before
+    assert deployment.use(deployment.token(user).body["access_token"]) == 200
+
+
+def test_every_failure_is_a_problem(deployment: Deployment) -> None:
+    assert set(deployment.callback.module._PROBLEMS) == set(LinkFailure)
+    assert {code for code, _ in deployment.callback.module._PROBLEMS.values()} <= set(PROBLEMS)

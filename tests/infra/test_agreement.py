@@ -19,6 +19,7 @@ from infra.token_api import LINK_ITEMS
 from tests.infra.template import REGION, Template, listed
 from token_rotator import settings
 from token_rotator.adapters import dynamo_grants, dynamo_links, sqs_parking
+from token_rotator.adapters.dynamo_suspensions import SUSPENDED
 from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.lease import Budgets
@@ -198,7 +199,7 @@ def test_the_table_forgets_by_the_attribute_that_links_have() -> None:
 
 
 def test_callback_may_work_on_the_items_that_links_are() -> None:
-    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING}
+    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE, SUSPENDED}
 
 
 def test_a_url_that_can_be_deployed_is_one_that_the_functions_take(sandbox: Template) -> None:

@@ -125,8 +125,10 @@ def test_what_says_who_was_given_what_is_kept_longer_than_the_rest(
     for template, days in ((first_sandbox, 400), (production, 731)):
         kept = {name: (group["RetentionInDays"], template.resources[name]["DeletionPolicy"])
                 for name, group in template.of_type("AWS::Logs::LogGroup").items()}  # fmt: skip
-        audit = {name for name in kept if any(word in name for word in ("AccessLog", "ServeLog", "AdminLog"))}
-        assert len(audit) == 3
+        audit = {
+            name for name in kept if any(word in name for word in ("AccessLog", "ServeLog", "AdminLog", "CallbackLog"))
+        }
+        assert len(audit) == 4
         assert {kept[name] for name in audit} == {(days, "Retain")}
         assert {kept[name] for name in kept.keys() - audit} == {(90, "Delete")}
 
@@ -214,7 +216,7 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
     rates = {(s["ResourcePath"], s["HttpMethod"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"])
              for s in settings}  # fmt: skip
     grant = "/~1v1~1tenants~1{tenant}~1grants~1{grant_id}"
-    public = {("/~1oauth~1callback", "GET"): (10, 20)} if ("/~1oauth~1callback", "GET") in rates else {}
+    public = {("/~1oauth~1callback", "GET"): (50, 100)} if ("/~1oauth~1callback", "GET") in rates else {}
     assert rates == {
         ("/*", "*"): (200, 400),
         (f"{grant}~1access-token~1rejections", "POST"): (50, 100),

@@ -38,6 +38,8 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
         "table": (table, {"dynamodb__LeadingKeys": "acme#anna"}),
         "links": (table, {"dynamodb__LeadingKeys": "#link#0"}),
         "link tokens": (table, {"dynamodb__LeadingKeys": "#pending#0"}),
+        "profiles": (table, {"dynamodb__LeadingKeys": "#profile#0"}),
+        "suspended": (table, {"dynamodb__LeadingKeys": "#suspended"}),
         "fleet": (table, {"dynamodb__LeadingKeys": "#fleet"}),
         "due": (f"{table}/index/due", {}),
         "tenant": (f"{table}/index/tenant", {}),
@@ -78,7 +80,7 @@ def powers(template: Template, caller: Caller) -> set[str]:
 
 def spelled(*powers: str) -> set[str]:
     """`GetItem, PutItem on table` as two. Who may work on the table may work on each of its items."""
-    items = ("table", "links", "link tokens", "fleet")
+    items = ("table", "links", "link tokens", "profiles", "suspended", "fleet")
     return {
         f"{action} on {item}"
         for power in powers
@@ -126,6 +128,8 @@ POWERS = {
     "callback": spelled(
         "GetItem, UpdateItem on links",
         "PutItem on link tokens",
+        "GetItem on profiles",
+        "GetItem on suspended",
         "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
         "GenerateDataKey on access-tokens",
         "GenerateDataKey on refresh-tokens",

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.rotator import World
+from tests.fakes.wise import LIFE
 from token_rotator.domain.errors import KeyUnavailable, StoreUnavailable, WiseSecretUnusable
 from token_rotator.domain.grant import AlertKind, GrantKey, Phase
+from token_rotator.domain.lease import KEEP_TRIES
 from token_rotator.domain.link import CONFIRM_FOR, LINK_FOR, LinkFailure, hash_of
 from token_rotator.domain.outcome import (
     ClientRefused,
@@ -26,9 +28,9 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
 )
 from token_rotator.domain.tokens import Sealed, Secret, TokenSet
-from token_rotator.service.adopt_grant import Declined, Kept
+from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.journal import AnswerLate, CodeExchanged, LinkEnded, LinkLost
-from token_rotator.service.link_grant import KEEP_TRIES, Arrival, Arrived, Failed
+from token_rotator.service.link_grant import Arrival, Arrived, Failed, Started
 from token_rotator.service.ports import Done
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import Served
@@ -51,6 +53,7 @@ def why(answer: Arrived | Failed) -> LinkFailure:
 
 def test_a_start_answers_with_a_fresh_state_and_its_end(world: World) -> None:
     started = world.start_link(world.key(), "acme-onboarding", None)
+    assert isinstance(started, Started)
     assert started.state == world.new_token.given[0]
     assert started.state.reveal() not in repr(started)
     assert started.ends_at == world.clock() + LINK_FOR
@@ -206,6 +209,22 @@ def test_another_profile_than_the_grants_is_refused_before_its_code_is_exchanged
     assert isinstance(world.arrive(world.start(), profile_id="9001"), Arrived)
 
 
+def test_a_link_of_another_grant_kills_no_working_one(world: World) -> None:
+    world.adopted("ben", profile_id="9001")
+    state = world.start()
+    assert why(world.arrive(state, user="ben")) is LinkFailure.ALREADY_HELD
+    assert world.wise.exchanges == []
+    world.due_now("ben")
+    assert world.attempt("ben").word is Word.REFRESHED, "its refresh token lives"
+    assert why(world.arrive(state, user="ben")) is LinkFailure.USED
+
+
+def test_a_partner_is_told_of_a_profile_that_another_grant_holds_before_the_exchange(world: World) -> None:
+    world.adopted("ben", profile_id="9001")
+    assert why(world.arrive(world.start(), user="ben", of=world.key())) is LinkFailure.ALREADY_HELD
+    assert world.wise.exchanges == []
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
@@ -236,15 +255,24 @@ def test_a_code_is_sent_once_whatever_wise_answers(world: World, outcome: Outcom
     assert len(world.journal.of(CodeExchanged)) == 1
 
 
-@pytest.mark.parametrize("part", ["kms", "secret", "client", "look", "use"])
+def test_after_a_changed_client_secret_the_next_link_takes_the_one_that_wise_accepts(world: World) -> None:
+    """Changed in Secrets Manager first: Wise accepts the previous version still."""
+    world.wise.secrets, world.wise.secret, world.wise.valid_secrets = ["secret-2", "secret-1"], "secret-2", {"secret-1"}
+    assert why(world.arrive(world.start())) is LinkFailure.OUR_FAULT
+    assert isinstance(world.arrive(world.start()), Arrived)
+    assert len(world.wise.settled) == 1
+
+
+@pytest.mark.parametrize("part", ["kms", "secret", "client", "look", "holder", "use"])
 def test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link(world: World, part: str) -> None:
     state = world.start()
     world.sealer.down = part == "kms"
     world.wise.usable = part != "secret"
     if part == "client":
         world.wise.client_id = "another-client"
-    if part in ("look", "use"):
-        world.links.failures = ["before"] if part == "look" else ["ok", "before"]
+    calls = ("look", "holder", "use")
+    if part in calls:
+        world.links.failures = [*["ok"] * calls.index(part), "before"]
     with pytest.raises((KeyUnavailable, WiseSecretUnusable, StoreUnavailable)):
         world.arrive(state)
     assert world.wise.exchanges == []
@@ -264,7 +292,7 @@ def test_after_the_exchange_nothing_but_the_store_is_needed(world: World) -> Non
 @pytest.mark.parametrize("failures", [["before"], ["before", "before"], ["after"], ["after", "before"]])
 def test_tokens_that_no_write_takes_at_first_are_not_lost(world: World, failures: list[str]) -> None:
     state = world.start()
-    world.links.failures = ["ok", "ok", *failures]
+    world.links.failures = ["ok", "ok", "ok", *failures]
     assert isinstance(world.arrive(state), Arrived)
     assert len(world.grants.pending) == 1
     assert world.clock.slept == [timedelta(milliseconds=200)] * len(failures)
@@ -272,10 +300,27 @@ def test_tokens_that_no_write_takes_at_first_are_not_lost(world: World, failures
 
 def test_tokens_that_no_write_takes_are_told_to_be_lost(world: World) -> None:
     state = world.start()
-    world.links.failures = ["ok", "ok", *["before"] * KEEP_TRIES]
+    world.links.failures = ["ok", "ok", "ok", *["before"] * KEEP_TRIES]
     assert why(world.arrive(state)) is LinkFailure.OUR_FAULT
     assert len(world.journal.of(LinkLost)) == 1
     assert why(world.arrive(state)) is LinkFailure.USED
+
+
+@pytest.mark.parametrize(
+    ("listed", "bound"), [({"9001"}, True), ({"9000", "9001"}, True), (None, True), ({"9002"}, False), (set(), False)]
+)
+def test_a_browser_binds_no_profile_that_is_not_its_users(
+    world: World, listed: set[str] | None, *, bound: bool
+) -> None:
+    """What the address says is the browser's word; where Wise does not answer, it counts."""
+    if listed is not None:
+        world.wise.of_users["anna"] = frozenset(listed)
+    answer = world.arrive(world.start())
+    if bound:
+        assert isinstance(answer, Arrived)
+    else:
+        assert why(answer) is LinkFailure.DIFFERENT_PROFILE
+        assert world.grants.pending == {}
 
 
 # --- a partner that owns the address
@@ -439,11 +484,14 @@ def test_a_grant_that_was_imported_since_the_start_is_replaced(world: World) -> 
 
 
 def test_a_profile_belongs_to_one_grant(world: World) -> None:
-    world.adopted("ben", profile_id="9001")
     link_id = world.came_back()
+    world.adopted("ben", profile_id="9001")
     assert world.confirm(link_id) is Declined.ALREADY_HELD
+    assert world.delete_grant(world.key("ben")) is None
     world.adopted("anna")
-    assert world.confirm(world.came_back()) is Declined.ALREADY_HELD
+    link_id = world.came_back()
+    world.adopted("ben", profile_id="9001")
+    assert world.confirm(link_id) is Declined.ALREADY_HELD
 
 
 def test_a_profile_that_the_grant_took_since_the_start_counts(world: World) -> None:
@@ -491,8 +539,9 @@ def test_a_dead_grant_lives_again_and_keeps_what_is_not_of_its_tokens(world: Wor
 
 def test_linking_keeps_a_suspension(world: World) -> None:
     grant = world.adopted()
+    link_id = world.came_back()
     world.grants.items[world.key()] = replace(grant, phase=Phase.SUSPENDED, in_doubt="attempt-earlier")
-    world.confirm(world.came_back())
+    world.confirm(link_id)
     after = world.stored()
     assert (after.phase, after.due_at) == (Phase.SUSPENDED, None)
     assert after.in_doubt == "attempt-earlier"
@@ -670,3 +719,253 @@ def test_where_a_reissue_may_have_ended_the_new_refresh_token_it_is_tried_at_onc
     kept = world.confirm(link_id)
     assert isinstance(kept, Kept)
     assert (kept.grant.in_doubt, kept.grant.refresh_at) == ("attempt-reissue", world.clock())
+
+
+# --- two authorizations
+
+
+def two_links(world: World, apart: timedelta) -> tuple[str, str]:
+    """One user goes through two links of one grant; Wise ends the first one's refresh token. Gives both `link_id`s."""
+    first = world.came_back()
+    world.clock.now += apart
+    return first, world.came_back()
+
+
+def test_an_older_link_does_not_replace_a_newer_one(world: World) -> None:
+    older, newer = two_links(world, timedelta(minutes=1))
+    assert isinstance(world.confirm(newer), Kept)
+    before = world.stored()
+    assert world.confirm(older) is Declined.LINK_EXPIRED
+    assert world.stored() == before
+    world.due_now()
+    assert world.attempt().word is Word.REFRESHED
+    assert world.confirm(older) is Declined.LINK_EXPIRED, "a refresh is no authorization"
+
+
+def test_an_older_link_does_not_replace_what_was_imported_since(world: World) -> None:
+    link_id = world.came_back()
+    world.clock.advance(minutes=1)
+    before = world.adopted()
+    assert world.confirm(link_id) is Declined.LINK_EXPIRED
+    assert world.stored() == before
+
+
+def test_an_import_of_tokens_from_before_the_link_is_replaced(world: World) -> None:
+    issued_at = world.clock()
+    access, refresh = world.wise.add("anna")
+    world.clock.advance(minutes=1)
+    link_id = world.came_back()
+    world.clock.advance(minutes=1)
+    offer = Offer(refresh_token=refresh, access_token=access, issued_at=issued_at, expires_at=issued_at + LIFE)
+    assert isinstance(world.adopt_grant(world.key(), offer, None), Kept)
+    assert isinstance(world.confirm(link_id), Kept)
+    world.due_now()
+    world.sweep()
+    assert world.wise.lives(world.access_token())
+
+
+def test_the_newer_of_two_links_replaces_the_older_one(world: World) -> None:
+    older, newer = two_links(world, timedelta(minutes=1))
+    assert isinstance(world.confirm(older), Kept)
+    kept = world.confirm(newer)
+    assert isinstance(kept, Kept)
+    assert kept.grant.in_doubt is None
+    assert world.wise.lives(world.access_token())
+
+
+def test_a_refresh_of_the_old_tokens_since_the_exchange_makes_them_no_newer(world: World) -> None:
+    world.adopted()
+    world.due_now()
+    link_id = world.came_back()
+    pending = world.grants.pending[hash_of(Secret(link_id))]
+    world.clock.advance(minutes=1)
+    world.grants.items[world.key()] = replace(world.stored(), issued_at=world.clock(), last_attempt_at=world.clock())
+    kept = world.confirm(link_id)
+    assert isinstance(kept, Kept)
+    assert (kept.grant.refresh_token, kept.grant.authorized_at) == (pending.refresh_token, pending.issued_at)
+
+
+@pytest.mark.parametrize("first", ["older", "newer"])
+def test_of_two_links_that_no_clock_can_order_a_refresh_at_once_shows_what_lives(world: World, first: str) -> None:
+    older, newer = two_links(world, SECOND)
+    links = (older, newer) if first == "older" else (newer, older)
+    assert isinstance(world.confirm(links[0]), Kept)
+    kept = world.confirm(links[1])
+    assert isinstance(kept, Kept)
+    assert kept.grant.in_doubt is not None
+    assert kept.grant.refresh_at == kept.grant.due_at == world.clock()
+    world.sweep()
+    served = world.serve()
+    assert isinstance(served, Served) is (first == "older")
+    if first == "newer":
+        assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED, "known at once, and not at half of its life"
+
+
+# --- what is left of tokens
+
+
+def left(world: World, link_id: str) -> set[bool]:
+    """Whether the link's item still holds tokens."""
+    pending = world.grants.pending[hash_of(Secret(link_id))]
+    return {pending.access_token is not None, pending.refresh_token is not None}
+
+
+def test_confirmed_tokens_are_the_grants_alone(world: World) -> None:
+    link_id = world.came_back()
+    assert left(world, link_id) == {True}
+    assert isinstance(world.confirm(link_id), Kept)
+    assert left(world, link_id) == {False}
+
+
+def expired(world: World) -> tuple[str, Declined]:
+    link_id = world.came_back()
+    world.clock.now += CONFIRM_FOR
+    return link_id, Declined.LINK_EXPIRED
+
+
+def outdated(world: World) -> tuple[str, Declined]:
+    older, newer = two_links(world, timedelta(minutes=1))
+    assert isinstance(world.confirm(newer), Kept)
+    return older, Declined.LINK_EXPIRED
+
+
+def of_a_profile_that_was_taken(world: World) -> tuple[str, Declined]:
+    link_id = world.came_back()
+    world.adopted("ben", profile_id="9001")
+    return link_id, Declined.ALREADY_HELD
+
+
+def of_another_profile(world: World) -> tuple[str, Declined]:
+    link_id = world.came_back()
+    world.adopted(profile_id="9002")
+    return link_id, Declined.DIFFERENT_PROFILE
+
+
+def of_a_deleted_grant(world: World) -> tuple[str, Declined]:
+    world.adopted()
+    link_id = world.came_back()
+    assert world.delete_grant(world.key()) is None
+    return link_id, Declined.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "make", [expired, outdated, of_a_profile_that_was_taken, of_another_profile, of_a_deleted_grant]
+)
+def test_what_is_turned_down_is_forgotten(world: World, make: Callable[[World], tuple[str, Declined]]) -> None:
+    link_id, why_not = make(world)
+    assert world.confirm(link_id) is why_not
+    assert left(world, link_id) == {False}
+    before = dict(world.grants.items)
+    again = Declined.LINK_EXPIRED if why_not is Declined.ALREADY_HELD else why_not
+    assert world.confirm(link_id) is again
+    assert world.grants.items == before
+
+
+def test_tokens_that_cannot_be_forgotten_yet_can_be_turned_down_again(world: World) -> None:
+    link_id, _ = expired(world)
+    world.links.failures = ["ok", "before"]
+    with pytest.raises(StoreUnavailable):
+        world.confirm(link_id)
+    assert world.confirm(link_id) is Declined.LINK_EXPIRED
+    assert left(world, link_id) == {False}
+
+
+def test_a_confirmation_that_may_still_succeed_forgets_nothing(world: World) -> None:
+    grant = world.adopted()
+    link_id = world.came_back()
+    world.grants.items[world.key()] = replace(grant, attempt_id="x", lease_until=world.clock() + timedelta(minutes=5))
+    assert world.confirm(link_id) is Declined.BUSY
+    assert world.confirm(link_id, "ben") is Declined.NOT_FOUND
+    assert left(world, link_id) == {True}
+
+
+# --- suspensions
+
+
+def stop_grant(world: World) -> None:
+    world.adopted()
+    assert world.suspend_grant(world.key(), world.order()) is not None
+
+
+@pytest.mark.parametrize("of", ["grant", "acme", None])
+def test_nothing_is_started_for_what_is_suspended(world: World, of: str | None) -> None:
+    if of == "grant":
+        stop_grant(world)
+    else:
+        world.suspensions.suspend(of, world.order())
+    assert world.start_link(world.key(), "acme-onboarding", None) is Declined.SUSPENDED
+    assert world.links.links == {}
+    world.suspend_grant.lift(world.key())
+    world.suspensions.lift(of)
+    world.start()
+
+
+@pytest.mark.parametrize("tenant", ["acme", None])
+@pytest.mark.parametrize("of", [None, "own"])
+def test_while_suspended_no_code_is_exchanged_and_the_link_stays(
+    world: World, tenant: str | None, of: str | None
+) -> None:
+    state = world.start(return_url="https://acme.example/linked")
+    world.suspensions.suspend(tenant, world.order())
+    changes = {} if of is None else {"of": world.key()}
+    answer = world.arrive(state, **changes)
+    assert why(answer) is LinkFailure.SUSPENDED
+    assert isinstance(answer, Failed)
+    assert answer.again
+    assert (world.wise.exchanges, world.sealer.calls) == ([], [])
+    world.suspensions.lift(tenant)
+    assert isinstance(world.arrive(state, **changes), Arrived)
+
+
+def test_another_tenants_suspension_stops_no_link(world: World) -> None:
+    world.suspensions.suspend("globex", world.order())
+    assert isinstance(world.arrive(world.start()), Arrived)
+
+
+def test_a_user_may_refuse_while_suspended(world: World) -> None:
+    state = world.start()
+    world.suspensions.suspend(None, world.order())
+    assert why(world.arrive(state, error="access_denied", code=None)) is LinkFailure.CONSENT_REFUSED
+
+
+def test_what_is_suspended_is_asked_before_the_link_is_used_up(world: World) -> None:
+    state = world.start()
+    world.suspensions.failures = ["before"]
+    with pytest.raises(StoreUnavailable):
+        world.arrive(state)
+    assert isinstance(world.arrive(state), Arrived)
+
+
+def test_a_suspended_grants_link_is_confirmed_and_it_stays_suspended(world: World) -> None:
+    world.adopted()
+    link_id = world.came_back()
+    world.suspensions.suspend(None, world.order())
+    world.suspend_grant(world.key(), world.order())
+    assert isinstance(world.confirm(link_id), Kept)
+    assert world.stored().phase is Phase.SUSPENDED
+
+
+# --- time
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_nothing_is_sent_without_the_time_to_keep_what_comes(world: World, *, enough: bool) -> None:
+    state = world.start(return_url="https://acme.example/linked")
+    least = world.budgets.serve_function - world.budgets.exchange
+    prepare = world.sealer.prepare_new
+
+    def slow(key: GrantKey) -> Any:
+        world.clock.now += least if enough else least + timedelta(milliseconds=1)
+        return prepare(key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.sealer, "prepare_new", slow)
+        answer = world.arrive(state)
+    if enough:
+        assert isinstance(answer, Arrived)
+    else:
+        assert why(answer) is LinkFailure.OUR_FAULT
+        assert isinstance(answer, Failed)
+        assert answer.again
+        assert world.wise.exchanges == []
+        assert isinstance(world.arrive(state), Arrived), "the link was not used up"

@@ -55,6 +55,9 @@ DUE_INDEX: Final = "due"
 TENANT_INDEX: Final = "tenant"
 PENDING: Final = "#pending#"
 """What the items of a link's tokens begin with; `dynamo_links` writes them."""
+PROFILE: Final = "#profile#"
+"""What the claims of Wise profiles begin with."""
+HOLDER: Final = "holder"
 _CANCELLED: Final = "TransactionCanceledException"
 
 _CODECS: Final[dict[str, Codec]] = {
@@ -70,6 +73,7 @@ _CODECS: Final[dict[str, Codec]] = {
     "expires_at": INSTANT,
     "refresh_expires_at": INSTANT,
     "expiry_told": INSTANT,
+    "authorized_at": INSTANT,
     "scope": TEXT,
     "attempt_id": TEXT,
     "lease_until": INSTANT,
@@ -297,7 +301,7 @@ class DynamoGrants:
                 {
                     "Delete": {
                         "TableName": self._table,
-                        "Key": {"pk": TEXT.encode(f"#profile#{grant.profile_id}")},
+                        "Key": {"pk": TEXT.encode(f"{PROFILE}{grant.profile_id}")},
                         "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",
                         "ExpressionAttributeValues": {":me": TEXT.encode(str(grant.key))},
                     }
@@ -316,7 +320,7 @@ class DynamoGrants:
             {
                 "Put": {
                     "TableName": self._table,
-                    "Item": {"pk": TEXT.encode(f"#profile#{grant.profile_id}"), "holder": me},
+                    "Item": {"pk": TEXT.encode(f"{PROFILE}{grant.profile_id}"), HOLDER: me},
                     "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",
                     "ExpressionAttributeValues": {":me": me},
                 }
@@ -331,8 +335,8 @@ class DynamoGrants:
                 "Update": {
                     "TableName": self._table,
                     "Key": {"pk": TEXT.encode(f"{PENDING}{link}")},
-                    "UpdateExpression": "SET confirmed_version = :version",
-                    "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(confirmed_version)",
+                    "UpdateExpression": "SET confirmed_version = :version REMOVE access_token, refresh_token",
+                    "ConditionExpression": "attribute_exists(refresh_token)",
                     "ExpressionAttributeValues": {":version": NUMBER.encode(grant.version)},
                 }
             }

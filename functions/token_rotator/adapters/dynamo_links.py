@@ -19,7 +19,7 @@ from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import SCHEMA, GrantKey
 from token_rotator.domain.link import FORGOTTEN_AFTER, Link, PendingTokens
 
-from .dynamo_grants import PENDING
+from .dynamo_grants import HOLDER, PENDING, PROFILE
 from .dynamo_items import INSTANT, NUMBER, SEALED, TEXT, UNREADABLE, Codec, Item, Update, failures, is_refused, to_ms
 
 if TYPE_CHECKING:
@@ -141,6 +141,29 @@ class DynamoLinks:
         """See `LinkStore.pending`."""
         item = self._get(PENDING + hashed)
         return _decode(PendingTokens, PENDING, _PENDING, item) if item else None
+
+    @failures
+    def forget(self, hashed: str) -> None:
+        """See `LinkStore.forget`."""
+        try:
+            self._client.update_item(
+                **self._key(PENDING + hashed),
+                UpdateExpression="REMOVE access_token, refresh_token",
+                ConditionExpression="attribute_exists(pk)",
+            )
+        except ClientError as error:
+            if not is_refused(error):
+                raise
+
+    @failures
+    def holder(self, profile_id: str) -> GrantKey | None:
+        """See `LinkStore.holder`."""
+        item = self._get(PROFILE + profile_id)
+        try:
+            return GrantKey(*TEXT.decode(item[HOLDER]).split("#")) if item else None
+        except UNREADABLE as error:
+            msg = f"the claim of a profile cannot be read: {type(error).__name__}"
+            raise CorruptGrant(msg) from None
 
     def _key(self, pk: str) -> Item:
         return {"TableName": self._table, "Key": {"pk": TEXT.encode(pk)}}

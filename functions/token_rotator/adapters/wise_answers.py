@@ -148,6 +148,21 @@ def of_client(outcome: Outcome) -> ClientCheck:
             return outcome
 
 
+def profile_ids(status: int, content: bytes) -> frozenset[str] | None:
+    """Give the profiles that an access token is good for (docs.wise.com/api-reference/profile/profilelist).
+
+    `None` for anything but a whole list of them.
+    """
+    try:
+        listed = json.loads(content) if status == 200 else None  # noqa: PLR2004
+        ids = [profile["id"] for profile in listed] if isinstance(listed, list) else None
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return None
+    if ids is None or not all(type(one) is int or isinstance(one, str) for one in ids):
+        return None
+    return frozenset(map(str, ids))
+
+
 def liveness(status: int, headers: Mapping[str, str], content: bytes) -> Liveness:
     """Say what an answer of `GET /v1/me` means for the access token that was shown."""
     if status == 200:  # noqa: PLR2004

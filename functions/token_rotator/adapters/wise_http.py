@@ -36,7 +36,7 @@ from token_rotator.domain.outcome import (
 )
 
 from .shared_answer import SharedAnswer
-from .wise_answers import classify, liveness, of_client
+from .wise_answers import classify, liveness, of_client, profile_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +167,7 @@ class WiseHttp:
         prefix = f"/{api_version}" if api_version else ""
         self._token_url = f"{api_url}{prefix}/oauth/token"
         self._me_url = f"{api_url}{prefix or '/v1'}/me"
+        self._profiles_url = f"{api_url}{prefix or '/v2'}/profiles"
         self._secrets = secrets
         self._clock = clock
         self._connect_s = connect_s
@@ -288,16 +289,27 @@ class WiseHttp:
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         """See `Wise.ask`."""
+        answer = self._shown(self._me_url, access_token, attempt_id, within)
+        return Liveness.NO_ANSWER if answer is None else liveness(*answer)
+
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+        """See `CodeExchange.profiles`."""
+        answer = self._shown(self._profiles_url, access_token, attempt_id, within)
+        return None if answer is None else profile_ids(answer[0], answer[2])
+
+    def _shown(
+        self, url: str, access_token: Secret, attempt_id: str, within: timedelta
+    ) -> tuple[int, dict[str, str], bytes] | None:
+        """Show an access token, once. `None`: no answer."""
         headers = {
             "Authorization": f"Bearer {access_token.reveal()}",
             "X-External-Correlation-Id": attempt_id,
         }
         with _Watch(within.total_seconds()) as watch:
             try:
-                status, answered, content = self._call("GET", self._me_url, headers, None, watch)
+                return self._call("GET", url, headers, None, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
-                return Liveness.NO_ANSWER
-        return liveness(status, answered, content)
+                return None
 
     def _call(
         self, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None, watch: _Watch

@@ -147,7 +147,9 @@ class Grant:
     that begins with a registration code has no `refresh_token` until Wise has issued one. `registration_spent_at`: when
     Wise said that the code is worth nothing any more. `expiry_told`: the last instant before the refresh token's end
     at which a warning was due, and raised. `suspended_from` is the phase that a suspended one comes back to,
-    `suspension` the order. `unproven`: the access token came with an import, and Wise has not said yet that it lives.
+    `suspension` the order. `authorized_at`: when the authorization that the refresh token stems from was exchanged by a
+    link, or imported; a refresh leaves it as it is. `unproven`: the access token came with an import, and Wise has not
+    said yet that it lives.
     """
 
     key: GrantKey
@@ -163,6 +165,7 @@ class Grant:
     expires_at: datetime | None = None
     refresh_expires_at: datetime | None = None
     expiry_told: datetime | None = None
+    authorized_at: datetime | None = None
     scope: str | None = None
     attempt_id: str | None = None
     lease_until: datetime | None = None

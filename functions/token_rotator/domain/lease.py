@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .errors import SettingsError
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .grant import Grant
+
+
+KEEP_TRIES: Final = 3
+"""How often a link's tokens are written, if need be."""
+KEEP_PAUSE: Final = timedelta(milliseconds=200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,7 @@ class Budgets:
             ("refresh_function < invoke", self.refresh_function < self.invoke),
             ("2 * invoke <= serve", 2 * self.invoke <= self.serve),
             ("serve < serve_function", self.serve < self.serve_function),
+            ("exchange < serve_function", self.exchange < self.serve_function),
             ("serve_function < gateway", self.serve_function < self.gateway),
             (
                 "sweep_duty + attempt + http < sweep_function",  # the last attempt may have Wise asked about our client
@@ -90,6 +96,11 @@ class Budgets:
     def keep(self) -> timedelta:
         """What an attempt needs after Wise's answer: one write, and where that fails one message to the queue."""
         return self.store + self.park
+
+    @property
+    def exchange(self) -> timedelta:
+        """What taking a code back needs once its link is used up: Wise twice, and three tries to keep what it gave."""
+        return self.store + self.http + self.ask + KEEP_TRIES * self.store + (KEEP_TRIES - 1) * KEEP_PAUSE
 
     @property
     def lease(self) -> timedelta:

@@ -43,10 +43,14 @@ class LinkFailure(StrEnum):
     """Wise does not take the code: too old, used, or none of ours."""
     NO_PROFILE = "profile_missing"
     DIFFERENT_PROFILE = "different_profile"
+    ALREADY_HELD = "already_held"
+    """Another grant holds the profile, and works."""
     WISE_UNAVAILABLE = "wise_unavailable"
     WISE_REFUSED = "wise_refused"
     """Wise sent the browser back with an error of its own."""
     OUR_FAULT = "internal_error"
+    SUSPENDED = "suspended"
+    """An operator has stopped the tenant or everything. The link is not used up."""
 
 
 def read_token(text: str | None) -> Secret | None:
@@ -85,17 +89,18 @@ class Link:
 class PendingTokens:
     """What Wise issued for a link, sealed for its grant, until the partner confirms. Known by the hash of `link_id`.
 
-    `confirmed_version` is the version that it became; from then on it is spent. `attempt_id` is of the exchange.
+    `confirmed_version` is the version that it became; from then on it is spent, and holds no tokens any more. Neither
+    does one that was turned down. `attempt_id` is of the exchange.
     """
 
     hashed: str
     key: GrantKey
     attempt_id: str
-    access_token: Sealed
-    refresh_token: Sealed
     issued_at: datetime
     expires_at: datetime
     confirm_before: datetime
+    access_token: Sealed | None = None
+    refresh_token: Sealed | None = None
     refresh_expires_at: datetime | None = None
     scope: str | None = None
     profile_id: str | None = None
@@ -113,12 +118,21 @@ def is_of(pending: PendingTokens, grant: Grant | None) -> bool:
     return grant is not None and grant.created_at == pending.grant_since
 
 
+def is_outdated(pending: PendingTokens, grant: Grant | None, budgets: Budgets) -> bool:
+    """Tell whether the stored tokens stem from a later authorization than a link's, which ended the link's then.
+
+    What counts is when each authorization was exchanged or imported: a refresh of older tokens makes them no newer.
+    """
+    authorized_at = None if grant is None else grant.authorized_at
+    return authorized_at is not None and authorized_at > pending.issued_at + budgets.margin
+
+
 def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets: Budgets) -> Grant:
     """Say what the grant becomes with the tokens of a link: a new version, at rest, nothing of the old one's left.
 
     A registration code stays, and so does a suspension; what people were told is over. The new access token is in doubt
     where a refresh was under way, or was sent after Wise had issued it: it may have been carried out on the new
-    authorization.
+    authorization. Where our clocks cannot tell which of two authorizations was the later one, a refresh at once does.
     """
     version = int(now.timestamp() * 1000)
     if before is not None:
@@ -127,6 +141,8 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
     refresh = max(refresh_at(pending.key, version, pending.issued_at, pending.expires_at), now)
     if before is not None and before.reissuable and in_doubt is not None:
         refresh = now  # a reissue that nobody waits for any more ends a refresh token, and no access token
+    if before is not None and _as_old(before, pending, budgets):
+        in_doubt, refresh = in_doubt or pending.attempt_id, now
     alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
     grant = before or Grant(
         key=pending.key,
@@ -148,6 +164,7 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         expires_at=pending.expires_at,
         refresh_expires_at=pending.refresh_expires_at,
         expiry_told=None,
+        authorized_at=pending.issued_at,
         scope=pending.scope,
         attempt_id=None,
         lease_until=None,
@@ -162,6 +179,11 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         profile_id=pending.profile_id or grant.profile_id,
     )
     return replace(after, due_at=now if in_doubt and not stopped else next_due(after, now))
+
+
+def _as_old(before: Grant, pending: PendingTokens, budgets: Budgets) -> bool:
+    """Tell whether the stored tokens' authorization may have been the later one. `is_outdated` ones come no further."""
+    return before.authorized_at is not None and before.authorized_at >= pending.issued_at - budgets.margin
 
 
 def _doubt(before: Grant, pending: PendingTokens, budgets: Budgets) -> str | None:

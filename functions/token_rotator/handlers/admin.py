@@ -194,6 +194,8 @@ def link(request: Request) -> Response:
             raise InvalidInput(name[:64], "is not a field of a link")
     return_url = _return_url(body, request.partner.return_urls)
     started = _administering.start_link(request.key, request.partner.name, return_url)
+    if isinstance(started, Declined):
+        return _declined(started)
     told = _administering.settings
     query = {
         "client_id": told.wise_client_id,

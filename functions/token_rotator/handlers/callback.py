@@ -83,9 +83,9 @@ def browse(event: Mapping[str, Any]) -> Page:
         case Arrived(link=link, link_id=link_id):
             told = link_id.reveal()
             return arrived(told) if link.return_url is None else _sent_on(link.return_url, link_id=told)
-        case Failed(why=why, link=link):
-            url = None if link is None else link.return_url
-            return failed(why) if url is None else _sent_on(url, error=why.value)
+        case Failed(why=why, link=link, again=again):
+            url = None if link is None or again else link.return_url
+            return failed(why, again=again) if url is None else _sent_on(url, error=why.value)
         case _:
             assert_never(answer)
 
@@ -118,30 +118,28 @@ def complete(request: Request) -> Response:
     match answer:
         case Arrived(link_id=link_id, confirm_before=before):
             return Response(200, {"link_id": link_id.reveal(), "confirm_before": show_instant(before)})
+        case Failed(why=LinkFailure.OUR_FAULT, again=True):
+            return problem("temporarily-unavailable", retry_after=_linking.settings.budgets.margin)
         case Failed(why=why):
-            return _problem(why)
+            return problem(*_PROBLEMS[why])
         case _:
             assert_never(answer)
 
 
-def _problem(why: LinkFailure) -> Response:
-    match why:
-        case LinkFailure.UNKNOWN:
-            return problem("not-found", "there is no such link for this grant")
-        case LinkFailure.USED | LinkFailure.EXPIRED:
-            return problem("link-expired", _AGAIN)
-        case LinkFailure.NO_PROFILE:
-            return problem("different-profile", "profile_id is required: the grant belongs to a profile")
-        case LinkFailure.DIFFERENT_PROFILE:
-            return problem("different-profile")
-        case LinkFailure.WISE_UNAVAILABLE:
-            return problem("provider-unavailable", _AGAIN)
-        case LinkFailure.CODE_REFUSED | LinkFailure.CONSENT_REFUSED | LinkFailure.WISE_REFUSED:
-            return problem("code-refused", _AGAIN)
-        case LinkFailure.OUR_FAULT:
-            return problem("internal-error", _AGAIN)
-        case _:
-            assert_never(why)
+_PROBLEMS: Final[dict[LinkFailure, tuple[str, str | None]]] = {
+    LinkFailure.UNKNOWN: ("not-found", "there is no such link for this grant"),
+    LinkFailure.USED: ("link-expired", _AGAIN),
+    LinkFailure.EXPIRED: ("link-expired", _AGAIN),
+    LinkFailure.NO_PROFILE: ("different-profile", "profile_id is required: the grant belongs to a profile"),
+    LinkFailure.DIFFERENT_PROFILE: ("different-profile", None),
+    LinkFailure.ALREADY_HELD: ("already-held", "the code was not exchanged: the other grant goes on working"),
+    LinkFailure.WISE_UNAVAILABLE: ("provider-unavailable", _AGAIN),
+    LinkFailure.CODE_REFUSED: ("code-refused", _AGAIN),
+    LinkFailure.CONSENT_REFUSED: ("code-refused", _AGAIN),
+    LinkFailure.WISE_REFUSED: ("code-refused", _AGAIN),
+    LinkFailure.SUSPENDED: ("suspended", None),
+    LinkFailure.OUR_FAULT: ("internal-error", _AGAIN),
+}
 
 
 _GRANT: Final = "/v1/tenants/{tenant}/grants/{grant_id}"

@@ -94,6 +94,15 @@ _FAILURES: Final[dict[LinkFailure, _Text]] = {
         (_BACK, "At Wise, choose the profile, personal or business, that was connected before.",
          "If you want to change to another profile, tell the people who sent you: they have to prepare that."),
     ),
+    LinkFailure.ALREADY_HELD: _Text(
+        409,
+        "Not connected",
+        "This Wise profile is connected already",
+        ("The profile that you chose is connected in another place, perhaps under another account of yours.", _NOTHING,
+         "What is connected already goes on working."),
+        (_BACK, "At Wise, choose another profile, if you meant another one.",
+         "If this profile is to be moved, tell the people who sent you: it has to be disconnected there first."),
+    ),
     LinkFailure.WISE_UNAVAILABLE: _Text(
         502,
         "Not connected",
@@ -114,6 +123,13 @@ _FAILURES: Final[dict[LinkFailure, _Text]] = {
         "Something went wrong on our side",
         ("It is not your fault, and it is not Wise's.",),
         ("Wait some minutes.", _BACK, "If it happens again, tell the people who sent you."),
+    ),
+    LinkFailure.SUSPENDED: _Text(
+        503,
+        "Not connected yet",
+        "Connecting is stopped for now",
+        ("The people who run this service have stopped it for a while. Your permission was not used.",),
+        ("Wait a minute, then reload this page.", f"If that does not help: {_BACK}"),
     ),
 }  # fmt: skip
 _AGAIN: Final = _Text(
@@ -143,7 +159,7 @@ class Page:
 
 def failed(why: LinkFailure, *, again: bool = False) -> Page:
     """Make the page that says what went wrong and what to do; `again`: reloading it may help."""
-    return _page(_AGAIN if again else _FAILURES[why])
+    return _page(_AGAIN if again and why is LinkFailure.OUR_FAULT else _FAILURES[why])
 
 
 def arrived(link_id: str) -> Page:

@@ -53,6 +53,7 @@ class Declined(Enum):
     DIFFERENT_PROFILE = "different-profile"
     NOT_FOUND = "not-found"
     LINK_EXPIRED = "link-expired"
+    SUSPENDED = "suspended"
     BUSY = "temporarily-unavailable"
 
 
@@ -185,6 +186,7 @@ class AdoptGrant:
             issued_at=offer.issued_at if access_token else None,
             expires_at=offer.expires_at if access_token else None,
             refresh_expires_at=offer.refresh_expires_at,
+            authorized_at=None if offer.refresh_token is None else offer.issued_at or now,
             scope=offer.scope,
             in_doubt=in_doubt,
             refresh_at=refresh,

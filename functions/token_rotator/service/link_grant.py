@@ -7,10 +7,11 @@ that person's account. So the tokens wait until the partner, who knows the logge
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
 from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.grant import Phase
+from token_rotator.domain.lease import KEEP_PAUSE, KEEP_TRIES
 from token_rotator.domain.link import (
     CONFIRM_FOR,
     LINK_FOR,
@@ -19,6 +20,7 @@ from token_rotator.domain.link import (
     PendingTokens,
     hash_of,
     is_of,
+    is_outdated,
     linked,
     read_token,
 )
@@ -40,7 +42,7 @@ from .ports import AlreadyHeld, Done, Refused, When
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from token_rotator.domain.grant import Grant, GrantKey
     from token_rotator.domain.lease import Budgets
@@ -48,10 +50,8 @@ if TYPE_CHECKING:
     from token_rotator.domain.tokens import Secret
 
     from .journal import Journal
-    from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope
+    from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope, SuspensionReader
 
-KEEP_TRIES: Final = 3
-_KEEP_PAUSE: Final = timedelta(milliseconds=200)
 _REFUSED: Final = "access_denied"
 """RFC 6749 §4.1.2.1: the user said no."""
 
@@ -66,7 +66,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StartLink:
-    """Starts a link for a grant that is there or will be. Reads the grant, writes one item, talks to nobody."""
+    """Starts a link for a grant that is there or will be, and not suspended. Writes one item, talks to nobody."""
 
     grants: GrantReader
     links: LinkStore
@@ -74,10 +74,15 @@ class StartLink:
     redirect_uri: str
     clock: Callable[[], datetime]
     new_token: Callable[[], Secret]
+    suspensions: SuspensionReader
 
-    def __call__(self, key: GrantKey, partner: str, return_url: str | None) -> Started:
-        """Start. `return_url` is one that the partner may use. Raises what the store raises."""
+    def __call__(self, key: GrantKey, partner: str, return_url: str | None) -> Started | Declined:
+        """Start. `return_url` is one that the partner may use. Raises what the stores raise."""
+        if self.suspensions.read().of(key.tenant) is not None:
+            return Declined.SUSPENDED
         grant = self.grants.get(key)
+        if grant is not None and grant.phase is Phase.SUSPENDED:
+            return Declined.SUSPENDED
         now, state = self.clock(), self.new_token()
         link = Link(
             hashed=hash_of(state),
@@ -131,9 +136,10 @@ class Failed:
 class TakeArrival:
     """Exchanges the code that came back, once, and keeps the tokens until the partner confirms.
 
-    Whatever the exchange needs is had before the `state` is used up: credentials, and data keys for both tokens. A
-    code is single use and a new authorization ends the old refresh token at once, so after sending only the store is
-    needed. Nothing is ever sent twice: without an answer the user begins anew.
+    Whatever the exchange needs is had before the `state` is used up: credentials, and data keys for both tokens. A code
+    is single use and a new authorization ends the old refresh token at once, so after sending only the store is needed,
+    and the time to reach it: without that much left nothing is sent. Nothing is ever sent twice: without an answer the
+    user begins anew.
     """
 
     links: LinkStore
@@ -145,9 +151,11 @@ class TakeArrival:
     sleep: Callable[[timedelta], None]
     new_id: Callable[[], str]
     new_token: Callable[[], Secret]
+    suspensions: SuspensionReader
 
     def __call__(self, arrival: Arrival) -> Arrived | Failed:
-        """Take it. Raises what the store, the sealer and the credentials raise; then the `state` is not used up."""
+        """Take it. Raises what the stores, the sealer and the credentials raise; then the `state` is not used up."""
+        ends = self.clock() + self.budgets.serve_function
         state = read_token(arrival.state)
         link = None if state is None else self.links.look(hash_of(state))
         if link is None or arrival.of not in (None, link.key):
@@ -155,23 +163,38 @@ class TakeArrival:
         ended = _ended(link, self.clock())
         if ended is not None:
             return self._failed(link, ended)
+        why = self._foreseen(link, arrival)
         # Had before the state is used up: a fault of ours then costs the user a reload, not another authorization.
-        envelope = self._prepared(link, arrival)
+        if why is None and self.suspensions.read().of(link.key.tenant) is not None:
+            return self._failed(link, LinkFailure.SUSPENDED, again=True)
+        envelope = self._prepared(link) if why is None else None
+        if why is None and self.clock() + self.budgets.exchange > ends:
+            return self._failed(link, LinkFailure.OUR_FAULT, again=True)
         attempt_id = self.new_id()
         used = self.links.use(link.hashed, attempt_id, self.clock())
         if used is None or used.used_by != attempt_id:
             return self._failed(link, (used and _ended(used, self.clock())) or LinkFailure.UNKNOWN)
         if envelope is None or arrival.code is None:
-            return self._failed(link, _judged(link, arrival) or LinkFailure.CODE_REFUSED)
+            return self._failed(link, why or LinkFailure.CODE_REFUSED)
         outcome = self.exchange.exchange(
             arrival.code, redirect_uri=link.redirect_uri, attempt_id=attempt_id, within=self.budgets.http
         )
         return self._answered(link, arrival.profile_id, attempt_id, outcome, envelope)
 
-    def _prepared(self, link: Link, arrival: Arrival) -> NewEnvelope | None:
-        """Have what an exchange needs; `None` where there will be none."""
-        if arrival.code is None or _judged(link, arrival) is not None:
-            return None
+    def _foreseen(self, link: Link, arrival: Arrival) -> LinkFailure | None:
+        """Say why there will be no exchange.
+
+        Of a profile that another grant holds there must be none: it would end that grant's refresh token, and nothing
+        would come of it.
+        """
+        why = _judged(link, arrival)
+        if why is not None or arrival.profile_id is None:
+            return why
+        holder = self.links.holder(arrival.profile_id)
+        return LinkFailure.ALREADY_HELD if holder not in (None, link.key) else None
+
+    def _prepared(self, link: Link) -> NewEnvelope:
+        """Have what an exchange needs."""
         self.exchange.check_client(link.client_id)
         return self.sealer.prepare_new(link.key)
 
@@ -188,10 +211,14 @@ class TakeArrival:
                 trace_id=outcome.trace_id,
             )
         )
+        if isinstance(outcome, ClientRefused):  # too late for this code: the next link takes what Wise accepts
+            self.exchange.settle_client(attempt_id=attempt_id, within=self.budgets.http)
         why = _why(outcome)
         if not isinstance(outcome, Refreshed) or outcome.tokens.refresh_token is None:
             return self._failed(link, why or LinkFailure.WISE_UNAVAILABLE)
         tokens, link_id = outcome.tokens, self.new_token()
+        if profile_id is not None and self._is_anothers(profile_id, tokens.access_token, attempt_id):
+            return self._failed(link, LinkFailure.DIFFERENT_PROFILE)
         pending = PendingTokens(
             hashed=hash_of(link_id),
             key=link.key,
@@ -212,6 +239,11 @@ class TakeArrival:
         self.journal.record(LinkEnded(key=link.key, partner=link.partner, result="arrived"))
         return Arrived(link, link_id, pending.confirm_before)
 
+    def _is_anothers(self, profile_id: str, access_token: Secret, attempt_id: str) -> bool:
+        """Ask Wise whether the profile is the user's: the browser may have named any. No answer is none against it."""
+        profiles = self.exchange.profiles(access_token, attempt_id=attempt_id, within=self.budgets.ask)
+        return profiles is not None and profile_id not in profiles
+
     def _kept(self, pending: PendingTokens) -> bool:
         """Keep the tokens. Twice does no harm, and nobody else can know their `link_id`."""
         for left in reversed(range(KEEP_TRIES)):
@@ -219,14 +251,14 @@ class TakeArrival:
                 self.links.keep(pending)
             except StoreUnavailable:
                 if left:
-                    self.sleep(_KEEP_PAUSE)
+                    self.sleep(KEEP_PAUSE)
             else:
                 return True
         return False
 
-    def _failed(self, link: Link, why: LinkFailure) -> Failed:
+    def _failed(self, link: Link, why: LinkFailure, *, again: bool = False) -> Failed:
         self.journal.record(LinkEnded(key=link.key, partner=link.partner, result=why.value))
-        return Failed(why, link)
+        return Failed(why, link, again)
 
 
 def _ended(link: Link, now: datetime) -> LinkFailure | None:
@@ -273,7 +305,8 @@ class ConfirmLink:
 
     One conditional write, as adopting is: nobody refreshes meanwhile, and what is still under way for the old tokens
     changes nothing afterwards. The tokens are spent in the same transaction, so that a repeated confirmation finds
-    them spent and answers alike: it must not bring them back over newer ones. Opens nothing, seals nothing.
+    them spent and answers alike: it must not bring them back over newer ones. What is turned down is forgotten. Opens
+    nothing, seals nothing.
     """
 
     grants: GrantRegistry
@@ -293,17 +326,24 @@ class ConfirmLink:
             pending = self.links.pending(hash_of(token))
             if pending is None or pending.key != key:
                 return Declined.NOT_FOUND
-            if pending.confirmed_version is None and pending.confirm_before <= began:
-                return Declined.LINK_EXPIRED
             if pending.confirmed_version is not None:
                 grant = self.grants.get(key)
                 return Declined.NOT_FOUND if grant is None else Kept(grant, created=False)
+            if pending.confirm_before <= began:
+                return self._forgotten(pending, Declined.LINK_EXPIRED)
             found = patience.unheld(key, began + self.budgets.serve)
             if isinstance(found, Declined) and found is not Declined.NOT_FOUND:
                 return found
             answer = self._written(pending, None if isinstance(found, Declined) else found)
+            if isinstance(answer, Declined):
+                return self._forgotten(pending, answer)
             if not isinstance(answer, Refused):
                 return answer
+
+    def _forgotten(self, pending: PendingTokens, why: Declined) -> Declined:
+        """Turn a link down for good: whose the tokens in it are nobody will say any more."""
+        self.links.forget(pending.hashed)
+        return why
 
     def _written(self, pending: PendingTokens, before: Grant | None) -> Kept | Declined | Refused:
         """Write once. `Refused`: somebody was faster, look again."""
@@ -311,6 +351,8 @@ class ConfirmLink:
             return Declined.NOT_FOUND
         if before is not None and before.profile_id not in (None, pending.profile_id):
             return Declined.DIFFERENT_PROFILE
+        if pending.refresh_token is None or is_outdated(pending, before, self.budgets):
+            return Declined.LINK_EXPIRED
         after = linked(before, pending, self.clock(), self.budgets)
         if before is None:
             answer = self.grants.create(after, pending.hashed)

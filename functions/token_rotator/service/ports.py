@@ -137,7 +137,7 @@ class GrantRegistry(GrantReader, Protocol):
     kill each other's tokens for ever.
 
     `link` is the hash of the link whose tokens are stored: in the same transaction they are spent, for the version
-    that is written. Tokens that are spent already, or are not there, are `Refused`.
+    that is written, and forgotten there. Tokens that are spent already, or are not there, are `Refused`.
     """
 
     def create(self, grant: Grant, link: str | None = None) -> Done | Refused | AlreadyHeld:
@@ -180,6 +180,14 @@ class LinkStore(Protocol):
 
     def pending(self, hashed: str) -> PendingTokens | None:
         """Read the tokens of a link, consistently."""
+        ...
+
+    def forget(self, hashed: str) -> None:
+        """Forget the tokens of a link, and nothing else of it. Unknown ones are no error, twice does no harm."""
+        ...
+
+    def holder(self, profile_id: str) -> GrantKey | None:
+        """Say which grant holds a Wise profile, consistently."""
         ...
 
 
@@ -430,6 +438,14 @@ class CodeExchange(Protocol):
 
         Codes are single use. `GrantInvalid`: Wise does not take this one.
         """
+        ...
+
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+        """Ask for which profiles an access token is good, with a deadline for the whole call; `None`: no answer."""
+        ...
+
+    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
+        """See `Wise.settle_client`."""
         ...
 
 

@@ -47,6 +47,7 @@ def wire() -> Administering:
         SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
         SealedField.REGISTRATION: settings.refresh_tokens_key,
     }
+    suspensions = DynamoSuspensions(client, settings.table)
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     return Administering(
         settings,
@@ -60,8 +61,9 @@ def wire() -> Administering:
             settings.redirect_uri,
             utc_now,
             new_token,
+            suspensions,
         ),
         ConfirmLink(store, links, settings.budgets, utc_now, sleep),
         SuspendGrant(store, utc_now),
-        DynamoSuspensions(client, settings.table),
+        suspensions,
     )

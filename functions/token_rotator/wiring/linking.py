@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from token_rotator.adapters.client_secrets import ClientSecrets
 from token_rotator.adapters.dynamo_links import DynamoLinks
+from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
+from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.tokens import SealedField
@@ -54,8 +56,9 @@ def wire() -> Linking:
     except OSError as error:  # an unreadable file, or one that holds no certificate
         msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
         raise SettingsError(msg) from None
+    table = dynamodb()
     take_arrival = TakeArrival(
-        DynamoLinks(dynamodb(), settings.table),
+        DynamoLinks(table, settings.table),
         wise,
         KmsSealer(kms(), keys, settings.environment, utc_now),
         journal,
@@ -64,5 +67,6 @@ def wire() -> Linking:
         sleep,
         new_id,
         new_token,
+        KnownSuspensions(DynamoSuspensions(table, settings.table), journal, utc_now),
     )
     return Linking(settings, journal, wise, take_arrival)

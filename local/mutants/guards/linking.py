@@ -7,6 +7,7 @@ from typing import Final
 from local.mutants.guard import Guard
 
 _LINK: Final = "functions/token_rotator/service/link_grant.py"
+_BUDGETS: Final = "functions/token_rotator/domain/lease.py"
 _RULES: Final = "functions/token_rotator/domain/link.py"
 _GRANTS: Final = "functions/token_rotator/adapters/dynamo_grants.py"
 _LINKS: Final = "functions/token_rotator/adapters/dynamo_links.py"
@@ -58,6 +59,22 @@ GUARDS: Final = (
         tests=(f"{_UNIT}::test_another_profile_than_the_grants_is_refused_before_its_code_is_exchanged",),
     ),
     Guard(
+        name="no-working-grant-killed",
+        says="a code of a profile that another grant holds is not exchanged",
+        path=_LINK,
+        old="        return LinkFailure.ALREADY_HELD if holder not in (None, link.key) else None\n",
+        new="        return None\n",
+        tests=(f"{_UNIT}::test_a_link_of_another_grant_kills_no_working_one",),
+    ),
+    Guard(
+        name="profile-is-the-users",
+        says="a browser binds no profile that Wise says is not its user's",
+        path=_LINK,
+        old="        return profiles is not None and profile_id not in profiles\n",
+        new="        return False\n",
+        tests=(f"{_UNIT}::test_a_browser_binds_no_profile_that_is_not_its_users",),
+    ),
+    Guard(
         name="profile-at-confirm",
         says="a profile that the grant took since the start counts",
         path=_LINK,
@@ -69,17 +86,41 @@ GUARDS: Final = (
         name="keys-before-state",
         says="a fault of ours before the exchange does not cost the user the link",
         path=_LINK,
-        old="        envelope = self._prepared(link, arrival)\n        attempt_id = self.new_id()\n"
+        old="        envelope = self._prepared(link) if why is None else None\n        attempt_id = self.new_id()\n"
         "        used = self.links.use(link.hashed, attempt_id, self.clock())\n",
         new="        attempt_id = self.new_id()\n"
         "        used = self.links.use(link.hashed, attempt_id, self.clock())\n"
-        "        envelope = self._prepared(link, arrival)\n",
+        "        envelope = self._prepared(link) if why is None else None\n",
         tests=(f"{_UNIT}::test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link",),
+    ),
+    Guard(
+        name="suspended-exchanges-nothing",
+        says="while a tenant is suspended no code of its users is exchanged",
+        path=_LINK,
+        old="        if why is None and self.suspensions.read().of(link.key.tenant) is not None:\n",
+        new="        if why is None and self.suspensions.read().of(link.key.tenant) is ...:\n",
+        tests=(f"{_UNIT}::test_while_suspended_no_code_is_exchanged_and_the_link_stays",),
+    ),
+    Guard(
+        name="suspended-starts-nothing",
+        says="no link is started for a suspended grant",
+        path=_LINK,
+        old="        if grant is not None and grant.phase is Phase.SUSPENDED:\n",
+        new="        if grant is ...:\n",
+        tests=(f"{_UNIT}::test_nothing_is_started_for_what_is_suspended",),
+    ),
+    Guard(
+        name="time-before-state",
+        says="no code is sent without the time to keep what comes of it",
+        path=_LINK,
+        old="        if why is None and self.clock() + self.budgets.exchange > ends:\n",
+        new="        if why is None and self.clock() > ends:\n",
+        tests=(f"{_UNIT}::test_nothing_is_sent_without_the_time_to_keep_what_comes",),
     ),
     Guard(
         name="tokens-kept",
         says="tokens that a write did not take at first are written again",
-        path=_LINK,
+        path=_BUDGETS,
         old="KEEP_TRIES: Final = 3\n",
         new="KEEP_TRIES: Final = 1\n",
         tests=(f"{_UNIT}::test_tokens_that_no_write_takes_at_first_are_not_lost",),
@@ -88,8 +129,8 @@ GUARDS: Final = (
         name="word-in-time",
         says="tokens that nobody confirms in ten minutes become nobody's",
         path=_LINK,
-        old="            if pending.confirmed_version is None and pending.confirm_before <= began:\n",
-        new="            if pending.confirmed_version is None and pending.confirm_before <= pending.issued_at:\n",
+        old="            if pending.confirm_before <= began:\n",
+        new="            if pending.confirm_before <= pending.issued_at:\n",
         tests=(f"{_UNIT}::test_tokens_wait_ten_minutes",),
     ),
     Guard(
@@ -120,9 +161,17 @@ GUARDS: Final = (
         name="spent-once",
         says="tokens that are spent are not written again",
         path=_GRANTS,
-        old='"attribute_exists(pk) AND attribute_not_exists(confirmed_version)"',
+        old='"attribute_exists(refresh_token)"',
         new='"attribute_exists(pk)"',
         tests=(f"{_STORE}::test_tokens_that_are_spent_or_gone_write_nothing",),
+    ),
+    Guard(
+        name="turned-down-is-forgotten",
+        says="tokens that nobody may confirm any more do not lie about",
+        path=_LINK,
+        old="        self.links.forget(pending.hashed)\n",
+        new="",
+        tests=(f"{_UNIT}::test_what_is_turned_down_is_forgotten",),
     ),
     Guard(
         name="deleted-stays-deleted",
@@ -155,6 +204,33 @@ GUARDS: Final = (
         old="    return pending.attempt_id if raced else None\n",
         new="    return None\n",
         tests=(f"{_UNIT}::test_a_refresh_that_was_sent_after_the_exchange_leaves_the_new_token_in_doubt",),
+    ),
+    Guard(
+        name="older-link-declined",
+        says="a link's tokens that a later authorization has ended are not stored",
+        path=_RULES,
+        old="    return authorized_at is not None and authorized_at > pending.issued_at + budgets.margin\n",
+        new="    return False\n",
+        tests=(
+            f"{_UNIT}::test_an_older_link_does_not_replace_a_newer_one",
+            f"{_UNIT}::test_an_older_link_does_not_replace_what_was_imported_since",
+        ),
+    ),
+    Guard(
+        name="refresh-is-no-authorization",
+        says="a refresh of the old tokens after the exchange does not make a link old",
+        path=_RULES,
+        old="    authorized_at = None if grant is None else grant.authorized_at\n",
+        new="    authorized_at = None if grant is None else grant.issued_at\n",
+        tests=(f"{_UNIT}::test_a_refresh_of_the_old_tokens_since_the_exchange_makes_them_no_newer",),
+    ),
+    Guard(
+        name="link-as-old",
+        says="of two authorizations that no clock can order a refresh at once shows which lives",
+        path=_RULES,
+        old="    if before is not None and _as_old(before, pending, budgets):\n",
+        new="    if before is ...:\n",
+        tests=(f"{_UNIT}::test_of_two_links_that_no_clock_can_order_a_refresh_at_once_shows_what_lives",),
     ),
     Guard(
         name="return-url-listed",

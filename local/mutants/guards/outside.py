@@ -172,8 +172,8 @@ GUARDS: Final = (
         name="one-profile-one-grant",
         says="two grants of one Wise user would kill each other's tokens",
         path="functions/token_rotator/adapters/dynamo_grants.py",
-        old='"holder": me},\n                    "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",\n',
-        new='"holder": me},\n'
+        old='HOLDER: me},\n                    "ConditionExpression": "attribute_not_exists(pk) OR holder = :me",\n',
+        new="HOLDER: me},\n"
         '                    "ConditionExpression": "attribute_not_exists(pk) OR holder = :me OR holder <> :me",\n',
         tests=("tests/contract/test_grants_contract.py::test_a_profile_belongs_to_one_grant",),
     ),
