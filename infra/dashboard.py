@@ -46,9 +46,11 @@ LINKED: Final = (
     "code_refused",
     "profile_missing",
     "different_profile",
+    "already_held",
     "wise_unavailable",
     "wise_refused",
     "internal_error",
+    "suspended",
 )
 """How a link may end for the browser."""
 REFRESHING: Final = ("sweep", "refresh")

@@ -650,6 +650,7 @@ def test_a_parked_answer_of_the_old_token_changes_nothing(world: World) -> None:
 def test_a_refresh_that_was_sent_after_the_exchange_leaves_the_new_token_in_doubt(world: World) -> None:
     """Between the exchange and the partner's word the old refresh token is dead at Wise, and the sweep may find out."""
     world.adopted()
+    world.clock.advance(minutes=1)
     link_id = world.came_back()
     world.due_now()
     pending = world.grants.pending[hash_of(Secret(link_id))]

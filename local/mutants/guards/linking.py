@@ -13,6 +13,14 @@ _GRANTS: Final = "functions/token_rotator/adapters/dynamo_grants.py"
 _LINKS: Final = "functions/token_rotator/adapters/dynamo_links.py"
 _ADMIN: Final = "functions/token_rotator/handlers/admin.py"
 _PAGES: Final = "functions/token_rotator/handlers/pages.py"
+_PREPARED: Final = "        envelope = self._prepared(link) if why is None else None\n"
+_IN_TIME: Final = (
+    "        if why is None and self.clock() + self.budgets.exchange > ends:\n"
+    "            return self._failed(link, LinkFailure.OUR_FAULT, again=True)\n"
+)
+_USED: Final = (
+    "        attempt_id = self.new_id()\n        used = self.links.use(link.hashed, attempt_id, self.clock())\n"
+)
 _UNIT: Final = "tests/unit/test_link_grant.py"
 _STORE: Final = "tests/contract/test_links_contract.py"
 _LIVED: Final = "tests/handlers/test_linking.py"
@@ -86,11 +94,8 @@ GUARDS: Final = (
         name="keys-before-state",
         says="a fault of ours before the exchange does not cost the user the link",
         path=_LINK,
-        old="        envelope = self._prepared(link) if why is None else None\n        attempt_id = self.new_id()\n"
-        "        used = self.links.use(link.hashed, attempt_id, self.clock())\n",
-        new="        attempt_id = self.new_id()\n"
-        "        used = self.links.use(link.hashed, attempt_id, self.clock())\n"
-        "        envelope = self._prepared(link) if why is None else None\n",
+        old=_PREPARED + _IN_TIME + _USED,
+        new=_USED + _PREPARED + _IN_TIME,
         tests=(f"{_UNIT}::test_a_fault_of_ours_before_the_exchange_does_not_cost_the_link",),
     ),
     Guard(
