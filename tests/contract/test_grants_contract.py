@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.contract.examples import HOUR, KEY, LEASE, NOW, TICK, a_grant, an_alert
 from tests.fakes.grants import InMemoryGrants
 from token_rotator.adapters.dynamo_grants import DynamoGrants
-from token_rotator.domain.grant import SHARDS, Alert, AlertKind, Grant, GrantKey, Phase
+from token_rotator.domain.grant import SHARDS, Alert, AlertKind, Grant, GrantKey, GrantKind, Phase
 from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Sealed
 from token_rotator.service.ports import (
@@ -387,6 +387,9 @@ def full_grant() -> Grant:
         created_at=NOW - 2 * HOUR,
         registration=Sealed(b"sealed registration"),
         registration_spent_at=NOW - HOUR,
+        kind=GrantKind.PERSONAL,
+        replace_at=NOW + 500 * HOUR,
+        on_hold=Suspension(NOW - HOUR, "acme-onboarding", "moving in"),
         expiry_told=NOW - 3 * HOUR,
         authorized_at=NOW - 4 * HOUR,
         refresh_expires_at=NOW + 1000 * HOUR,

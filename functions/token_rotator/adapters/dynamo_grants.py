@@ -3,7 +3,7 @@
 | attribute | type | holds |
 |---|---|---|
 | `pk` | S | `tenant#grant_id`; reserved items begin with `#` |
-| `tenant`, `grant_id` | S | the key of the index `tenant` |
+| `tenant`, `grant_id` | S | the key of the index `tenant`; absent from the application's own item |
 | sealed fields | B | the sealed value |
 | instants | N | epoch milliseconds |
 | `alert`, `suspension` | M | their fields |
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from botocore.exceptions import ClientError
 
 from token_rotator.domain.errors import CorruptGrant
-from token_rotator.domain.grant import SCHEMA, Grant, GrantKey, Phase
+from token_rotator.domain.grant import APPLICATION, SCHEMA, Grant, GrantKey, GrantKind, Phase
 from token_rotator.service.ports import IGNORED, AlreadyHeld, Done, Page, Refused, Rejected, When
 
 from .dynamo_items import (
@@ -90,6 +90,9 @@ _CODECS: Final[dict[str, Codec]] = {
     "profile_id": TEXT,
     "wise_user_id": TEXT,
     "unproven": FLAG,
+    "kind": Codec("S", str, GrantKind),
+    "replace_at": INSTANT,
+    "on_hold": SUSPENSION,
 }
 """How each field of a grant is stored, under its own name."""
 
@@ -101,8 +104,12 @@ def _decode(item: Mapping[str, AttributeValueTypeDef]) -> Grant:
         if NUMBER.decode(stored["schema"]) != SCHEMA:
             msg = "the item has another schema"
             raise CorruptGrant(msg)
-        key = GrantKey(TEXT.decode(stored["tenant"]), TEXT.decode(stored["grant_id"]))
-        if str(key) != TEXT.decode(stored["pk"]):
+        pk = TEXT.decode(stored["pk"])
+        if pk == str(APPLICATION):
+            key = APPLICATION
+        else:
+            key = GrantKey(TEXT.decode(stored["tenant"]), TEXT.decode(stored["grant_id"]))
+        if str(key) != pk:
             msg = "the item lies under another key"
             raise CorruptGrant(msg)
         return Grant(key=key, **{name: codec.decode(stored[name]) for name, codec in _CODECS.items() if name in stored})
@@ -125,12 +132,9 @@ def _row(item: Item) -> tuple[str, str, datetime]:
 
 
 def _encode(grant: Grant) -> Item:
-    item: Item = {
-        "pk": TEXT.encode(grant.key),
-        "tenant": TEXT.encode(grant.key.tenant),
-        "grant_id": TEXT.encode(grant.key.grant_id),
-        "schema": NUMBER.encode(SCHEMA),
-    }
+    item: Item = {"pk": TEXT.encode(grant.key), "schema": NUMBER.encode(SCHEMA)}
+    if grant.key != APPLICATION:  # an index takes no empty key, and this one is in no tenant's list
+        item |= {"tenant": TEXT.encode(grant.key.tenant), "grant_id": TEXT.encode(grant.key.grant_id)}
     for name, codec in _CODECS.items():
         value = getattr(grant, name)
         if value is not None:

@@ -59,6 +59,21 @@ class GrantKey:
         return int(self.fraction("due") * SHARDS)
 
 
+APPLICATION: Final = GrantKey("", "application")
+"""Where our application's own token is kept: beside the grants, under a key that no caller can name."""
+
+
+class GrantKind(StrEnum):
+    """What Wise knows the holder of an access token by, and so where the next one comes from."""
+
+    USER = "user"
+    """A user's authorization of our application: refreshed with its refresh token, or reissued."""
+    APPLICATION = "application"
+    """Our application itself: each token is issued anew for the client credentials."""
+    PERSONAL = "personal"
+    """A personal API token, made by hand at Wise: good until somebody revokes it there, and never refreshed."""
+
+
 class Phase(StrEnum):
     """Where in its life a grant is. What is stored but not named here is not servable."""
 
@@ -149,7 +164,8 @@ class Grant:
     at which a warning was due, and raised. `suspended_from` is the phase that a suspended one comes back to,
     `suspension` the order. `authorized_at`: when the authorization that the refresh token stems from was exchanged by a
     link, or imported; a refresh leaves it as it is. `unproven`: the access token came with an import, and Wise has not
-    said yet that it lives.
+    said yet that it lives. `replace_at`: when people are told that a personal token is old. `on_hold`: the order to
+    serve the grant and not to refresh it, while somebody else still does.
     """
 
     key: GrantKey
@@ -182,6 +198,9 @@ class Grant:
     profile_id: str | None = None
     wise_user_id: str | None = None
     unproven: bool = False
+    kind: GrantKind = GrantKind.USER
+    replace_at: datetime | None = None
+    on_hold: Suspension | None = None
 
     @property
     def reissuable(self) -> bool:

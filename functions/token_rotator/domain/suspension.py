@@ -32,14 +32,23 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspensions:
-    """The orders in force about whole tenants and about the environment; those about one grant lie in the grant."""
+    """The orders in force about whole tenants and about the environment; those about one grant lie in the grant.
+
+    `held_environment` and `held_tenants` are the orders to serve and not to refresh.
+    """
 
     environment: Suspension | None = None
     tenants: Mapping[str, Suspension] = field(default_factory=dict)
+    held_environment: Suspension | None = None
+    held_tenants: Mapping[str, Suspension] = field(default_factory=dict)
 
     def of(self, tenant: str) -> Suspension | None:
         """Give the order that stops a tenant's grants, if there is one."""
         return self.environment or self.tenants.get(tenant)
+
+    def hold_on(self, tenant: str) -> Suspension | None:
+        """Give the order to serve a tenant's grants and not to refresh them, if there is one."""
+        return self.held_environment or self.held_tenants.get(tenant)
 
     @property
     def in_force(self) -> int:
