@@ -146,6 +146,7 @@ def test_an_item_is_what_the_design_says(dynamodb: DynamoDBClient, table: str) -
         "phase": "S",
         "refresh_token": "B",
         "access_token": "B",
+        "kind": "S",
         "version": "N",
         "issued_at": "N",
         "expires_at": "N",
