@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from local.wise.settings import DeactivatedError, Json, RefusedGrantError, WrongClientError
+from local.wise.settings import ApplicationAsUser, DeactivatedError, Json, RefusedGrantError, WrongClientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,8 +173,27 @@ def dead_access_token(token: str) -> Answer:
 
 
 def no_user() -> Answer:
-    """A user's resource with an application token, or the other way round; undocumented, Spring's words."""
+    """A resource of the application with a user's token; undocumented, Spring's words."""
     return _error(403, "access_denied", "Access is denied")
+
+
+def application_as_user(answered: ApplicationAsUser, token: str) -> Answer:
+    """A user's resource with an application token that lives; undocumented."""
+    match answered:
+        case ApplicationAsUser.ACCESS_DENIED:
+            return no_user()
+        case ApplicationAsUser.UNAUTHORIZED:
+            return no_access_token()
+        case ApplicationAsUser.INVALID_TOKEN:
+            return dead_access_token(token)
+
+
+def playground() -> Answer:
+    """200 of the page that shows whether a client's certificate and token are good; its body is undocumented.
+
+    Source: docs.wise.com/guides/developer/auth-and-security/mtls.
+    """
+    return Answer(status=200, outcome="ok", body=encode({}))
 
 
 def no_access_token() -> Answer:

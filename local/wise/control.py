@@ -59,6 +59,17 @@ class SeededUser:
     scope: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonalToken:
+    """A token that a user made in their own account; without an end. Instants are aware UTC, on Wise's clock."""
+
+    user: str
+    wise_user_id: int
+    token: str = field(repr=False)
+    ordinal: int
+    issued_at: dt.datetime
+
+
 @dataclass(frozen=True, slots=True)
 class WiseClock:
     """Wise's clock, and how many seconds it is ahead of the machine's."""
@@ -115,14 +126,31 @@ class WiseControl:
             "profile_id": profile_id,
         }
         arguments = {name: value for name, value in given.items() if value is not None}
-        answer = self._call("POST", "/users", {"user": user, "age_s": age_s, **arguments})
-        for name in ("issued_at", "expires_at", "refresh_expires_at"):
-            answer[name] = _instant(answer.pop(f"{name}_ms"))
-        return SeededUser(**answer)
+        return _seeded(self._call("POST", "/users", {"user": user, "age_s": age_s, **arguments}))
 
     def seed_users(self, count: int, prefix: str = "user-") -> list[SeededUser]:
         """``count`` users named ``prefix`` and a number from 1."""
         return [self.seed_user(f"{prefix}{number}") for number in range(1, count + 1)]
+
+    def refresh_elsewhere(self, user: str, *, profile_id: int | None = None) -> SeededUser:
+        """Somebody else refreshes the user's newest grant (or that for a profile); returns what they then have.
+
+        ``WiseControlError`` where no refresh token lives.
+        """
+        arguments: dict[str, Json] = {} if profile_id is None else {"profile_id": profile_id}
+        return _seeded(self._call("POST", _of_user(user, "refresh"), arguments))
+
+    def seed_personal_token(self, user: str, *, token: str | None = None, age_s: float = 0.0) -> PersonalToken:
+        """The user makes a personal token ``age_s`` ago; the earlier ones live on."""
+        arguments: dict[str, Json] = {"age_s": age_s} | ({} if token is None else {"token": token})
+        answer = self._call("POST", _of_user(user, "personal-tokens"), arguments)
+        answer["issued_at"] = _instant(answer.pop("issued_at_ms"))
+        return PersonalToken(**answer)
+
+    def revoke_personal_tokens(self, user: str, ordinal: int | None = None) -> int:
+        """The user revokes all personal tokens, or one. Returns how many died."""
+        arguments: dict[str, Json] = {} if ordinal is None else {"ordinal": ordinal}
+        return int(self._call("DELETE", _of_user(user, "personal-tokens"), arguments)["killed"])
 
     def put_user(
         self,
@@ -478,6 +506,12 @@ def wait_until(holds: Callable[[], bool], timeout_s: float, what: str, poll_s: f
 def _of_user(user: str, what: str = "") -> str:
     path = f"/users/{urllib.parse.quote(user, safe='')}"
     return f"{path}/{what}" if what else path
+
+
+def _seeded(answer: dict[str, Any]) -> SeededUser:
+    for name in ("issued_at", "expires_at", "refresh_expires_at"):
+        answer[name] = _instant(answer.pop(f"{name}_ms"))
+    return SeededUser(**answer)
 
 
 def _user(item: Mapping[str, Any]) -> WiseUser:

@@ -15,6 +15,9 @@ POST     /users/{user}/reclaim              the user begins to use Wise directly
 POST     /users/{user}/email                ``email``: the user changes the address, which ends the grant
 POST     /users/{user}/deactivation         closes the account
 DELETE   /users/{user}/deactivation         opens it again
+POST     /users/{user}/refresh              ``profile_id``?: somebody else refreshes the grant and gets the tokens
+POST     /users/{user}/personal-tokens      ``token``?, ``age_s``?: the user makes a personal token
+DELETE   /users/{user}/personal-tokens      ``ordinal``?: the user revokes all of them, or one
 POST     /users/{user}/authorization        ``redirect_uri``, ``state``?, ``profile_id``?, ``refuse``?: as at the page
 GET      /faults                            what is still to be applied
 POST     /faults                            a ``Fault``
@@ -98,6 +101,9 @@ class Control:
             ("POST", re.compile("/users/([^/]+)/email"), self._change_email),
             ("POST", re.compile("/users/([^/]+)/deactivation"), self._deactivate),
             ("DELETE", re.compile("/users/([^/]+)/deactivation"), self._activate),
+            ("POST", re.compile("/users/([^/]+)/refresh"), self._refresh_elsewhere),
+            ("POST", re.compile("/users/([^/]+)/personal-tokens"), self._seed_personal_token),
+            ("DELETE", re.compile("/users/([^/]+)/personal-tokens"), self._revoke_personal_tokens),
             ("POST", re.compile("/users/([^/]+)/authorization"), self._authorize),
             ("GET", re.compile("/faults"), self._waiting_faults),
             ("POST", re.compile("/faults"), self._add_fault),
@@ -213,6 +219,21 @@ class Control:
         _only(arguments)
         self._state.activate(user)
         return {}
+
+    def _refresh_elsewhere(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments, "profile_id")
+        return asdict(self._state.refresh_elsewhere(user, profile_id=_profile_id(arguments)))
+
+    def _seed_personal_token(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments, "token", "age_s")
+        age_s = number("age_s", arguments.get("age_s", 0))
+        return asdict(self._state.seed_personal_token(_name(user), token=_text(arguments, "token"), age_s=age_s))
+
+    def _revoke_personal_tokens(self, arguments: Mapping[str, Json], user: str) -> Json:
+        _only(arguments, "ordinal")
+        ordinal = arguments.get("ordinal")
+        which = None if ordinal is None else whole_number("ordinal", ordinal)
+        return {"killed": self._state.revoke_personal_tokens(user, which)}
 
     def _authorize(self, arguments: Mapping[str, Json], user: str) -> Json:
         _only(arguments, "redirect_uri", "state", "profile_id", "refuse")

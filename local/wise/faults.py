@@ -23,6 +23,8 @@ class Endpoint(StrEnum):
     ME = "me"
     SIGNUP = "signup"
     PROFILES = "profiles"
+    PLAYGROUND = "playground"
+    """Where a partner tries certificate and token (docs.wise.com/guides/developer/auth-and-security/mtls)."""
     AUTHORIZE = "authorize"
     """The web host's page; nothing strikes there."""
     ANY = "any"

@@ -52,6 +52,7 @@ _UNPREFIXED = {
     "/v1/me": Endpoint.ME,
     "/v1/profiles": Endpoint.PROFILES,
     "/v2/profiles": Endpoint.PROFILES,
+    "/v1/authenticated/playground": Endpoint.PLAYGROUND,
     "/v1/user/signup/registration_code": Endpoint.SIGNUP,
     "/oauth/authorize": Endpoint.AUTHORIZE,
     "/oauth/authorize/": Endpoint.AUTHORIZE,
@@ -60,12 +61,14 @@ _IN_QUARTER = {
     "/oauth/token": Endpoint.TOKEN,
     "/me": Endpoint.ME,
     "/profiles": Endpoint.PROFILES,
+    "/authenticated/playground": Endpoint.PLAYGROUND,
     "/user/signup/registration_code": Endpoint.SIGNUP,
 }
 _METHODS = {
     Endpoint.TOKEN: ("POST",),
     Endpoint.ME: ("GET",),
     Endpoint.PROFILES: ("GET",),
+    Endpoint.PLAYGROUND: ("GET",),
     Endpoint.SIGNUP: ("POST",),
     Endpoint.AUTHORIZE: ("GET", "POST"),
 }

@@ -86,6 +86,17 @@ class RefusedGrantError(StrEnum):
     UNAUTHORIZED_CLIENT = "unauthorized_client"
 
 
+class ApplicationAsUser(StrEnum):
+    """What a user's resource answers an application token that lives. Wise does not say."""
+
+    ACCESS_DENIED = "access_denied"
+    """403, Spring's words."""
+    UNAUTHORIZED = "unauthorized"
+    """401, as if there were no token."""
+    INVALID_TOKEN = "invalid_token"
+    """401, as if the token were dead."""
+
+
 class DeactivatedError(StrEnum):
     """What the token endpoint's 401 says of a deactivated account. Wise documents the status, not the body."""
 
@@ -110,6 +121,7 @@ class WiseSettings:
     application_token_format: ApplicationTokenFormat = ApplicationTokenFormat.MIX
     application_tokens_coexist: bool = True
     """A new application token leaves the earlier ones alive. Wise does not say; false: it kills them."""
+    application_as_user: ApplicationAsUser = ApplicationAsUser.ACCESS_DENIED
     client_credentials_allowed: bool = True
     """This client may use ``client_credentials``; if not, that is a ``refused_grant``."""
     authorization_code_allowed: bool = True
@@ -212,6 +224,7 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "wrong_client_error": WrongClientError,
     "refused_grant_error": RefusedGrantError,
     "deactivated_error": DeactivatedError,
+    "application_as_user": ApplicationAsUser,
 }
 _FLAGS = (
     "echo_refresh_token",

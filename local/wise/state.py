@@ -76,6 +76,17 @@ class SeededGrant:
     scope: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeededPersonalToken:
+    """A token that a user made in their own account, shown once."""
+
+    user: str
+    wise_user_id: int
+    token: str = field(repr=False)
+    ordinal: int
+    issued_at_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class SignupRequest:
     """What a request to make a user with a registration code says."""
@@ -195,20 +206,63 @@ class WiseState:
                 value=access_token,
                 profile_id=profile_id,
             )
-            return SeededGrant(
+            return self._seeded(known, access, refresh)
+
+    def refresh_elsewhere(self, user: str, *, profile_id: int | None = None) -> SeededGrant:
+        """Somebody else who has the user's refresh token sends a refresh, with our client: what that brought them.
+
+        It is on record like any other request, without a correlation id, and no fault strikes it. The grant is that of
+        the newest refresh token, unless a profile is named. ``LookupError`` for an unknown user, ``BadValueError``
+        where no refresh token lives.
+        """
+        with self._lock:
+            known = self._known(user)
+            theirs = [t for t in known.refresh_tokens if profile_id in (None, t.profile_id)]
+            presented = "" if not theirs else self._values[theirs[-1].sha256]
+            request = TokenRequest(
+                (self._settings.client_id, self._secrets[0][0]),
+                {"grant_type": "refresh_token", "refresh_token": presented},
+            )
+            record = self.begin_request("/oauth/token", request, correlation_id=None, trace_id=self.new_trace_id())
+            answer = self.carry_out(record, request)
+            self.end_request(record, status=answer.status, delivered=True)
+            if not record.carried_out:
+                raise BadValueError("user: has no refresh token that lives")
+            access = known.access_tokens[-1]
+            refresh = known.refresh_tokens[(record.refresh_ordinal or 0) - 1]
+            return self._seeded(known, access, refresh)
+
+    def seed_personal_token(self, user: str, *, token: str | None = None, age_s: float = 0.0) -> SeededPersonalToken:
+        """A user makes a personal token, ``age_s`` ago, beside those that they have.
+
+        An unknown user comes into being with a personal and a business profile. ``BadValueError`` for a token that
+        exists already.
+        """
+        with self._lock:
+            if token is not None and (token == "" or token in self._by_value):
+                raise BadValueError("token: must be new and not empty")
+            known = self._users.get(user)
+            known = known or self._new_user(user, None, (ProfileType.PERSONAL, ProfileType.BUSINESS))
+            issued_ns = self._now_ns() - round(age_s * _NS_PER_S)
+            made = self._mint(known, Kind.PERSONAL, issued_ns, None, value=token)
+            return SeededPersonalToken(
                 user=user,
                 wise_user_id=known.wise_user_id,
-                email=known.email,
-                profile_id=profile_id,
-                access_token=self._values[access.sha256],
-                refresh_token=self._values[refresh.sha256],
-                access_ordinal=access.ordinal,
-                refresh_ordinal=refresh.ordinal,
-                issued_at_ms=access.issued_at_ms,
-                expires_at_ms=access.expires_at_ms,
-                refresh_expires_at_ms=refresh.expires_at_ms,
-                scope=SCOPE,
+                token=self._values[made.sha256],
+                ordinal=made.ordinal,
+                issued_at_ms=made.issued_at_ms,
             )
+
+    def revoke_personal_tokens(self, user: str, ordinal: int | None = None) -> int:
+        """The user revokes their personal tokens, or only one; returns how many died.
+
+        ``LookupError`` for an unknown user or token.
+        """
+        with self._lock:
+            theirs = [t for t in self._known(user).personal_tokens if ordinal in (None, t.ordinal)]
+            if ordinal is not None and not theirs:
+                raise LookupError("no such token")
+            return sum(self._kill(token, Death.REVOCATION) for token in theirs)
 
     def put_user(
         self,
@@ -273,7 +327,8 @@ class WiseState:
         with self._lock:
             known = self._known(user)
             known.active, known.reclaimed = False, True
-            return self._end(known, Death.DEACTIVATION)
+            personal = sum(self._kill(token, Death.DEACTIVATION) for token in known.personal_tokens)
+            return personal + self._end(known, Death.DEACTIVATION)
 
     def activate(self, user: str) -> None:
         """Open the account again; no page says that tokens come back, so that a new grant is needed."""
@@ -296,7 +351,8 @@ class WiseState:
             self._secrets = [(fresh, None), *old]
             if revoke_tokens:
                 for token in self._by_value.values():
-                    self._kill(token, Death.CLIENT_SECRET)
+                    if token.kind is not Kind.PERSONAL:
+                        self._kill(token, Death.CLIENT_SECRET)
             return fresh
 
     # What a request does, step by step
@@ -437,7 +493,7 @@ class WiseState:
     def use(
         self, path: str, token: str | None, *, correlation_id: str | None, trace_id: str
     ) -> tuple[UseTruth, Answer]:
-        """``/v1/me`` or the profiles with an access token (none: no bearer token): verdict, on record, and answer.
+        """``/v1/me`` or the like with a bearer token (none: there was none): verdict, on record, and answer.
 
         A token that is good for one profile shows no other.
         """
@@ -457,7 +513,7 @@ class WiseState:
                 verdict=verdict,
                 user=None if owner is None else owner.name,
                 ordinal=None if known is None else known.ordinal,
-                newest_ordinal=None if owner is None else owner.access_tokens[-1].ordinal,
+                newest_ordinal=None if owner is None or known is None else owner.tokens(known.kind)[-1].ordinal,
                 sha256=None if token is None else fingerprint(token),
                 killed_by=None if known is None else known.killed_by,
                 died_seq=None if known is None else known.died_seq,
@@ -470,8 +526,10 @@ class WiseState:
                 return record, answers.no_access_token()
             if verdict is not Verdict.LIVES:
                 return record, answers.dead_access_token(token)
+            if path.endswith("/playground"):
+                return record, answers.playground()
             if owner is None or known is None:
-                return record, answers.no_user()
+                return record, answers.application_as_user(self._settings.application_as_user, token)
             if path.endswith("/profiles"):
                 return record, answers.profiles(
                     [
@@ -616,6 +674,22 @@ class WiseState:
 
     def _end(self, user: User, cause: Death) -> int:
         return sum(self._kill(token, cause) for token in user.access_tokens + user.refresh_tokens)
+
+    def _seeded(self, user: User, access: TokenTruth, refresh: TokenTruth) -> SeededGrant:
+        return SeededGrant(
+            user=user.name,
+            wise_user_id=user.wise_user_id,
+            email=user.email,
+            profile_id=access.profile_id,
+            access_token=self._values[access.sha256],
+            refresh_token=self._values[refresh.sha256],
+            access_ordinal=access.ordinal,
+            refresh_ordinal=refresh.ordinal,
+            issued_at_ms=access.issued_at_ms,
+            expires_at_ms=_end_of(access),
+            refresh_expires_at_ms=_end_of(refresh),
+            scope=SCOPE,
+        )
 
     def _of_one_grant(self, tokens: Iterable[TokenTruth], profile_id: int | None) -> list[TokenTruth]:
         """Those that a new grant, or a refresh, for this profile replaces."""
@@ -801,10 +875,10 @@ class WiseState:
             "access_token": self._values[access.sha256],
             "token_type": "bearer",
             "refresh_token": self._values[refresh.sha256],
-            "expires_in": _seconds_left(access.expires_at_ms, now_ns),
-            "expires_at": iso_instant(access.expires_at_ms * _NS_PER_MS, 3),
-            "refresh_token_expires_in": _seconds_left(refresh.expires_at_ms, now_ns),
-            "refresh_token_expires_at": iso_instant(refresh.expires_at_ms * _NS_PER_MS, 3),
+            "expires_in": _seconds_left(_end_of(access), now_ns),
+            "expires_at": iso_instant(_end_of(access) * _NS_PER_MS, 3),
+            "refresh_token_expires_in": _seconds_left(_end_of(refresh), now_ns),
+            "refresh_token_expires_at": iso_instant(_end_of(refresh) * _NS_PER_MS, 3),
             "scope": SCOPE,
             "created_at": iso_instant(created_ns, settings.created_at_digits),
         }
@@ -826,8 +900,8 @@ class WiseState:
             {
                 "access_token": value,
                 "token_type": "bearer",
-                "expires_in": _seconds_left(fresh.expires_at_ms, self._now_ns()),
-                "expires_at": iso_instant(fresh.expires_at_ms * _NS_PER_MS, 3),
+                "expires_in": _seconds_left(_end_of(fresh), self._now_ns()),
+                "expires_at": iso_instant(_end_of(fresh) * _NS_PER_MS, 3),
                 "scope": SCOPE,
             }
         )
@@ -837,7 +911,7 @@ class WiseState:
         user: User | None,
         kind: Kind,
         issued_ns: int,
-        lifetime_s: float,
+        lifetime_s: float | None,
         record: RequestTruth | None = None,
         *,
         value: str | None = None,
@@ -853,7 +927,7 @@ class WiseState:
             sha256=fingerprint(value),
             profile_id=profile_id,
             issued_at_ms=issued_ns // _NS_PER_MS,
-            expires_at_ms=issued_ns // _NS_PER_MS + round(lifetime_s * 1_000),
+            expires_at_ms=None if lifetime_s is None else issued_ns // _NS_PER_MS + round(lifetime_s * 1_000),
             minted_by_request=None if record is None else record.id,
             minted_seq=self._next_seq(),
             minted_ms=self._wall_ms(),
@@ -875,7 +949,7 @@ class WiseState:
         return True
 
     def _notice_expiry(self, token: TokenTruth) -> None:
-        if token.lives and self._now_ns() >= token.expires_at_ms * _NS_PER_MS:
+        if token.lives and token.expires_at_ms is not None and self._now_ns() >= token.expires_at_ms * _NS_PER_MS:
             token.lives = False
             token.killed_by = Death.EXPIRY
             token.died_seq = self._next_seq()
@@ -923,6 +997,13 @@ _Visit = TypeVar("_Visit", AuthorizationTruth, SignupTruth)
 
 def _of(records: Iterable[_Visit], since: int, user: str | None) -> list[_Visit]:
     return [replace(record) for record in records if user in (None, record.user) and record.seq > since]
+
+
+def _end_of(token: TokenTruth) -> int:
+    """When a token that has an end expires."""
+    if token.expires_at_ms is None:
+        raise AssertionError("only personal tokens have no end")
+    return token.expires_at_ms
 
 
 def _seconds_left(expires_at_ms: int, now_ns: int) -> int:

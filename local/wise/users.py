@@ -72,9 +72,12 @@ class User:
     active: bool = True
     access_tokens: list[TokenTruth] = field(default_factory=list)
     refresh_tokens: list[TokenTruth] = field(default_factory=list)
+    personal_tokens: list[TokenTruth] = field(default_factory=list)
 
     def tokens(self, kind: Kind) -> list[TokenTruth]:
         """The tokens of a kind, in the order of their making."""
+        if kind is Kind.PERSONAL:
+            return self.personal_tokens
         return self.access_tokens if kind is Kind.ACCESS else self.refresh_tokens
 
     def profile(self, profile_id: int | None) -> Profile | None:
