@@ -130,6 +130,26 @@ def bad_email() -> Answer:
     return _errors(422, "Email", "must be a well-formed email address", "email")
 
 
+def user_exists(*, exists: bool) -> Answer:
+    """200: whether an address has an account (docs.wise.com/api-reference/user)."""
+    return Answer(status=200, outcome="ok", body=encode({"exists": exists}))
+
+
+def claim_account_code(code: str) -> Answer:
+    """200 (docs.wise.com/api-reference/claim-account)."""
+    return Answer(status=200, outcome="ok", body=encode({"claimAccountCode": code}))
+
+
+def wrong_subscription(code: str, path: str) -> Answer:
+    """400: the codes are documented (docs.wise.com/guides/developer/errors/webhooks), the status is not."""
+    return _errors(400, code, "invalid value", path, path)
+
+
+def no_content() -> Answer:
+    """204."""
+    return Answer(status=204, outcome="ok")
+
+
 def unsupported_grant_type(status: int) -> Answer:
     """Undocumented; Spring's words."""
     return _error(status, "unsupported_grant_type", "Unsupported grant type")

@@ -15,10 +15,13 @@ POST     /users/{user}/reclaim              the user begins to use Wise directly
 POST     /users/{user}/email                ``email``: the user changes the address, which ends the grant
 POST     /users/{user}/deactivation         closes the account
 DELETE   /users/{user}/deactivation         opens it again
+POST     /users/{user}/profiles/{id}/deactivation closes a profile
+DELETE   /users/{user}/profiles/{id}/deactivation opens it again
 POST     /users/{user}/refresh              ``profile_id``?: somebody else refreshes the grant and gets the tokens
 POST     /users/{user}/personal-tokens      ``token``?, ``age_s``?: the user makes a personal token
 DELETE   /users/{user}/personal-tokens      ``ordinal``?: the user revokes all of them, or one
 POST     /users/{user}/authorization        ``redirect_uri``, ``state``?, ``profile_id``?, ``refuse``?: as at the page
+GET      /subscriptions                     the application's webhook subscriptions
 GET      /faults                            what is still to be applied
 POST     /faults                            a ``Fault``
 DELETE   /faults, /faults/{id}              clears all, or one
@@ -101,10 +104,13 @@ class Control:
             ("POST", re.compile("/users/([^/]+)/email"), self._change_email),
             ("POST", re.compile("/users/([^/]+)/deactivation"), self._deactivate),
             ("DELETE", re.compile("/users/([^/]+)/deactivation"), self._activate),
+            ("POST", re.compile("/users/([^/]+)/profiles/([0-9]+)/deactivation"), self._deactivate_profile),
+            ("DELETE", re.compile("/users/([^/]+)/profiles/([0-9]+)/deactivation"), self._activate_profile),
             ("POST", re.compile("/users/([^/]+)/refresh"), self._refresh_elsewhere),
             ("POST", re.compile("/users/([^/]+)/personal-tokens"), self._seed_personal_token),
             ("DELETE", re.compile("/users/([^/]+)/personal-tokens"), self._revoke_personal_tokens),
             ("POST", re.compile("/users/([^/]+)/authorization"), self._authorize),
+            ("GET", re.compile("/subscriptions"), self._subscriptions),
             ("GET", re.compile("/faults"), self._waiting_faults),
             ("POST", re.compile("/faults"), self._add_fault),
             ("DELETE", re.compile("/faults"), self._clear_faults),
@@ -219,6 +225,19 @@ class Control:
         _only(arguments)
         self._state.activate(user)
         return {}
+
+    def _deactivate_profile(self, arguments: Mapping[str, Json], user: str, profile_id: str) -> Json:
+        _only(arguments)
+        return {"killed": self._state.deactivate_profile(user, int(profile_id))}
+
+    def _activate_profile(self, arguments: Mapping[str, Json], user: str, profile_id: str) -> Json:
+        _only(arguments)
+        self._state.activate_profile(user, int(profile_id))
+        return {}
+
+    def _subscriptions(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return {"subscriptions": [asdict(subscription) for subscription in self._state.subscriptions()]}
 
     def _refresh_elsewhere(self, arguments: Mapping[str, Json], user: str) -> Json:
         _only(arguments, "profile_id")

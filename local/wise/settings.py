@@ -19,6 +19,7 @@ class BadValueError(ValueError):
 
 TWELVE_HOURS_S = 43_200.0
 THIRTY_MINUTES_S = 1_800.0
+FIVE_MINUTES_S = 300.0
 TWENTY_YEARS_S = 631_152_000.0
 """7,305 days, what the examples in Wise's documentation amount to."""
 _INT32_MAX = 2**31 - 1
@@ -116,6 +117,8 @@ class WiseSettings:
 
     client_id: str = "emulator-client-id"
     client_secret: str = field(default="emulator-client-secret", repr=False)
+    client_key: str = "emulator-client-key"
+    """What the application is called in the path of its webhook subscriptions: not always the client's id."""
     refresh_token_policy: RefreshTokenPolicy = RefreshTokenPolicy.SAME
     token_format: TokenFormat = TokenFormat.UUID
     application_token_format: ApplicationTokenFormat = ApplicationTokenFormat.MIX
@@ -129,6 +132,10 @@ class WiseSettings:
     redirect_uris: tuple[str, ...] = ("https://partner.example.com/wise/callback",)
     """Registered for the authorization page; one that is asked for must be equal, its query included."""
     authorization_code_lifetime_s: float = THIRTY_MINUTES_S
+    claim_account_code_lifetime_s: float = FIVE_MINUTES_S
+    tokens_survive_deactivation: bool = False
+    """The tokens of an account, or of a profile, that is opened again are as good as before. Wise does not say; false:
+    they are dead for good."""
     profiles_coexist: bool = False
     """Grants of one user for different profiles live side by side. Wise does not say; false: a new grant ends the
     user's earlier one, whatever its profile."""
@@ -167,8 +174,10 @@ class WiseSettings:
     def __post_init__(self) -> None:
         _require(self.client_id != "" and ":" not in self.client_id, "client_id", "not empty, without ':'")
         _require(self.client_secret != "", "client_secret", "not empty")
+        _require(self.client_key != "" and "/" not in self.client_key, "client_key", "not empty, without '/'")
         _require(self.access_token_lifetime_s > 0, "access_token_lifetime_s", "more than 0")
         _require(self.authorization_code_lifetime_s > 0, "authorization_code_lifetime_s", "more than 0")
+        _require(self.claim_account_code_lifetime_s > 0, "claim_account_code_lifetime_s", "more than 0")
         _require(
             0 < self.refresh_token_lifetime_s <= _INT32_MAX,
             "refresh_token_lifetime_s",
@@ -233,9 +242,15 @@ _FLAGS = (
     "authorization_code_allowed",
     "registration_code_allowed",
     "profiles_coexist",
+    "tokens_survive_deactivation",
     "new_grant_keeps_access_token",
 )
-_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "authorization_code_lifetime_s")
+_SECONDS = (
+    "access_token_lifetime_s",
+    "refresh_token_lifetime_s",
+    "authorization_code_lifetime_s",
+    "claim_account_code_lifetime_s",
+)
 _LISTS = ("quarters", "redirect_uris")
 CHANGEABLE = tuple(f.name for f in fields(WiseSettings) if f.name not in ("client_id", "client_secret"))
 """The settings that the control port can change while the emulator runs."""
@@ -255,6 +270,9 @@ def _read(name: str, value: Json) -> object:
         return number(name, value)
     if name in _FLAGS:
         _require(isinstance(value, bool), name, "true or false")
+        return value
+    if name == "client_key":
+        _require(isinstance(value, str), name, "a string")
         return value
     if name in _LISTS:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
