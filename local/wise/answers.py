@@ -216,6 +216,22 @@ def playground() -> Answer:
     return Answer(status=200, outcome="ok", body=encode({}))
 
 
+def mtls_required() -> Answer:
+    """The API on the plain host after the enforcement of mutual TLS; undocumented."""
+    return _error(403, "access_denied", "A client certificate is required")
+
+
+def foreign_certificate() -> Answer:
+    """A bearer token over a connection whose certificate is not this client's; undocumented."""
+    return _error(403, "access_denied", "Client certificate does not match")
+
+
+def certificate_forbidden() -> Answer:
+    """A certificate that an edge before Wise refuses; undocumented."""
+    page = "<html><head><title>403 Forbidden</title></head><body><h1>403 Forbidden</h1></body></html>"
+    return Answer(status=403, outcome="certificate_forbidden", body=page, headers={"Content-Type": "text/html"})
+
+
 def no_access_token() -> Answer:
     """No bearer token (api-docs.wise.com/features/errors)."""
     return _unauthenticated(401, "Bearer")

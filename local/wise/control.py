@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from local.wise.clients import IssuedCertificate, KeyType
 from local.wise.faults import Delivery, Endpoint, Fault
 from local.wise.subscriptions import Subscription
 from local.wise.truth import (
@@ -249,6 +250,35 @@ class WiseControl:
         if secret is not None:
             arguments["secret"] = secret
         return str(self._call("POST", "/client-secret", arguments)["client_secret"])
+
+    def issue_certificate(
+        self,
+        common_name: str | None = None,
+        *,
+        days: float = 365.0,
+        starts_in_days: float = -1.0,
+        key_type: KeyType = KeyType.EC_256,
+    ) -> IssuedCertificate:
+        """Have a certificate for the mutual listener, which ends ``days`` from now; by default in the client's name."""
+        arguments: dict[str, Json] = {"days": days, "starts_in_days": starts_in_days, "key_type": key_type}
+        if common_name is not None:
+            arguments["common_name"] = common_name
+        answer = self._call("POST", "/certificates", arguments)
+        not_after = _instant(answer.pop("not_after_ms"))
+        return IssuedCertificate(**answer, not_after=not_after)
+
+    def refuse_certificate(self, serial: str) -> None:
+        """Refuse this certificate from now on, in the way of the setting ``refused_certificate``."""
+        self._call("POST", f"/certificates/{serial}/refusal", {})
+
+    def accept_certificate(self, serial: str) -> None:
+        """Take this certificate again."""
+        self._call("DELETE", f"/certificates/{serial}/refusal")
+
+    def requests_with_certificate(self, serial: str) -> int:
+        """How many requests came with this certificate."""
+        listed = self._call("GET", "/certificates")["certificates"]
+        return next(int(item["requests"]) for item in listed if item["serial"] == serial)
 
     def clock(self) -> WiseClock:
         """What time it is at Wise."""

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from local.wise import answers, pages
 from local.wise.answers import Answer
+from local.wise.certificates import ClientAuthority
 from local.wise.chaos import Chaos
 from local.wise.faults import Delivery, Endpoint, Fault, Faults, Withheld
 from local.wise.pages import AuthorizationRequest
-from local.wise.settings import BadValueError
+from local.wise.settings import BadValueError, RefusedCertificate
 from local.wise.state import SignupRequest, TokenRequest, WiseState
 from local.wise.tokens import iso_instant
 
@@ -45,6 +46,7 @@ _LARGEST_BODY = 1024 * 1024
 _HANDSHAKE_S = 10.0
 _IDLE_S = 120.0
 _JOIN_S = 2.0
+_LINGER_S = 1.0
 _ENDLESS_PIECE = b" " * 1024
 _UNPREFIXED = {
     "/oauth/token": Endpoint.TOKEN,
@@ -157,12 +159,12 @@ class LoopbackServer(socketserver.ThreadingMixIn, HTTPServer):
 
 
 class WiseServer(LoopbackServer):
-    """The emulated API of Wise."""
+    """The emulated API of Wise: the plain listener by a context, the mutual one by the authority of its clients."""
 
     def __init__(
         self,
         port: int,
-        context: ssl.SSLContext,
+        trust: ssl.SSLContext | ClientAuthority,
         *,
         state: WiseState,
         faults: Faults,
@@ -170,7 +172,8 @@ class WiseServer(LoopbackServer):
         withheld: Withheld,
     ) -> None:
         super().__init__(port, _WiseHandler)
-        self._context = context
+        self._trust = trust
+        self.authority = trust if isinstance(trust, ClientAuthority) else None
         self.state = state
         self.faults = faults
         self.chaos = chaos
@@ -179,7 +182,32 @@ class WiseServer(LoopbackServer):
     def secured(self, request: socket.socket) -> socket.socket:
         """The handshake, in the connection's own thread, so that a slow client keeps nobody waiting."""
         request.settimeout(_HANDSHAKE_S)
-        return self._context.wrap_socket(request, server_side=True)
+        if isinstance(self._trust, ssl.SSLContext):
+            return self._trust.wrap_socket(request, server_side=True)
+        settings = self.state.settings
+        by_alert = settings.refused_certificate is RefusedCertificate.ALERT
+        context = self._trust.context(settings.mtls_highest, revoking=by_alert)
+        connection = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        try:
+            connection.do_handshake()
+        except ssl.SSLError:
+            self._let_it_read(connection)
+            raise
+        serial, _ = shown_certificate(connection)
+        if settings.refused_certificate is RefusedCertificate.RESET and self._trust.refuses(serial):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            connection.close()
+            raise ConnectionResetError
+        return connection
+
+    def _let_it_read(self, connection: ssl.SSLSocket) -> None:
+        """Close so that the client gets to see the alert: a close over unread bytes would be a reset."""
+        with contextlib.suppress(OSError):
+            connection.settimeout(_LINGER_S)
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+            while socket.socket.recv(connection, _LARGEST_BODY):
+                pass
+        connection.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +256,8 @@ class _WiseHandler(BaseHTTPRequestHandler):
         elif self.command not in methods_of(path, endpoint):
             allowed = ", ".join(methods_of(path, endpoint))
             self._write_whole(answers.method_not_allowed(self.command, allowed), arrival)
+        elif (refusal := self._refusal(endpoint)) is not None:
+            self._write_whole(refusal, arrival)
         elif endpoint is Endpoint.TOKEN:
             self._token(arrival, body)
         elif endpoint is Endpoint.SIGNUP:
@@ -242,6 +272,22 @@ class _WiseHandler(BaseHTTPRequestHandler):
             "request served",
             extra={"endpoint": endpoint, "method": self.command, "trace_id": trace_id},
         )
+
+    def _refusal(self, endpoint: Endpoint) -> Answer | None:
+        """Refuse what comes without the client's own certificate where one is demanded."""
+        settings, authority = self.server.state.settings, self.server.authority
+        if authority is None:
+            return answers.mtls_required() if settings.mtls_only and endpoint is not Endpoint.AUTHORIZE else None
+        serial, common_name = shown_certificate(self.connection)
+        authority.count(serial)
+        if settings.refused_certificate is RefusedCertificate.FORBIDDEN and authority.refuses(serial):
+            return answers.certificate_forbidden()
+        basic = basic_credentials(self.headers.get("Authorization"))
+        if basic is not None and basic[0] != common_name:
+            return answers.wrong_client(settings.wrong_client_status, settings.wrong_client_error)
+        if basic is None and common_name != settings.client_id:
+            return answers.foreign_certificate()
+        return None
 
     def _read_body(self) -> bytes | None:
         if "Transfer-Encoding" in self.headers:
@@ -553,6 +599,13 @@ class _WiseHandler(BaseHTTPRequestHandler):
                 with contextlib.suppress(ssl.SSLError):
                     connection.unwrap()  # says goodbye in TLS, waits for no reply
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+def shown_certificate(connection: ssl.SSLSocket) -> tuple[str, str]:
+    """Serial number (hexadecimal) and common name of the certificate that the client showed."""
+    shown: dict[str, Any] = connection.getpeercert() or {}
+    names = [value for part in shown.get("subject", ()) for name, value in part if name == "commonName"]
+    return shown.get("serialNumber", "").lstrip("0"), names[0] if names else ""
 
 
 def endpoint_of(path: str, settings: WiseSettings) -> Endpoint | None:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from local.wise.clients import HighestTls
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -107,6 +109,17 @@ class DeactivatedError(StrEnum):
     """No body."""
 
 
+class RefusedCertificate(StrEnum):
+    """How the mutual listener refuses a certificate that it is told to refuse; undocumented."""
+
+    ALERT = "alert"
+    """By a TLS alert: within the handshake of TLS 1.2, after that of TLS 1.3."""
+    FORBIDDEN = "forbidden"
+    """By 403 and a page of HTML, as an edge that checks certificates on its own."""
+    RESET = "reset"
+    """By a reset once the handshake is over."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WiseSettings:
     """Every switch of the emulator.
@@ -170,6 +183,11 @@ class WiseSettings:
     wrong_client_error: WrongClientError = WrongClientError.INVALID_CLIENT
     refused_grant_status: int = 401
     refused_grant_error: RefusedGrantError = RefusedGrantError.INVALID_CLIENT
+    mtls_only: bool = False
+    """The plain listener refuses the API, as after the enforcement that Wise announces; the authorization page stays
+    (docs.wise.com/guides/developer/auth-and-security/mtls)."""
+    mtls_highest: HighestTls = HighestTls.TLS_1_3
+    refused_certificate: RefusedCertificate = RefusedCertificate.ALERT
 
     def __post_init__(self) -> None:
         _require(self.client_id != "" and ":" not in self.client_id, "client_id", "not empty, without ':'")
@@ -234,8 +252,11 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "refused_grant_error": RefusedGrantError,
     "deactivated_error": DeactivatedError,
     "application_as_user": ApplicationAsUser,
+    "mtls_highest": HighestTls,
+    "refused_certificate": RefusedCertificate,
 }
 _FLAGS = (
+    "mtls_only",
     "echo_refresh_token",
     "application_tokens_coexist",
     "client_credentials_allowed",

@@ -115,7 +115,6 @@ def test_answer_can_be_patched(wise: RunningWise, client: WiseClient, alice: See
     assert last_request(wise).carried_out
 
 
-@pytest.mark.parametrize("body", ["{}", ""])
 def test_second_factor_is_asked_for_with_a_403_and_the_token_stays_good(
     wise: RunningWise, client: WiseClient, alice: SeededUser
 ) -> None:
@@ -132,6 +131,7 @@ def test_second_factor_is_asked_for_with_a_403_and_the_token_stays_good(
     assert (asked, client.refresh(alice.refresh_token).status) == ([403, 403, 200], 200)
 
 
+@pytest.mark.parametrize("body", ["{}", ""])
 @pytest.mark.parametrize("retry_after_s", [5, None])
 def test_throttling_answers_429_everywhere_and_carries_nothing_out(
     wise: RunningWise, client: WiseClient, alice: SeededUser, body: str, retry_after_s: int | None
