@@ -62,8 +62,10 @@ class ApplicationTokenFormat(StrEnum):
 
     UUID = "uuid"
     JWE = "jwe"
+    LONG = "long"
+    """8,000 characters, for whoever counts on less."""
     MIX = "mix"
-    """Either, as production may answer while Wise migrates."""
+    """One of the first two, as production may answer while Wise migrates."""
 
 
 class ExpiredRefresh(StrEnum):

@@ -88,6 +88,7 @@ def test_refusal_takes_nothing_over(wise: RunningWise, client: WiseClient, visit
 def test_code_is_good_for_five_minutes_and_then_anew(
     wise: RunningWise, client: WiseClient, visitor: Visitor, carol: SeededUser
 ) -> None:
+    assert wise.control.settings()["claim_account_code_lifetime_s"] == 300
     first = claim(client, carol.access_token).json["claimAccountCode"]
     wise.control.advance_clock(299)
     assert visitor.visit(wise.authorize_url(**ASKED, claim_account_code=first)).text("who") == "carol"
