@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from local.proof.history import (
+    NEVER,
     Asked,
     Died,
     History,
@@ -112,7 +113,7 @@ class _Log:
             grant=grant,
             token=name,
             kind=Kind(token.kind.value),
-            expires_at=_instant(token.expires_at_ms) - self.clock_ahead,
+            expires_at=NEVER if token.expires_at_ms is None else _instant(token.expires_at_ms) - self.clock_ahead,
             request=str(token.minted_by_request) if token.minted_by_request in self.refreshes else None,
         )
         yield token.minted_seq, token.minted_ms, minted

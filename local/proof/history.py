@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -42,10 +42,14 @@ class Record:
 
 
 class Kind(StrEnum):
-    """Which of a grant's tokens."""
+    """Which of a grant's tokens. An application's token and a personal one are access tokens that nothing refreshes."""
 
     ACCESS = "access"
     REFRESH = "refresh"
+
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""When a token without an end expires."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

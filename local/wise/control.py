@@ -8,10 +8,13 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from local.wise.clients import IssuedCertificate, KeyType
 from local.wise.faults import Delivery, Endpoint, Fault
+from local.wise.subscriptions import Subscription
 from local.wise.truth import (
     AuthorizationTruth,
     Consent,
@@ -57,6 +60,17 @@ class SeededUser:
     expires_at: dt.datetime
     refresh_expires_at: dt.datetime
     scope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonalToken:
+    """A token that a user made in their own account; without an end. Instants are aware UTC, on Wise's clock."""
+
+    user: str
+    wise_user_id: int
+    token: str = field(repr=False)
+    ordinal: int
+    issued_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +129,31 @@ class WiseControl:
             "profile_id": profile_id,
         }
         arguments = {name: value for name, value in given.items() if value is not None}
-        answer = self._call("POST", "/users", {"user": user, "age_s": age_s, **arguments})
-        for name in ("issued_at", "expires_at", "refresh_expires_at"):
-            answer[name] = _instant(answer.pop(f"{name}_ms"))
-        return SeededUser(**answer)
+        return _seeded(self._call("POST", "/users", {"user": user, "age_s": age_s, **arguments}))
 
     def seed_users(self, count: int, prefix: str = "user-") -> list[SeededUser]:
         """``count`` users named ``prefix`` and a number from 1."""
         return [self.seed_user(f"{prefix}{number}") for number in range(1, count + 1)]
+
+    def refresh_elsewhere(self, user: str, *, profile_id: int | None = None) -> SeededUser:
+        """Somebody else refreshes the user's newest grant (or that for a profile); returns what they then have.
+
+        ``WiseControlError`` where no refresh token lives.
+        """
+        arguments: dict[str, Json] = {} if profile_id is None else {"profile_id": profile_id}
+        return _seeded(self._call("POST", _of_user(user, "refresh"), arguments))
+
+    def seed_personal_token(self, user: str, *, token: str | None = None, age_s: float = 0.0) -> PersonalToken:
+        """The user makes a personal token ``age_s`` ago; the earlier ones live on."""
+        arguments: dict[str, Json] = {"age_s": age_s} | ({} if token is None else {"token": token})
+        answer = self._call("POST", _of_user(user, "personal-tokens"), arguments)
+        answer["issued_at"] = _instant(answer.pop("issued_at_ms"))
+        return PersonalToken(**answer)
+
+    def revoke_personal_tokens(self, user: str, ordinal: int | None = None) -> int:
+        """The user revokes all personal tokens, or one. Returns how many died."""
+        arguments: dict[str, Json] = {} if ordinal is None else {"ordinal": ordinal}
+        return int(self._call("DELETE", _of_user(user, "personal-tokens"), arguments)["killed"])
 
     def put_user(
         self,
@@ -168,8 +199,20 @@ class WiseControl:
         return int(self._call("POST", _of_user(user, "deactivation"))["killed"])
 
     def activate(self, user: str) -> None:
-        """Open the account again; the user must be linked anew."""
+        """Open the account again; the user must be linked anew, unless ``tokens_survive_deactivation`` is set."""
         self._call("DELETE", _of_user(user, "deactivation"))
+
+    def deactivate_profile(self, user: str, profile_id: int) -> int:
+        """Close one profile: the tokens that are good for it die."""
+        return int(self._call("POST", _of_user(user, f"profiles/{profile_id}/deactivation"))["killed"])
+
+    def activate_profile(self, user: str, profile_id: int) -> None:
+        """Open a profile again, as ``activate`` does with the account."""
+        self._call("DELETE", _of_user(user, f"profiles/{profile_id}/deactivation"))
+
+    def subscriptions(self) -> list[Subscription]:
+        """The application's webhook subscriptions."""
+        return [Subscription(**item) for item in self._call("GET", "/subscriptions")["subscriptions"]]
 
     def authorize(
         self,
@@ -207,6 +250,35 @@ class WiseControl:
         if secret is not None:
             arguments["secret"] = secret
         return str(self._call("POST", "/client-secret", arguments)["client_secret"])
+
+    def issue_certificate(
+        self,
+        common_name: str | None = None,
+        *,
+        days: float = 365.0,
+        starts_in_days: float = -1.0,
+        key_type: KeyType = KeyType.EC_256,
+    ) -> IssuedCertificate:
+        """Have a certificate for the mutual listener, which ends ``days`` from now; by default in the client's name."""
+        arguments: dict[str, Json] = {"days": days, "starts_in_days": starts_in_days, "key_type": key_type}
+        if common_name is not None:
+            arguments["common_name"] = common_name
+        answer = self._call("POST", "/certificates", arguments)
+        not_after = _instant(answer.pop("not_after_ms"))
+        return IssuedCertificate(**answer, not_after=not_after)
+
+    def refuse_certificate(self, serial: str) -> None:
+        """Refuse this certificate from now on, in the way of the setting ``refused_certificate``."""
+        self._call("POST", f"/certificates/{serial}/refusal", {})
+
+    def accept_certificate(self, serial: str) -> None:
+        """Take this certificate again."""
+        self._call("DELETE", f"/certificates/{serial}/refusal")
+
+    def requests_with_certificate(self, serial: str) -> int:
+        """How many requests came with this certificate."""
+        listed = self._call("GET", "/certificates")["certificates"]
+        return next(int(item["requests"]) for item in listed if item["serial"] == serial)
 
     def clock(self) -> WiseClock:
         """What time it is at Wise."""
@@ -291,6 +363,16 @@ class WiseControl:
                 carry_out=False,
             )
         )
+
+    def demand_strong_authentication(
+        self, times: int | None = 1, *, endpoint: Endpoint = Endpoint.ME, user: str | None = None
+    ) -> str:
+        """403 as from a resource that wants a second factor of the user; the token is as good as before.
+
+        Source: docs.wise.com/guides/developer/auth-and-security/sca-over-api. The body is undocumented.
+        """
+        headers = {"x-2fa-approval": str(uuid.uuid4()), "x-2fa-approval-result": "REJECTED"}
+        return self.fail_next(times, status=403, headers=headers, endpoint=endpoint, user=user)
 
     def patch_next(
         self,
@@ -480,12 +562,18 @@ def _of_user(user: str, what: str = "") -> str:
     return f"{path}/{what}" if what else path
 
 
+def _seeded(answer: dict[str, Any]) -> SeededUser:
+    for name in ("issued_at", "expires_at", "refresh_expires_at"):
+        answer[name] = _instant(answer.pop(f"{name}_ms"))
+    return SeededUser(**answer)
+
+
 def _user(item: Mapping[str, Any]) -> WiseUser:
     profiles = tuple(
         Profile(id=profile["id"], type=ProfileType(profile["type"]), name=profile["name"])
         for profile in item["profiles"]
     )
-    return WiseUser(**{**item, "profiles": profiles})
+    return WiseUser(**{**item, "profiles": profiles, "closed_profiles": tuple(item["closed_profiles"])})
 
 
 def _authorization(item: Mapping[str, Any]) -> AuthorizationTruth:

@@ -24,6 +24,11 @@ class Kind(StrEnum):
     REFRESH = "refresh"
     APPLICATION = "application"
     """Of the application itself, by ``client_credentials``: no user's."""
+    PERSONAL = "personal"
+    """Made by a user in their own account: of no application, without an end.
+
+    Source: docs.wise.com/guides/developer/auth-and-security/personal-api-token.
+    """
 
 
 class Verdict(StrEnum):
@@ -76,7 +81,8 @@ class TokenTruth:
     profile_id: int | None = None
     """The profile that it is good for; none for all of the user's, or for an application token."""
     issued_at_ms: int
-    expires_at_ms: int
+    expires_at_ms: int | None
+    """None for a personal token: it is good until it is revoked."""
     minted_by_request: int | None
     """``id`` of the token request that made it; none for a seeded one."""
     minted_seq: int
@@ -145,7 +151,7 @@ class UseTruth:
     user: str | None
     ordinal: int | None
     newest_ordinal: int | None
-    """The user's newest access token at that moment."""
+    """The user's newest token of its kind at that moment."""
     sha256: str | None
     killed_by: Death | None
     died_seq: int | None
@@ -182,6 +188,8 @@ class AuthorizationTruth:
     redirect_uri: str | None = None
     """As asked for, registered or not."""
     state_sha256: str | None = None
+    claimed: bool = False
+    """The user took the account over with it, by a claim account code."""
     code_sha256: str | None = None
     """Of the code that a given consent made."""
     code_expires_at_ms: int | None = None

@@ -45,12 +45,12 @@ def test_answer_has_five_fields_and_nothing_to_refresh(client: WiseClient, path:
     assert re.fullmatch("[0-9a-f]{32}", reply.headers["x-trace-id"])
 
 
-@pytest.mark.parametrize(("token_format", "form"), [("uuid", UUID), ("jwe", FIVE_PARTS)])
+@pytest.mark.parametrize(("token_format", "form"), [("uuid", UUID), ("jwe", FIVE_PARTS), ("long", FIVE_PARTS)])
 def test_format_is_a_setting(wise: RunningWise, client: WiseClient, token_format: str, form: str) -> None:
     wise.control.change_settings(application_token_format=token_format)
     token = issue(client)
     assert re.fullmatch(form, token)
-    assert len(token) == (36 if token_format == "uuid" else 800)
+    assert len(token) == {"uuid": 36, "jwe": 800, "long": 8_000}[token_format]
 
 
 def test_both_formats_come_by_default() -> None:
@@ -111,6 +111,37 @@ def test_application_is_no_user(wise: RunningWise, client: WiseClient) -> None:
     assert not [name for name in reply.headers if name.startswith("x-2fa")]
     [use] = wise.control.uses()
     assert (use.user, use.ordinal, use.newest_ordinal, use.verdict) == (None, 1, None, Verdict.LIVES)
+
+
+@pytest.mark.parametrize(
+    ("answered", "status", "error"),
+    [
+        ("access_denied", 403, "access_denied"),
+        ("unauthorized", 401, "unauthorized"),
+        ("invalid_token", 401, "invalid_token"),
+    ],
+)
+def test_what_a_users_resource_says_to_the_application_is_a_setting(
+    wise: RunningWise, client: WiseClient, answered: str, status: int, error: str
+) -> None:
+    # Undocumented: whether a 401 there means that the token is dead cannot be told.
+    wise.control.change_settings(application_as_user=answered)
+    token = issue(client)
+    for path in ("/v1/me", "/2026Q4/me", "/v2/profiles"):
+        reply = client.me(token, path=path)
+        assert (reply.status, reply.json["error"]) == (status, error)
+    assert [use.verdict for use in wise.control.uses()] == [Verdict.LIVES] * 3
+
+
+@pytest.mark.parametrize("path", ["/v1/authenticated/playground", "/2026Q4/authenticated/playground"])
+def test_playground_takes_every_token_that_lives(
+    wise: RunningWise, client: WiseClient, alice: SeededUser, path: str
+) -> None:
+    personal = wise.control.seed_personal_token("alice")
+    for token in (issue(client), alice.access_token, personal.token):
+        assert client.me(token, path=path).status == 200
+    for token in (None, "fixture-unknown", alice.refresh_token):
+        assert client.me(token, path=path).status == 401
 
 
 def test_application_token_refreshes_nothing(wise: RunningWise, client: WiseClient) -> None:
