@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -126,6 +127,15 @@ def _parked_queue(environ: Mapping[str, str]) -> str:
         msg = "PARKED_QUEUE_URL must be the URL of a queue"
         raise SettingsError(msg)
     return value
+
+
+def _webhook_keys(environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    """Read public keys: DER in base64, which is PEM without its first and last line, with spaces between."""
+    try:
+        return tuple(base64.b64decode(key, validate=True) for key in environ.get("WISE_WEBHOOK_KEYS", "").split())
+    except ValueError:
+        msg = "WISE_WEBHOOK_KEYS must be public keys in base64, with spaces between"
+        raise SettingsError(msg) from None
 
 
 def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 100_000) -> int:
@@ -310,7 +320,7 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackSettings:
-    """What `callback` is told."""
+    """What `callback` is told. `wise_webhook_keys`: with which Wise signs its events; none: there are no events."""
 
     environment: str
     table: str
@@ -321,6 +331,7 @@ class CallbackSettings:
     wise_api_version: str
     wise_ca_file: str | None
     wise_secret_name: str
+    wise_webhook_keys: tuple[bytes, ...]
     budgets: Budgets
 
     @classmethod
@@ -337,5 +348,6 @@ class CallbackSettings:
             wise_api_version=_api_version(environ),
             wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
+            wise_webhook_keys=_webhook_keys(environ),
             budgets=_budgets(environ),
         )

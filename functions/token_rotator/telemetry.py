@@ -25,11 +25,14 @@ from .service.journal import (
     BreakerOpened,
     CodeExchanged,
     DemandBarred,
+    EventTaken,
     LinkEnded,
     LinkLost,
     ParkedSettled,
     Sent,
     Trouble,
+    UserDeactivated,
+    UserReactivated,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +58,9 @@ _MESSAGES: Final[dict[type[Any], str]] = {
     CodeExchanged: "code sent to wise",
     LinkEnded: "link came back",
     LinkLost: "tokens of a link lost, no write took them",
+    UserDeactivated: "user deactivated by wise",
+    UserReactivated: "user reactivated by wise",
+    EventTaken: "event from wise taken",
     Trouble: "trouble with a grant",
 }
 
@@ -92,6 +98,8 @@ _PLAIN: Final[dict[type[Any], str]] = {
     BreakerClosed: "BreakerClosed",
     DemandBarred: "DemandBarred",
     LinkLost: "LinkLost",
+    UserDeactivated: "UsersDeactivated",
+    UserReactivated: "UsersReactivated",
 }
 _REFUSALS: Final = ("store-refused", "key-refused")
 
@@ -105,6 +113,8 @@ def _counted(event: Event) -> tuple[str, str | None] | None:  # noqa: PLR0911 - 
             return "CodeExchanged", outcome
         case LinkEnded(result=result):
             return "LinkEnded", result
+        case EventTaken(result=result):
+            return "EventTaken", result
         case ParkedSettled(result=result):
             return "ParkedSettled", result
         case BreakerOpened(why=why):

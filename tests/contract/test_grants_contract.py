@@ -259,6 +259,8 @@ STORED: dict[str, Any] = {
     "in_doubt": "attempt-earlier",
     "alert": an_alert(),
     "registration": Sealed(b"sealed registration"),
+    "user_rank": 7,
+    "profile_rank": 8,
 }
 ABSENT: dict[str, Any] = {
     "attempt_id": None,
@@ -267,6 +269,8 @@ ABSENT: dict[str, Any] = {
     "alert": None,
     "refresh_token": None,
     "registration": None,
+    "user_rank": None,
+    "profile_rank": None,
 }
 
 
@@ -280,6 +284,8 @@ ABSENT: dict[str, Any] = {
         ("in_doubt", "attempt-earlier", "attempt-mine"),
         ("phase", Phase.ACTIVE, Phase.SUSPENDED),
         ("due_at", NOW, NOW + TICK),
+        ("user_rank", 7, 8),
+        ("profile_rank", 8, 7),
         ("alert", an_alert(), an_alert(failures=3)),
         ("alert", an_alert(), an_alert(published_at=NOW)),
         ("alert", an_alert(), an_alert(claimed_until=None)),
@@ -302,7 +308,7 @@ def test_a_write_takes_effect_only_when_a_field_is_equal(store: Store, field: st
 
 def test_every_condition_has_a_row() -> None:
     rows = {"attempt_id", "version", "refresh_token", "registration", "in_doubt", "phase", "due_at", "alert"}
-    assert {field.name for field in fields(When)} == rows
+    assert {field.name for field in fields(When)} == rows | {"user_rank", "profile_rank"}
 
 
 @pytest.mark.parametrize("field", list(ABSENT))
@@ -406,6 +412,8 @@ def full_grant() -> Grant:
         suspension=Suspension(NOW - HOUR, "acme-operations", "a drill"),
         profile_id="profile-1",
         wise_user_id="user-1",
+        user_rank=3_544_732_800_001,
+        profile_rank=3_544_732_800_002,
         unproven=True,
     )
 
@@ -464,6 +472,8 @@ grants = st.builds(
     alert=st.none() | alerts,
     profile_id=st.none() | texts,
     wise_user_id=st.none() | texts,
+    user_rank=st.none() | counts,
+    profile_rank=st.none() | counts,
 )
 
 

@@ -13,6 +13,7 @@ from token_rotator.domain.lease import Budgets
 from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import SealedField, Secret
 from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
+from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.keep_answer import KeepAnswer
@@ -30,6 +31,7 @@ from .grants import InMemoryGrants
 from .links import InMemoryLinks
 from .parking import InMemoryParking
 from .sealer import InMemorySealer
+from .states import InMemoryStates
 from .suspensions import InMemorySuspensions
 from .wise import LIFE, FakeWise
 from .world import FakeClock, FakeIds, FakeTokens, RecordingJournal
@@ -72,6 +74,8 @@ class World:
             self.new_id,
             self.suspensions,
         )
+        self.states = InMemoryStates(self.grants)
+        self.apply_state = ApplyState(self.states, self.grants, self.journal, self.clock)
         self.refresh_due = RefreshDue(
             self.refresh_grant,
             self.grants,
@@ -85,6 +89,7 @@ class World:
             self.clock,
             self.clock.sleep,
             workers=1,
+            apply_state=self.apply_state,
         )
         self.serve_token = ServeToken(
             self.grants,

@@ -165,7 +165,8 @@ class Grant:
     `suspension` the order. `authorized_at`: when the authorization that the refresh token stems from was exchanged by a
     link, or imported; a refresh leaves it as it is. `unproven`: the access token came with an import, and Wise has not
     said yet that it lives. `replace_at`: when people are told that a personal token is old. `on_hold`: the order to
-    serve the grant and not to refresh it, while somebody else still does.
+    serve the grant and not to refresh it, while somebody else still does. `user_rank`, `profile_rank`: the
+    rank of the newest change of the user's, or the profile's, state at Wise that was done here what follows from.
     """
 
     key: GrantKey
@@ -201,6 +202,8 @@ class Grant:
     kind: GrantKind = GrantKind.USER
     replace_at: datetime | None = None
     on_hold: Suspension | None = None
+    user_rank: int | None = None
+    profile_rank: int | None = None
 
     @property
     def reissuable(self) -> bool:

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Final
 
 from .grant import Phase
 from .policy import next_due
+from .state_change import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from .grant import Grant, GrantKey
+    from .state_change import StateChange
 
 KNOWN_FOR: Final = timedelta(seconds=5)
 """How old a process's knowledge of what is suspended may be."""
 ASIDE_FOR: Final = timedelta(minutes=5)
 """How long, at most, a due grant of a suspended tenant is out of the sweeps' way: after lifting it is due by then."""
+STATE_CHANGED: Final = "state-change"
+"""Stands where otherwise the attempt stands whose outcome is unknown: Wise may have ended the tokens."""
+DEACTIVATED: Final = "Wise deactivated the account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +84,50 @@ def aside_until(key: GrantKey, now: datetime) -> datetime:
     """Say until when a due grant of a suspended tenant is out of the way: not all of them at the same instant."""
     aside = ASIDE_FOR * (0.5 + 0.5 * key.fraction("aside"))
     return now + aside - aside % timedelta(milliseconds=1)
+
+
+def is_stopped_by(grant: Grant, subject: Subject) -> bool:
+    """Tell whether a grant is suspended because Wise deactivated this account, and by no operator's order."""
+    order = grant.suspension
+    return grant.phase is Phase.SUSPENDED and order is not None and order.by == subject.orderer
+
+
+def state_changed(grant: Grant, change: StateChange, now: datetime, others: StateChange | None) -> Grant:
+    """Do to a grant what follows from a change of its user's or profile's state. `others`: what is known of the other.
+
+    What the grant knows already changes nothing. An operator's order stands, whatever Wise says.
+    """
+    subject = change.account.subject
+    known = grant.user_rank if subject is Subject.USER else grant.profile_rank
+    if known is not None and change.rank <= known:
+        return grant
+    if subject is Subject.USER:
+        grant = replace(grant, user_rank=change.rank)
+    else:
+        grant = replace(grant, profile_rank=change.rank)
+    if change.closes:
+        return _deactivated(grant, subject, now)
+    if others is not None and others.closes and is_stopped_by(grant, subject):
+        return replace(grant, suspension=Suspension(now, others.account.subject.orderer, DEACTIVATED))
+    return _reactivated(grant, subject, now)
+
+
+def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
+    """Stop a grant whose tokens Wise has ended. They are in doubt, whoever lets it go on."""
+    if Phase.ACTIVE in (grant.phase, grant.suspended_from) and grant.access_token is not None:
+        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)
+    return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
+
+
+def _reactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
+    """Let a grant go on that was stopped for this account: active and due at once, whatever it was before.
+
+    No page of Wise's says that tokens come back, or that they do not. So one try is made, and the access token is not
+    served before Wise was asked about it.
+    """
+    if not is_stopped_by(grant, subject):
+        return grant
+    back = replace(grant, phase=Phase.ACTIVE, suspended_from=None, suspension=None, due_at=now)
+    if back.access_token is None:
+        return replace(back, refresh_at=min(back.refresh_at, now))
+    return replace(back, in_doubt=back.in_doubt or STATE_CHANGED)

@@ -193,7 +193,9 @@ class AdoptGrant:
             alert=alert,
             created_at=before.created_at if before is not None else now,
             profile_id=offer.profile_id or (before.profile_id if before is not None else None),
-            wise_user_id=offer.wise_user_id,
+            wise_user_id=offer.wise_user_id or (before.wise_user_id if before is not None else None),
+            user_rank=before.user_rank if before is not None else None,
+            profile_rank=before.profile_rank if before is not None else None,
             unproven=access_token is not None,
         )
         return replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))

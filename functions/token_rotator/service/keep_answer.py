@@ -104,7 +104,10 @@ class KeepAnswer:
         )
 
     def _alert(self, answer: SealedAnswer, stored: Grant) -> Alert | None:
-        """Give the alert that stays: a held grant that is refreshed again is told to be well."""
+        """Give the alert that stays. A held grant that is refreshed again is told to be well.
+
+        So is one whose refresh token was dead, if that was tried anew because Wise had reactivated its user.
+        """
         alert, now = stored.alert, self.clock()
         if answer.reissued is not None:
             return Alert(
@@ -119,7 +122,9 @@ class KeepAnswer:
         later = answer.refresh_expires_at is not None and (
             stored.refresh_expires_at is None or answer.refresh_expires_at - stored.refresh_expires_at > SAME_END
         )
-        if alert.kind is AlertKind.HELD or (alert.kind is AlertKind.REFRESH_TOKEN_EXPIRING and later):
+        if alert.kind in (AlertKind.HELD, AlertKind.REAUTHORIZATION_REQUIRED) or (
+            alert.kind is AlertKind.REFRESH_TOKEN_EXPIRING and later
+        ):
             return alert.over(now, answer.attempt_id)
         return alert
 

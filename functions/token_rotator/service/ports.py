@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.lease import Lease
     from token_rotator.domain.link import Link, PendingTokens
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
+    from token_rotator.domain.state_change import Account, StateChange
     from token_rotator.domain.suspension import Suspension, Suspensions
     from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
@@ -44,6 +45,8 @@ class When:
     phase: Phase | Ignored = IGNORED
     due_at: datetime | Ignored | None = IGNORED
     alert: Alert | Ignored | None = IGNORED
+    user_rank: int | Ignored | None = IGNORED
+    profile_rank: int | Ignored | None = IGNORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ class GrantRegistry(GrantReader, Protocol):
     """The beginning and end of grants. Errors as in `GrantStore`.
 
     A grant with a `profile_id` claims that Wise profile in the same transaction: two grants of one Wise user would
-    kill each other's tokens for ever.
+    kill each other's tokens for ever. One with a `wise_user_id` is listed among that user's, in the same transaction.
 
     `link` is the hash of the link whose tokens are stored: in the same transaction they are spent, for the version
     that is written, and forgotten there. Tokens that are spent already, or are not there, are `Refused`.
@@ -265,6 +268,38 @@ class SuspensionStore(SuspensionReader, Protocol):
 
     def lift(self, tenant: str | None) -> Suspensions:
         """End an order, if there is one. Gives what is in force now."""
+        ...
+
+
+class SignatureCheck(Protocol):
+    """Telling Wise's events from anybody else's."""
+
+    def is_authentic(self, content: bytes, signature: str) -> bool:
+        """Tell whether one of Wise's keys signed exactly these bytes. Never raises."""
+        ...
+
+
+class StateNotes(Protocol):
+    """Taking note of what became of accounts at Wise. Errors as in `GrantStore`."""
+
+    def note(self, change: StateChange, now: datetime) -> bool:
+        """Keep a change, due at once, unless what is kept of the account ranks as high. False: nothing was written."""
+        ...
+
+
+class StateStore(Protocol):
+    """What is kept about accounts, and whose grants they are. Errors as in `GrantStore`."""
+
+    def look(self, account: Account) -> StateChange | None:
+        """Give the newest change of an account that is kept, consistently."""
+        ...
+
+    def holders(self, account: Account) -> frozenset[GrantKey]:
+        """Give the grants of a user or a profile, consistently."""
+        ...
+
+    def settle(self, change: StateChange) -> bool:
+        """Have it due no longer. False: by now another change is kept of the account, and stays due."""
         ...
 
 

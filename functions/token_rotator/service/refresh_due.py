@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
 from token_rotator.domain.policy import Step, decide
+from token_rotator.domain.state_change import Account
 from token_rotator.domain.suspension import aside_until
 
 from .breaker import Barred
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.suspension import Suspensions
 
+    from .apply_state import ApplyState
     from .breaker import Breaker
     from .drain_parking import DrainParking
     from .journal import Journal
@@ -77,9 +79,10 @@ class RefreshDue:
 
     Parked answers come first. Then the most urgent grants, at the pace of the sweeps' lane; while the breaker is open
     only people are told, and what is due stays due. While the environment is suspended nothing is looked for and Wise
-    is not called; due grants of a suspended tenant are moved out of the way, at a write each. One grant that cannot be
-    advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work grows with what is due.
-    `workers` grants are advanced at a time.
+    is not called; due grants of a suspended tenant are moved out of the way, at a write each. What became of
+    accounts at Wise is applied to their grants, without a call, also while the breaker is open. One grant that cannot
+    be advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work grows with what is
+    due. `workers` grants are advanced at a time.
     """
 
     refresh: RefreshGrant
@@ -94,6 +97,7 @@ class RefreshDue:
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
     workers: int
+    apply_state: ApplyState
 
     def __call__(self, shards: Sequence[int], until: datetime, barred: Barred | None = None) -> SweepSummary:
         """Advance due grants of these shards; start nothing after `until`. Raises nothing but for faults of its own.
@@ -126,6 +130,11 @@ class RefreshDue:
         """Move a due grant of a suspended tenant out of the way of others, unread. Raises what the store raises."""
         now = self.clock()
         self.grants.postpone(key, aside_until(key, now), now)
+        return Result(Word.BARRED)
+
+    def apply(self, account: Account) -> Result:
+        """Do to an account's grants what follows from its state at Wise. Raises what the stores raise."""
+        self.apply_state(account)
         return Result(Word.BARRED)
 
     def _follow(self, grant: Grant, result: Result) -> Result:
@@ -170,6 +179,7 @@ class _Duty:
         self.backlog: deque[GrantKey] = deque()
         self.aside: deque[GrantKey] = deque()
         self.moving: set[GrantKey] = set()
+        self.accounts: deque[tuple[GrantKey, Account]] = deque()
         self.halted = False
         self.allowance = 0
         self.on_trial = False
@@ -240,6 +250,7 @@ class _Duty:
         if stopped is None or self.halted:
             self.backlog.clear()
             self.aside.clear()
+            self.accounts.clear()
             return
         try:
             due = self.use.index.due(self.shards, now, self.limit)
@@ -249,6 +260,7 @@ class _Duty:
         busy = {*self.in_flight.values(), *self.suspects}
         self.backlog.clear()
         self.aside.clear()
+        self.accounts.clear()
         for due_at, key in due:
             if key in busy or self.resting.get(key, now) > now:
                 continue
@@ -256,6 +268,10 @@ class _Duty:
                 self.aside.append(key)
                 continue
             self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
+            account = Account.of(key)
+            if account is not None:
+                self.accounts.append((key, account))
+                continue
             self.backlog.append(key)
         if not self.use.breaker.is_open:
             self.limit = LOOK_LIMIT
@@ -291,8 +307,12 @@ class _Duty:
                 return
 
     def _set_aside(self) -> None:
-        """Have some of the workers move what may not be refreshed; the others are for what may."""
+        """Have some of the workers do what needs no call to Wise; the others are for what does."""
         share = min(max(self.use.workers // ASIDE_SHARE, 1), self.use.workers - len(self.in_flight) + len(self.moving))
+        while self.accounts and len(self.moving) < share and self.use.clock() < self.until:
+            key, account = self.accounts.popleft()
+            self.moving.add(key)
+            self._submit(key, partial(self.use.apply, account))
         while self.aside and len(self.moving) < share and self.use.clock() < self.until:
             key = self.aside.popleft()
             self.moving.add(key)

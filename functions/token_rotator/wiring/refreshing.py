@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from token_rotator.adapters.client_secrets import ClientSecrets
 from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_states import DynamoStates
 from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.known_suspensions import KnownSuspensions
@@ -20,6 +21,7 @@ from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.tokens import SealedField
+from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.keep_answer import KeepAnswer
@@ -115,6 +117,7 @@ def wire() -> Refreshing:
         utc_now,
         sleep,
         workers=SWEEP_WORKERS,
+        apply_state=ApplyState(DynamoStates(dynamodb(), settings.table), store, journal, utc_now),
     )
     demand = Lane("demand", settings.demand_calls_per_minute)
     return Refreshing(settings, journal, wise, breaker, demand, refresh_grant, refresh_due)
