@@ -26,6 +26,7 @@ from .service.journal import (
     CodeExchanged,
     DemandBarred,
     EventTaken,
+    ForeignRefresh,
     LinkEnded,
     LinkLost,
     ParkedSettled,
@@ -48,6 +49,7 @@ _MESSAGES: Final[dict[type[Any], str]] = {
     Sent: "refresh sent to wise",
     AttemptEnded: "attempt ended",
     AnswerLate: "answer came late",
+    ForeignRefresh: "somebody else refreshes this grant",
     AnswerParked: "answer parked",
     ParkedSettled: "parked answer settled",
     AnswerLost: "answer lost, neither store nor queue took it",
@@ -97,6 +99,7 @@ _PLAIN: Final[dict[type[Any], str]] = {
     AnswerLost: "AnswerLost",
     BreakerClosed: "BreakerClosed",
     DemandBarred: "DemandBarred",
+    ForeignRefresh: "ForeignRefresh",
     LinkLost: "LinkLost",
     UserDeactivated: "UsersDeactivated",
     UserReactivated: "UsersReactivated",
@@ -166,7 +169,7 @@ class PowertoolsJournal:
 
     def record(self, event: Event) -> None:
         """See `Journal.record`."""
-        serious = isinstance(event, AnswerLost | AnswerParked | BreakerOpened | LinkLost | Trouble)
+        serious = isinstance(event, AnswerLost | AnswerParked | BreakerOpened | ForeignRefresh | LinkLost | Trouble)
         serious = serious or (isinstance(event, AlertTold) and event.code is not None)
         log = logger.warning if serious else logger.info
         log(_MESSAGES[type(event)], extra=facts(event))

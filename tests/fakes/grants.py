@@ -78,7 +78,7 @@ class InMemoryGrants:
             ok = (
                 stored.phase is Phase.ACTIVE
                 and stored.attempt_id is None
-                and (stored.refresh_at <= now or doubted or rejected)
+                and ((stored.refresh_at <= now and stored.on_hold is None) or doubted or rejected)
             )
             after = replace(stored, attempt_id=lease.attempt_id, lease_until=lease.until, last_attempt_at=now)
             if isinstance(cause, Rejected):

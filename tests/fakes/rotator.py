@@ -16,6 +16,7 @@ from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant,
 from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
+from token_rotator.service.hold_grant import HoldAll, HoldGrant
 from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.link_grant import Arrival, Arrived, ConfirmLink, Failed, Started, StartLink, TakeArrival
 from token_rotator.service.ports import Cause, Due, RefreshReport
@@ -128,6 +129,8 @@ class World:
         )
         self.confirm_link = ConfirmLink(self.grants, self.links, self.budgets, self.clock, self.clock.sleep)
         self.suspend_grant = SuspendGrant(self.grants, self.clock)
+        self.hold_grant = HoldGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
+        self.hold_all = HoldAll(self.suspensions, self.budgets, self.clock, self.clock.sleep)
         self.reports: list[RefreshReport] = []
 
     def new_breaker(self) -> Breaker:
@@ -246,6 +249,7 @@ class World:
             Word.IN_DOUBT: "in_doubt",
             Word.BARRED: "barred",
             Word.SUSPENDED: "suspended",
+            Word.ON_HOLD: "on_hold",
         }
         retry_after = None if result.retry_at is None else result.retry_at - self.clock()
         report = RefreshReport(words.get(result.word, "gone"), result.version, retry_after)

@@ -6,7 +6,7 @@
 | `tenant`, `grant_id` | S | the key of the index `tenant`; absent from the application's own item |
 | sealed fields | B | the sealed value |
 | instants | N | epoch milliseconds |
-| `alert`, `suspension` | M | their fields |
+| `alert`, `suspension`, `on_hold` | M | their fields |
 | `due_shard`, `due_at` | N | the key of the index `due`; both absent when nothing is to happen any more |
 
 A grant's claim of a Wise profile is the item `#profile#<profile_id>` with the attribute `holder`. The grants of a Wise
@@ -99,6 +99,7 @@ _CODECS: Final[dict[str, Codec]] = {
     "on_hold": SUSPENSION,
     "user_rank": NUMBER,
     "profile_rank": NUMBER,
+    "foreign_at": INSTANT,
 }
 """How each field of a grant is stored, under its own name."""
 
@@ -204,7 +205,7 @@ class DynamoGrants:
         update.require("attribute_exists(pk)")
         update.require_equal("phase", TEXT.encode(Phase.ACTIVE))
         update.require_equal("attempt_id", None)
-        due = f"{update.name('refresh_at')} <= {at}"
+        due = f"({update.name('refresh_at')} <= {at} AND attribute_not_exists({update.name('on_hold')}))"
         due_at = update.name("due_at")
         in_doubt = f"attribute_exists({update.name('in_doubt')})"
         doubted = f"{in_doubt} AND (attribute_not_exists({due_at}) OR {due_at} <= {at})"

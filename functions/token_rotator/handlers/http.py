@@ -39,6 +39,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "not-found": (404, "There is no such thing here."),
     "suspended": (409, "The grant, its tenant or the whole environment is suspended."),
     "reauthorization-required": (409, "The user has to authorize our application at Wise again."),
+    "on-hold": (409, "Somebody else refreshes the grant, and the token that is kept is no longer good."),
     "already-held": (409, "Another grant holds this Wise profile."),
     "different-profile": (409, "The grant belongs to another Wise profile."),
     "code-refused": (409, "Wise does not take the code, or sent none."),

@@ -51,6 +51,14 @@ class AnswerLate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRefresh:
+    """The token that an answer replaced had died before its time: somebody else refreshes the same grant."""
+
+    key: GrantKey
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerParked:
     """A write failed, and the sealed answer lies in the parking queue."""
 
@@ -181,6 +189,7 @@ Event = (
     Sent
     | AttemptEnded
     | AnswerLate
+    | ForeignRefresh
     | AnswerParked
     | ParkedSettled
     | AnswerLost

@@ -108,8 +108,8 @@ class GrantStore(GrantReader, Protocol):
         """Take a free lease in one write, without a read before it.
 
         Takes effect if the grant is active, nobody holds a lease (a lease that ran out counts as held), and: it is
-        due (`refresh_at <= now`), or in doubt and not `due_at > now`, or `cause` rejects the version that is stored. A
-        rejection also sets `due_at` to now, so that the sweep notices if its worker dies.
+        due (`refresh_at <= now`) and not on hold, or in doubt and not `due_at > now`, or `cause` rejects the version
+        that is stored. A rejection also sets `due_at` to now, so that the sweep notices if its worker dies.
         """
         ...
 
@@ -268,6 +268,14 @@ class SuspensionStore(SuspensionReader, Protocol):
 
     def lift(self, tenant: str | None) -> Suspensions:
         """End an order, if there is one. Gives what is in force now."""
+        ...
+
+    def hold(self, tenant: str | None, order: Suspension) -> Suspensions:
+        """Put an order to serve and not to refresh in force; otherwise as `suspend`."""
+        ...
+
+    def release(self, tenant: str | None, until: datetime) -> Suspensions:
+        """End such an order, which still lasts until `until`, if there is one that is not ended yet."""
         ...
 
 
@@ -501,8 +509,8 @@ class RefreshReport:
 
     `outcome` is `refreshed`, `fresh` (nothing was to be done), `confirmed` (Wise says the token lives), `held`
     (somebody is at it), `failed`, `in_doubt`, `barred` (Wise may not be called now), `gone` (no such grant or not
-    active), `suspended` (its tenant or everything is) or `unusable` (no client credentials). `retry_after`
-    says when trying again is worth while.
+    active), `suspended` (its tenant or everything is), `on_hold` (somebody else refreshes it) or `unusable` (no client
+    credentials). `retry_after` says when trying again is worth while.
     """
 
     outcome: str

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
-from token_rotator.domain.policy import Step, decide
+from token_rotator.domain.policy import DEAD_ON_HOLD, Step, decide
 from token_rotator.domain.state_change import Account
 from token_rotator.domain.suspension import aside_until
 
@@ -60,7 +60,8 @@ _LEAST_PAUSE: Final = timedelta(milliseconds=20)
 class SweepSummary:
     """What one sweep did. `oldest_overdue` is the largest delay it met, `calls` counts calls to Wise.
 
-    `set_aside` counts due grants of suspended tenants, `suspensions` the orders in force when it last looked.
+    `set_aside` counts due grants of suspended and held tenants, `suspensions` and `holds` the orders in force when it
+    last looked.
     """
 
     advanced: int = 0
@@ -70,6 +71,7 @@ class SweepSummary:
     calls: int = 0
     set_aside: int = 0
     suspensions: int = 0
+    holds: int = 0
     oldest_overdue: timedelta = field(default_factory=timedelta)
 
 
@@ -79,10 +81,10 @@ class RefreshDue:
 
     Parked answers come first. Then the most urgent grants, at the pace of the sweeps' lane; while the breaker is open
     only people are told, and what is due stays due. While the environment is suspended nothing is looked for and Wise
-    is not called; due grants of a suspended tenant are moved out of the way, at a write each. What became of
-    accounts at Wise is applied to their grants, without a call, also while the breaker is open. One grant that cannot
-    be advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work grows with what is
-    due. `workers` grants are advanced at a time.
+    is not called; due grants of a suspended tenant are moved out of the way, at a write each; those of a held one too,
+    once people were told and doubts were resolved. What became of accounts at Wise is applied to their grants, without
+    a call, also while the breaker is open. One grant that cannot be advanced never keeps the others waiting: its
+    `due_at` moves, whatever went wrong. The work grows with what is due. `workers` grants are advanced at a time.
     """
 
     refresh: RefreshGrant
@@ -137,6 +139,21 @@ class RefreshDue:
         self.apply_state(account)
         return Result(Word.BARRED)
 
+    def set_held_aside(self, key: GrantKey) -> Result:
+        """Do with a due grant of a held tenant what sends no refresh, or move it. Raises what `RefreshGrant` raises.
+
+        A doubt is resolved by asking Wise, for readers wait for that; the calls are asked for one by one.
+        """
+        grant, now = self.grants.get(key), self.clock()
+        step = Step.NOTHING if grant is None else decide(grant, now, self.budgets).step
+        dead = grant is not None and grant.attempt_id is None and grant.last_error == DEAD_ON_HOLD
+        if step is Step.RESOLVE_DOUBT and not dead:
+            result = self.refresh(key, Due(), alone=False, lane=self.lane)
+            return result if result.word is Word.SUSPECT else replace(result, word=Word.BARRED)
+        if grant is not None and step not in (Step.REFRESH, Step.RESOLVE_DOUBT):
+            return self._follow(grant, Result(Word.BARRED))
+        return self.set_aside(key)
+
     def _follow(self, grant: Grant, result: Result) -> Result:
         """Do what needs no lease: tell people, or put `due_at` right.
 
@@ -178,6 +195,7 @@ class _Duty:
         self.others_turn = False
         self.backlog: deque[GrantKey] = deque()
         self.aside: deque[GrantKey] = deque()
+        self.held: set[GrantKey] = set()
         self.moving: set[GrantKey] = set()
         self.accounts: deque[tuple[GrantKey, Account]] = deque()
         self.halted = False
@@ -261,11 +279,16 @@ class _Duty:
         self.backlog.clear()
         self.aside.clear()
         self.accounts.clear()
+        self.held.clear()
         for due_at, key in due:
             if key in busy or self.resting.get(key, now) > now:
                 continue
             if stopped.of(key.tenant) is not None:
                 self.aside.append(key)
+                continue
+            if stopped.hold_on(key.tenant, now) is not None:
+                self.aside.append(key)
+                self.held.add(key)
                 continue
             self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
             account = Account.of(key)
@@ -285,7 +308,7 @@ class _Duty:
         except (StoreUnavailable, CorruptGrant) as error:
             self.use.journal.record(Trouble(key=None, code=error.code, detail="asking what is suspended"))
             return None
-        self.summary.suspensions = found.in_force
+        self.summary.suspensions, self.summary.holds = found.in_force, found.holds_in_force
         return found
 
     def _fill(self) -> None:
@@ -317,7 +340,7 @@ class _Duty:
             key = self.aside.popleft()
             self.moving.add(key)
             self.summary.set_aside += 1
-            self._submit(key, partial(self.use.set_aside, key))
+            self._submit(key, partial(self.use.set_held_aside if key in self.held else self.use.set_aside, key))
 
     def _submit(self, key: GrantKey, step: Callable[[], Result]) -> None:
         self.in_flight[self.pool.submit(self._safely, key, step)] = key
