@@ -68,7 +68,12 @@ def wire() -> Refreshing:
     }
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     secrets = ClientSecrets(
-        secrets_client, settings.wise_secret_name, settings.environment, utc_now, client_id=settings.wise_client_id
+        secrets_client,
+        settings.wise_secret_name,
+        settings.environment,
+        utc_now,
+        client_id=settings.wise_client_id,
+        mtls=settings.wise_mtls,
     )
     try:
         wise = WiseHttp(
@@ -78,6 +83,7 @@ def wire() -> Refreshing:
             connect_s=budgets.connect.total_seconds(),
             api_version=settings.wise_api_version,
             ca_file=settings.wise_ca_file,
+            mtls=settings.wise_mtls,
         )
     except OSError as error:  # an unreadable file, or one that holds no certificate
         msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
