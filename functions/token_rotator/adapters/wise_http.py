@@ -28,6 +28,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 
+from token_rotator.domain.certificate import CertificateInUse
 from token_rotator.domain.errors import WiseSecretUnusable
 from token_rotator.domain.outcome import (
     ClientAccepted,
@@ -35,6 +36,7 @@ from token_rotator.domain.outcome import (
     GrantInvalid,
     Liveness,
     NotSent,
+    Refreshed,
     Unknown,
     WeAreWrong,
 )
@@ -259,7 +261,13 @@ class WiseHttp:
         self._mtls = mtls
         self._settled: SharedAnswer[tuple[ClientCheck, ClientCredentials | None]] = SharedAnswer(time.monotonic)
         self._own = threading.local()
+        self._accepted: ClientCertificate | None = None
         self._sessions = _Sessions(ca_file)
+
+    def certificate(self) -> CertificateInUse | None:
+        """Give the end of the certificate in use, and whether Wise has answered to it. Reads nothing."""
+        shown = self._secrets.certificate()
+        return None if shown is None else CertificateInUse(shown.not_after, shown == self._accepted)
 
     def check_credentials(self) -> None:
         """See `Wise.check_credentials`."""
@@ -385,7 +393,10 @@ class WiseHttp:
                 status, answered, content = self._call("POST", self._token_url, headers, form, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return _failed(error, watch)
-        return classify(status, answered, content, sent_at)
+        outcome = classify(status, answered, content, sent_at)
+        if isinstance(outcome, Refreshed | GrantInvalid):
+            self._accepted = credentials.certificate
+        return outcome
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         """See `Wise.ask`."""

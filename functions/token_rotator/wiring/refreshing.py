@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.adapters.client_secrets import ClientSecrets
+from token_rotator.adapters.dynamo_certificate import DynamoCertificate
 from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
@@ -26,6 +27,7 @@ from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant
 from token_rotator.service.tell_people import TellPeople
+from token_rotator.service.watch_certificate import WatchCertificate
 from token_rotator.settings import RefreshSettings
 from token_rotator.telemetry import PowertoolsJournal
 
@@ -108,6 +110,10 @@ def wire() -> Refreshing:
     refresh_grant = RefreshGrant(
         store, wise, sealer, keep, parking, breaker, tell, journal, budgets, utc_now, sleep, new_id, known
     )
+    certificate = None
+    if settings.wise_mtls:
+        watched = DynamoCertificate(dynamodb(), settings.table)
+        certificate = WatchCertificate(watched, publisher, journal, utc_now, wise.certificate)
     refresh_due = RefreshDue(
         refresh_grant,
         store,
@@ -121,6 +127,7 @@ def wire() -> Refreshing:
         utc_now,
         sleep,
         workers=SWEEP_WORKERS,
+        certificate=certificate,
     )
     demand = Lane("demand", settings.demand_calls_per_minute)
     return Refreshing(settings, journal, wise, breaker, demand, refresh_grant, refresh_due)
