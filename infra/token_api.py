@@ -242,6 +242,7 @@ class TokenApi(Construct):
                 "WISE_API_VERSION": config.wise_api_version,
                 "WISE_SECRET_NAME": config.wise_secret_name,
                 **({} if config.wise_ca_file is None else {"WISE_CA_FILE": config.wise_ca_file}),
+                **({"WISE_MTLS": "true"} if config.wise_mtls else {}),
             },
             audit=True,
         )

@@ -66,6 +66,10 @@ _SUMMARIES: Final = {
         "Wise refuses the requests of {whose} as such: nothing is refreshed until it takes them. Access tokens are "
         "served as long as they live."
     ),
+    AlertKind.CERTIFICATE_EXPIRING: (
+        "The client certificate that {whose} shows to Wise ends soon, or has ended: `reason` says in how many days. "
+        "Without a new one nothing is refreshed from then on. Access tokens are served as long as they live."
+    ),
     AlertKind.RECOVERED: "What on-call was told about {whose} is over.",
 }
 _FACTS: Final = (

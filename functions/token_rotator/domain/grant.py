@@ -97,6 +97,8 @@ class AlertKind(StrEnum):
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     CLIENT_REFUSED = "client_refused"
     WE_ARE_WRONG = "we_are_wrong"
+    CERTIFICATE_EXPIRING = "certificate_expiring"
+    """The certificate that we show to Wise ends soon, or has ended."""
     RECOVERED = "recovered"
 
 

@@ -57,6 +57,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     journal.count("BreakerOpen", int(_refreshing.breaker.is_open))
     journal.count("SuspensionsInForce", summary.suspensions)
     journal.count("HoldsInForce", summary.holds)
+    days_left = None if use.certificate is None else use.certificate.days_left()
+    if days_left is not None:
+        journal.count("CertificateDaysLeft", round(days_left, 3))
     told: dict[str, Any] = {
         "advanced": summary.advanced,
         "refreshed": summary.refreshed,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from token_rotator.domain.answer import SealedAnswer
+    from token_rotator.domain.certificate import CertificateWatch
     from token_rotator.domain.fleet import Fleet, Lane
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
@@ -245,6 +246,18 @@ class FleetStore(Protocol):
 
         A `Fleet` says that the breaker is open: nothing was taken.
         """
+        ...
+
+
+class CertificateStore(Protocol):
+    """What all processes together know of our certificate's end. Errors as in `GrantStore`."""
+
+    def read(self) -> CertificateWatch:
+        """Read it, consistently; `CertificateWatch()` where nothing was ever stored."""
+        ...
+
+    def write(self, before: CertificateWatch, after: CertificateWatch) -> CertificateWatch | None:
+        """Store `after`, if nobody wrote since `before` was read. Gives what is stored now, `None` if somebody did."""
         ...
 
 

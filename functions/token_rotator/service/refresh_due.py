@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .ports import DueIndex, GrantStore
     from .refresh_grant import RefreshGrant
     from .tell_people import TellPeople
+    from .watch_certificate import WatchCertificate
 
 LOOK_EVERY: Final = timedelta(seconds=1)
 LOOK_LIMIT: Final = 64
@@ -85,6 +86,7 @@ class RefreshDue:
     once people were told and doubts were resolved. What became of accounts at Wise is applied to their grants, without
     a call, also while the breaker is open. One grant that cannot be advanced never keeps the others waiting: its
     `due_at` moves, whatever went wrong. The work grows with what is due. `workers` grants are advanced at a time.
+    `certificate` is there where Wise demands one.
     """
 
     refresh: RefreshGrant
@@ -100,6 +102,7 @@ class RefreshDue:
     sleep: Callable[[timedelta], None]
     workers: int
     apply_state: ApplyState
+    certificate: WatchCertificate | None = None
 
     def __call__(self, shards: Sequence[int], until: datetime, barred: Barred | None = None) -> SweepSummary:
         """Advance due grants of these shards; start nothing after `until`. Raises nothing but for faults of its own.
@@ -211,7 +214,7 @@ class _Duty:
     def run(self) -> None:
         use = self.use
         self.drained_at = use.drain(self.until)
-        use.breaker.tend()
+        self._mind()
         next_look = use.clock()
         next_tending = next_look + TEND_EVERY
         while True:
@@ -256,10 +259,16 @@ class _Duty:
             self.draining = None
 
     def _tend(self) -> None:
-        """Have the queue drained beside the work, for asking it takes a second; look at the breaker here."""
+        """Have the queue drained beside the work, for asking it takes a second; mind what is the fleet's here."""
         if self.draining is None:
             self.draining = self.pool.submit(self.use.drain, self.until)
+        self._mind()
+
+    def _mind(self) -> None:
+        """Look at the breaker and at our certificate's end."""
         self.use.breaker.tend()
+        if self.use.certificate is not None:
+            self.use.certificate.tend()
 
     def _look(self, now: datetime) -> None:
         self.summary.looks += 1

@@ -52,11 +52,14 @@ def wire() -> Linking:
     try:
         wise = WiseHttp(
             settings.wise_api_url,
-            ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now),
+            ClientSecrets(
+                secrets_client, settings.wise_secret_name, settings.environment, utc_now, mtls=settings.wise_mtls
+            ),
             utc_now,
             connect_s=budgets.connect.total_seconds(),
             api_version=settings.wise_api_version,
             ca_file=settings.wise_ca_file,
+            mtls=settings.wise_mtls,
         )
     except OSError as error:  # an unreadable file, or one that holds no certificate
         msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
