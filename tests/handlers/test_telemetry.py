@@ -36,7 +36,7 @@ KNOWN = {
     "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
     "AlertPublished", "AlertPublishFailed", "AnswerParked", "ParkedSettled", "AnswerLost", "AnswerLate",
     "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
-    "SuspensionsInForce",
+    "SuspensionsInForce", "HoldsInForce", "ForeignRefresh",
     "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
     "CertificateDaysLeft",
 }  # fmt: skip
@@ -302,6 +302,7 @@ def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
         "WiseCalled",
         "BreakerOpen",
         "SuspensionsInForce",
+        "HoldsInForce",
     ]
 
 
