@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from token_rotator.adapters.client_secrets import ClientSecrets
+from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_links import DynamoLinks
 from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
@@ -14,6 +15,7 @@ from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.tokens import SealedField
+from token_rotator.service.ask_about_client import AskAboutClient
 from token_rotator.service.link_grant import TakeArrival
 from token_rotator.settings import CallbackSettings
 from token_rotator.telemetry import PowertoolsJournal
@@ -68,5 +70,6 @@ def wire() -> Linking:
         new_id,
         new_token,
         KnownSuspensions(DynamoSuspensions(table, settings.table), journal, utc_now),
+        AskAboutClient(wise, DynamoGrants(table, settings.table), journal, budgets, utc_now),
     )
     return Linking(settings, journal, wise, take_arrival)
