@@ -22,7 +22,9 @@ from token_rotator.adapters import dynamo_grants, dynamo_links, sqs_parking
 from token_rotator.adapters.dynamo_suspensions import SUSPENDED
 from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
+from token_rotator.domain.grant import APPLICATION
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.policy import PERSONAL_FOR
 from token_rotator.wiring import clients
 
 PACKAGE = Path(settings.__file__).parent
@@ -79,9 +81,11 @@ def test_partners_are_understood(sandbox: Template) -> None:
             "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage", "link"}), urls),
             "globex": (frozenset({"globex"}), frozenset({"read"}), frozenset()),
             "operations": (frozenset({"acme", "globex"}), frozenset({"operate"}), frozenset()),
+            "ledger": (frozenset(), frozenset({"application"}), frozenset()),
         }
         assert set(parsed.partners) == {
-            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex", "Operations")
+            f"<{sandbox.partner_role(title).name}.RoleId>"
+            for title in ("AcmePayroll", "Globex", "Operations", "Ledger")
         }
     assert frozenset(MAY) == settings.PERMISSIONS
 
@@ -190,6 +194,24 @@ def test_people_are_told_by_the_same_measure_in_the_context_and_in_the_functions
     assert told.many_grants_dying == given.many_grants_dying == 100
 
 
+@pytest.mark.parametrize("days", [0, 1, 90, 3650, 3651])
+def test_the_days_of_a_personal_token_that_can_be_deployed_are_those_that_a_function_takes(
+    production: Template, days: int
+) -> None:
+    variables = {**production.function("admin")["Environment"]["Variables"], "PERSONAL_TOKEN_DAYS": str(days)}
+    if 1 <= days <= 3650:
+        assert settings.AdminSettings.of(variables).personal_for == timedelta(days=days)
+        assert DeployConfig.from_context({"personal_token_days": days}).personal_token_days == days
+    else:
+        with pytest.raises(SettingsError, match="PERSONAL_TOKEN_DAYS"):
+            settings.AdminSettings.of(variables)
+        with pytest.raises(ConfigError, match="personal_token_days"):
+            DeployConfig.from_context({"personal_token_days": days})
+    del variables["PERSONAL_TOKEN_DAYS"]
+    default = DeployConfig.from_context({}).personal_token_days
+    assert settings.AdminSettings.of(variables).personal_for == timedelta(days=default) == PERSONAL_FOR
+
+
 def test_the_table_has_the_indexes_that_the_store_queries() -> None:
     assert (DUE_INDEX, TENANT_INDEX) == (dynamo_grants.DUE_INDEX, dynamo_grants.TENANT_INDEX)
 
@@ -199,7 +221,8 @@ def test_the_table_forgets_by_the_attribute_that_links_have() -> None:
 
 
 def test_callback_may_work_on_the_items_that_links_are() -> None:
-    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE, SUSPENDED}
+    items = {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE, SUSPENDED, str(APPLICATION)}
+    assert set(LINK_ITEMS) == items
 
 
 def test_a_url_that_can_be_deployed_is_one_that_the_functions_take(sandbox: Template) -> None:

@@ -43,7 +43,15 @@ from token_rotator.domain.outcome import (
 
 from .client_certificates import show_to_peers
 from .shared_answer import SharedAnswer
-from .wise_answers import classify, liveness, of_client, profile_ids
+from .wise_answers import (
+    MAX_APPLICATION_TOKEN,
+    MAX_TOKEN,
+    classify,
+    liveness,
+    of_application,
+    of_client,
+    profile_ids,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +68,8 @@ if TYPE_CHECKING:
 MAX_ANSWER: Final = 262_144
 """An answer of more bytes than this is not read on."""
 _CHUNK: Final = 16_384
+_OUR_OWN: Final = "client_credentials"
+"""The grant type that issues a token to our application itself."""
 _CERTIFICATE_ALERTS: Final = (
     "CERTIFICATE_REQUIRED",
     "BAD_CERTIFICATE",
@@ -289,6 +299,10 @@ class WiseHttp:
             return WeAreWrong(status=outcome.status, error=outcome.error, trace_id=outcome.trace_id)
         return outcome
 
+    def issue_application_token(self, *, attempt_id: str, within: timedelta) -> Outcome:
+        """See `Wise.issue_application_token`."""
+        return of_application(self._issue({"grant_type": _OUR_OWN}, attempt_id, within))
+
     def _issue(self, form: dict[str, str], attempt_id: str, within: timedelta) -> Outcome:
         """Have tokens issued with the credentials in use, and remember which these were."""
         credentials = self._secrets.last()
@@ -355,7 +369,7 @@ class WiseHttp:
             left = timedelta(seconds=ends - time.monotonic())
             if left <= timedelta(0):
                 return silent or Unknown(reason="deadline"), None
-            check = of_client(self._exchange({"grant_type": "client_credentials"}, credentials, attempt_id, left))
+            check = of_client(self._exchange({"grant_type": _OUR_OWN}, credentials, attempt_id, left))
             if isinstance(check, ClientAccepted):
                 self._use(credentials, tried)
                 return check, credentials
@@ -393,7 +407,8 @@ class WiseHttp:
                 status, answered, content = self._call("POST", self._token_url, headers, form, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return _failed(error, watch)
-        outcome = classify(status, answered, content, sent_at)
+        longest = MAX_APPLICATION_TOKEN if form["grant_type"] == _OUR_OWN else MAX_TOKEN
+        outcome = classify(status, answered, content, sent_at, longest)
         if isinstance(outcome, Refreshed | GrantInvalid):
             self._accepted = credentials.certificate
         return outcome

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from token_rotator.domain.errors import StoreUnavailable
-from token_rotator.domain.grant import Phase
+from token_rotator.domain.grant import GrantKind, Phase
 from token_rotator.domain.lease import KEEP_PAUSE, KEEP_TRIES
 from token_rotator.domain.link import (
     CONFIRM_FOR,
@@ -50,7 +50,16 @@ if TYPE_CHECKING:
     from token_rotator.domain.tokens import Secret
 
     from .journal import Journal
-    from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope, SuspensionReader
+    from .ports import (
+        ClientAsker,
+        CodeExchange,
+        GrantReader,
+        GrantRegistry,
+        LinkSealer,
+        LinkStore,
+        NewEnvelope,
+        SuspensionReader,
+    )
 
 _REFUSED: Final = "access_denied"
 """RFC 6749 §4.1.2.1: the user said no."""
@@ -83,6 +92,8 @@ class StartLink:
         grant = self.grants.get(key)
         if grant is not None and grant.phase is Phase.SUSPENDED:
             return Declined.SUSPENDED
+        if grant is not None and grant.kind is not GrantKind.USER:
+            return Declined.DIFFERENT_KIND
         now, state = self.clock(), self.new_token()
         link = Link(
             hashed=hash_of(state),
@@ -152,6 +163,7 @@ class TakeArrival:
     new_id: Callable[[], str]
     new_token: Callable[[], Secret]
     suspensions: SuspensionReader
+    client: ClientAsker
 
     def __call__(self, arrival: Arrival) -> Arrived | Failed:
         """Take it. Raises what the stores, the sealer and the credentials raise; then the `state` is not used up."""
@@ -212,7 +224,7 @@ class TakeArrival:
             )
         )
         if isinstance(outcome, ClientRefused):  # too late for this code: the next link takes what Wise accepts
-            self.exchange.settle_client(attempt_id=attempt_id, within=self.budgets.http)
+            self.client.settle_client(attempt_id=attempt_id, within=self.budgets.http)
         why = _why(outcome)
         if not isinstance(outcome, Refreshed) or outcome.tokens.refresh_token is None:
             return self._failed(link, why or LinkFailure.WISE_UNAVAILABLE)
@@ -351,6 +363,8 @@ class ConfirmLink:
             return Declined.NOT_FOUND
         if before is not None and before.profile_id not in (None, pending.profile_id):
             return Declined.DIFFERENT_PROFILE
+        if before is not None and before.kind is not GrantKind.USER:
+            return Declined.DIFFERENT_KIND
         if pending.refresh_token is None or is_outdated(pending, before, self.budgets):
             return Declined.LINK_EXPIRED
         after = linked(before, pending, self.clock(), self.budgets)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import (
     answers,
+    application,
     doubt,
     fleet,
     lease,
@@ -39,4 +40,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *together.GUARDS,
     *restore.GUARDS,
     *mtls.GUARDS,
+    *application.GUARDS,
 )
