@@ -14,6 +14,7 @@ from . import (
     mtls,
     outside,
     people,
+    personal,
     readers,
     reissue,
     restore,
@@ -41,4 +42,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *restore.GUARDS,
     *mtls.GUARDS,
     *application.GUARDS,
+    *personal.GUARDS,
 )
