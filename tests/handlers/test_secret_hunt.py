@@ -154,6 +154,8 @@ class Story:
             "e-mail": EMAIL,
         }
         keys = {f"data key {number}": key for number, key in enumerate(self.data_keys)}
+        lines = self.deployment.certificate.private_key.splitlines()[1:-1]
+        keys |= {f"line {number} of the client's key": line.encode() for number, line in enumerate(lines)}
         return {**{name: text.encode() for name, text in texts.items()}, **keys}
 
     def places(self) -> Iterator[tuple[str, bytes]]:
@@ -203,7 +205,7 @@ def story() -> Iterator[Story]:
     ):
         for name, value in AWS_ENVIRONMENT.items():
             patch.setenv(name, value)
-        deployment = Deployment(wise, clock, level="DEBUG")
+        deployment = Deployment(wise, clock, level="DEBUG", mtls=True)
         root.addHandler(handler)
         root.setLevel(logging.DEBUG)
         try:

@@ -279,6 +279,10 @@ class WiseHttp:
         shown = self._secrets.certificate()
         return None if shown is None else CertificateInUse(shown.not_after, shown == self._accepted)
 
+    def passed_over(self) -> str | None:
+        """See `ClientSecrets.passed_over`."""
+        return self._secrets.passed_over()
+
     def check_credentials(self) -> None:
         """See `Wise.check_credentials`."""
         self._secrets.get()
