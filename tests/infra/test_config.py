@@ -318,7 +318,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"wise_webhook_keys": [of_an_ellipse()]}, "wise_webhook_keys[0]", "an RSA key"),
     ({"wise_webhook_keys": [WISE_KEYS[0], WISE_KEYS[0]]}, "wise_webhook_keys", "twice"),
     (
-        {"wise_webhook_keys": list(WISE_KEYS), **partner(tenants=[f"t{n}" + 100 * "x" for n in range(22)])},
+        {
+            "wise_webhook_keys": list(WISE_KEYS),
+            "partners": [
+                {**PARTNER, "name": name, "tenants": [f"{n}" + 127 * "x" for n in range(9)]} for name in ("a", "b")
+            ],
+        },
         "wise_webhook_keys",
         "take, with the partners",
     ),
