@@ -36,7 +36,7 @@ from token_rotator.domain.outcome import (
 )
 
 from .shared_answer import SharedAnswer
-from .wise_answers import classify, liveness, of_client, profile_ids
+from .wise_answers import classify, liveness, of_client, profiles_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from urllib3._base_connection import BaseHTTPConnection
 
+    from token_rotator.domain.link import ProfilesShown
     from token_rotator.domain.outcome import ClientCheck, Outcome
     from token_rotator.domain.tokens import Registration, Secret
 
@@ -292,10 +293,10 @@ class WiseHttp:
         answer = self._shown(self._me_url, access_token, attempt_id, within)
         return Liveness.NO_ANSWER if answer is None else liveness(*answer)
 
-    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         """See `CodeExchange.profiles`."""
         answer = self._shown(self._profiles_url, access_token, attempt_id, within)
-        return None if answer is None else profile_ids(answer[0], answer[2])
+        return None if answer is None else profiles_shown(answer[0], answer[2])
 
     def _shown(
         self, url: str, access_token: Secret, attempt_id: str, within: timedelta
