@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from token_rotator.domain.errors import WiseSecretUnusable
+from token_rotator.domain.link import ProfilesShown
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientCheck,
@@ -99,6 +100,7 @@ class FakeWise:
         """The personal tokens that live."""
         self.of_users: dict[str, frozenset[str]] = {}
         """The profiles of users; of others it does not answer."""
+        self.user_ids: dict[str, str] = {}
 
     def add(self, name: str, life: timedelta = LIFE) -> tuple[Secret, Secret]:
         """Add a user; give access and refresh token."""
@@ -287,10 +289,11 @@ class FakeWise:
             return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
         return Refreshed(tokens=tokens, status=200)
 
-    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         assert within > timedelta(0)
-        names = (name for name, user in self.users.items() if user.access_token == access_token.reveal())
-        return self.of_users.get(next(names, "")) if self.lives(access_token.reveal()) else None
+        name = next((name for name, user in self.users.items() if user.access_token == access_token.reveal()), "")
+        ids = self.of_users.get(name) if self.lives(access_token.reveal()) else None
+        return None if ids is None else ProfilesShown(ids, self.user_ids.get(name))
 
     def _exchanged(self, text: str, redirect_uri: str) -> TokenSet | None:
         code = self.codes.pop(text, None)

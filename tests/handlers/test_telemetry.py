@@ -25,6 +25,8 @@ from tests.handlers.deployment import (
 from tests.infra.board import shown, widgets
 from tests.infra.template import Template
 from token_rotator.domain.link import LinkFailure
+from token_rotator.domain.state_change import Unread
+from token_rotator.service.take_event import Taken
 
 ALL_SHARDS = {"shards": list(range(16))}
 NAMESPACE = "TokenRotator"
@@ -40,6 +42,7 @@ KNOWN = {
     "SuspensionsInForce", "HoldsInForce", "ForeignRefresh",
     "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
     "CertificateDaysLeft",
+    "EventTaken", "EventForged", "UsersDeactivated", "UsersReactivated",
 }  # fmt: skip
 BY_OUTCOME = {
     "RefreshAttempted": OUTCOMES,
@@ -47,6 +50,7 @@ BY_OUTCOME = {
     "ParkedSettled": {"stored", "late", "known", "overtaken", "gone"},
     "CodeExchanged": OUTCOMES,
     "LinkEnded": {"arrived", *LinkFailure},
+    "EventTaken": {*Taken, *(unread.value for unread in Unread)},
 }
 
 

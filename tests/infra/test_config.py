@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from infra.check import WISE_KEYS
 from infra.config import ConfigError, DeployConfig, Partner
 
 PARTNER = {
@@ -23,6 +26,12 @@ PARTNER = {
 
 def partner(**changes: object) -> dict[str, Any]:
     return {"partners": [{**PARTNER, **changes}]}
+
+
+def of_an_ellipse() -> str:
+    """A public key of another kind."""
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def linking(**changes: object) -> dict[str, Any]:
@@ -92,6 +101,7 @@ def test_a_whole_context_is_taken() -> None:
             "wise_client_id": "fixture-client-id",
             "redirect_uri": "https://payroll.example.com/back?from=wise",
             "public_callback": False,
+            "wise_webhook_keys": [WISE_KEYS[0]],
             "architecture": "host",
             "schedules": 16,
             "settle_s": 30,
@@ -123,6 +133,7 @@ def test_a_whole_context_is_taken() -> None:
         wise_client_id="fixture-client-id",
         redirect_uri="https://payroll.example.com/back?from=wise",
         public_callback=False,
+        wise_webhook_keys=("".join(WISE_KEYS[0].split("\n")[1:-2]),),
         architecture="host",
         schedules=16,
         settle_s=30,
@@ -325,6 +336,24 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"wise_client_id": "a:b"}, "wise_client_id", "without a colon"),
     ({"wise_client_id": "a b"}, "wise_client_id", "the client id"),
     ({"public_callback": "no"}, "public_callback", "JSON"),
+    ({"wise_webhook_keys": WISE_KEYS[0]}, "wise_webhook_keys", "JSON"),
+    ({"wise_webhook_keys": [7]}, "wise_webhook_keys[0]", "in PEM"),
+    ({"wise_webhook_keys": [WISE_KEYS[0], "MIIB"]}, "wise_webhook_keys[1]", "in PEM"),
+    ({"wise_webhook_keys": [WISE_KEYS[0].replace("PUBLIC", "PRIVATE")]}, "wise_webhook_keys[0]", "in PEM"),
+    ({"wise_webhook_keys": [WISE_KEYS[0].replace("MIIB", "MIIA")]}, "wise_webhook_keys[0]", "an RSA key"),
+    ({"wise_webhook_keys": [WISE_KEYS[0].replace("MIIB", "MII")]}, "wise_webhook_keys[0]", "an RSA key"),
+    ({"wise_webhook_keys": [of_an_ellipse()]}, "wise_webhook_keys[0]", "an RSA key"),
+    ({"wise_webhook_keys": [WISE_KEYS[0], WISE_KEYS[0]]}, "wise_webhook_keys", "twice"),
+    (
+        {
+            "wise_webhook_keys": list(WISE_KEYS),
+            "partners": [
+                {**PARTNER, "name": name, "tenants": [f"{n}" + 127 * "x" for n in range(9)]} for name in ("a", "b")
+            ],
+        },
+        "wise_webhook_keys",
+        "take, with the partners",
+    ),
     (partner(may=["read", "read"]), "partners[0].may", "twice"),
     ({"partners": [PARTNER, {**PARTNER, "tenants": ["globex"]}]}, "partners", "two partners"),
     ({"partners": [{**PARTNER, "name": "a-1"}, {**PARTNER, "name": "a1"}]}, "partners", "two partners"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -41,6 +42,8 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
         "profiles": (table, {"dynamodb__LeadingKeys": "#profile#0"}),
         "suspended": (table, {"dynamodb__LeadingKeys": "#suspended"}),
         "application": (table, {"dynamodb__LeadingKeys": "#application"}),
+        "states": (table, {"dynamodb__LeadingKeys": "#state#user#0"}),
+        "users": (table, {"dynamodb__LeadingKeys": "#user#0"}),
         "fleet": (table, {"dynamodb__LeadingKeys": "#fleet"}),
         "due": (f"{table}/index/due", {}),
         "tenant": (f"{table}/index/tenant", {}),
@@ -81,7 +84,9 @@ def powers(template: Template, caller: Caller) -> set[str]:
 
 def spelled(*powers: str) -> set[str]:
     """`GetItem, PutItem on table` as two. Who may work on the table may work on each of its items."""
-    items = ("table", "links", "link tokens", "profiles", "suspended", "application", "fleet")
+    items = (
+        "table", "links", "link tokens", "profiles", "suspended", "application", "states", "users", "fleet"
+    )  # fmt: skip
     return {
         f"{action} on {item}"
         for power in powers
@@ -149,6 +154,16 @@ def test_a_function_may_do_exactly_what_it_needs(sandbox: Template, service: str
 def test_production_functions_may_do_the_same(production: Template) -> None:
     for service, expected in POWERS.items():
         assert powers(production, production.role_of(service)) == expected
+
+
+def test_who_takes_wises_events_may_note_states_and_still_sees_no_grant(
+    synthesized: Callable[[str], Template],
+) -> None:
+    for variant in ("sandbox with events", "nothing public but events"):
+        template = synthesized(variant)
+        for service, expected in POWERS.items():
+            more = spelled("UpdateItem on states") if service == "callback" else set()
+            assert powers(template, template.role_of(service)) == expected | more
 
 
 def test_a_schedule_may_start_the_sweep_and_record_that_it_could_not(production: Template) -> None:
@@ -385,6 +400,46 @@ def test_the_second_lock_allows_nothing_but_the_browsers_way_back(sandbox: Templ
             if template.may(NOBODY, "execute-api:Invoke", template.api_arn(method, path))
         }
         assert open_to_nobody == {("GET", "/oauth/callback")}
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("sandbox with events", {("GET", "/oauth/callback"), ("POST", "/wise/events")}),
+        ("nothing public but events", {("POST", "/wise/events")}),
+    ],
+)
+def test_events_are_allowed_by_themselves(
+    synthesized: Callable[[str], Template], variant: str, expected: set[tuple[str, str]]
+) -> None:
+    template = synthesized(variant)
+    statements = template.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
+    [denied] = (statement for statement in statements if statement["Effect"] == "Deny")
+    allowed = [statement for statement in statements if statement["Effect"] == "Allow"]
+    paths = {f"execute-api:/live/{method}{path}" for method, path in expected}
+    assert set(listed(denied["NotResource"])) == paths
+    assert {resource for statement in allowed for resource in listed(statement["Resource"])} == paths
+    open_to_nobody = {
+        (method, path)
+        for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
+        for path in (
+            "/oauth/callback",
+            "/wise/events",
+            "/wise/events/x",
+            "/wise/event",
+            "/wise",
+            "/",
+            "/v1/wise/events",
+        )
+        if template.may(NOBODY, "execute-api:Invoke", template.api_arn(method, path))
+    }
+    assert open_to_nobody == expected
+    generous = Caller(template.role_of("callback").arn, ADMINISTRATOR.statements)
+    assert calls(template, generous) == calls(template, ADMINISTRATOR)
+    assert not template.may(NOBODY, "execute-api:Invoke", template.api_arn("GET", "/v1/tenants/acme/grants"))
+    methods = template.of_type("AWS::ApiGateway::Method").values()
+    unsigned = [method["HttpMethod"] for method in methods if method["AuthorizationType"] != "AWS_IAM"]
+    assert sorted(unsigned) == sorted(method for method, _ in expected)
 
 
 def test_no_public_route_exists_where_the_context_says_so(production: Template) -> None:

@@ -14,7 +14,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from token_rotator.domain.errors import InvalidInput
+from token_rotator.domain.grant import checked_id
 from token_rotator.domain.instants import parse_instant
+from token_rotator.domain.link import ProfilesShown
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientRefused,
@@ -167,19 +170,29 @@ def of_client(outcome: Outcome) -> ClientCheck:
             return outcome
 
 
-def profile_ids(status: int, content: bytes) -> frozenset[str] | None:
+def profiles_shown(status: int, content: bytes) -> ProfilesShown | None:
     """Give the profiles that an access token is good for (docs.wise.com/api-reference/profile/profilelist).
 
-    `None` for anything but a whole list of them.
+    `None` for anything but a whole list of them. The user is known if each of them has the same `userId`.
     """
     try:
         listed = json.loads(content) if status == 200 else None  # noqa: PLR2004
         ids = [profile["id"] for profile in listed] if isinstance(listed, list) else None
-    except (ValueError, RecursionError, TypeError, KeyError):
+        users = {profile.get("userId") for profile in listed or ()}
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
     if ids is None or not all(type(one) is int or isinstance(one, str) for one in ids):
         return None
-    return frozenset(map(str, ids))
+    user = users.pop() if len(users) == 1 else None
+    return ProfilesShown(frozenset(map(str, ids)), _user_id(user))
+
+
+def _user_id(user: object) -> str | None:
+    """Read a user's id; one of another form is none."""
+    try:
+        return checked_id("userId", str(user) if type(user) is int else user)  # type: ignore[arg-type]
+    except (InvalidInput, TypeError):
+        return None
 
 
 def liveness(status: int, headers: Mapping[str, str], content: bytes) -> Liveness:

@@ -50,7 +50,7 @@ from .wise_answers import (
     liveness,
     of_application,
     of_client,
-    profile_ids,
+    profiles_shown,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from urllib3._base_connection import BaseHTTPConnection
 
+    from token_rotator.domain.link import ProfilesShown
     from token_rotator.domain.outcome import ClientCheck, Outcome
     from token_rotator.domain.tokens import Registration, Secret
 
@@ -422,10 +423,10 @@ class WiseHttp:
         answer = self._shown(self._me_url, access_token, attempt_id, within)
         return Liveness.NO_ANSWER if answer is None else liveness(*answer)
 
-    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         """See `CodeExchange.profiles`."""
         answer = self._shown(self._profiles_url, access_token, attempt_id, within)
-        return None if answer is None else profile_ids(answer[0], answer[2])
+        return None if answer is None else profiles_shown(answer[0], answer[2])
 
     def _shown(
         self, url: str, access_token: Secret, attempt_id: str, within: timedelta

@@ -229,7 +229,10 @@ class TakeArrival:
         if not isinstance(outcome, Refreshed) or outcome.tokens.refresh_token is None:
             return self._failed(link, why or LinkFailure.WISE_UNAVAILABLE)
         tokens, link_id = outcome.tokens, self.new_token()
-        if profile_id is not None and self._is_anothers(profile_id, tokens.access_token, attempt_id):
+        shown = None
+        if profile_id is not None:
+            shown = self.exchange.profiles(tokens.access_token, attempt_id=attempt_id, within=self.budgets.ask)
+        if shown is not None and profile_id not in shown.ids:  # the browser may have named any; no answer is none
             return self._failed(link, LinkFailure.DIFFERENT_PROFILE)
         pending = PendingTokens(
             hashed=hash_of(link_id),
@@ -243,6 +246,7 @@ class TakeArrival:
             refresh_expires_at=tokens.refresh_expires_at,
             scope=tokens.scope,
             profile_id=profile_id,
+            wise_user_id=None if shown is None else shown.user_id,
             grant_since=link.grant_since,
         )
         if not self._kept(pending):
@@ -250,11 +254,6 @@ class TakeArrival:
             return self._failed(link, LinkFailure.OUR_FAULT)
         self.journal.record(LinkEnded(key=link.key, partner=link.partner, result="arrived"))
         return Arrived(link, link_id, pending.confirm_before)
-
-    def _is_anothers(self, profile_id: str, access_token: Secret, attempt_id: str) -> bool:
-        """Ask Wise whether the profile is the user's: the browser may have named any. No answer is none against it."""
-        profiles = self.exchange.profiles(access_token, attempt_id=attempt_id, within=self.budgets.ask)
-        return profiles is not None and profile_id not in profiles
 
     def _kept(self, pending: PendingTokens) -> bool:
         """Keep the tokens. Twice does no harm, and nobody else can know their `link_id`."""

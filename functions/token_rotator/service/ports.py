@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.fleet import Fleet, Lane
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
-    from token_rotator.domain.link import Link, PendingTokens
+    from token_rotator.domain.link import Link, PendingTokens, ProfilesShown
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
     from token_rotator.domain.state_change import Account, StateChange
     from token_rotator.domain.suspension import Suspension, Suspensions
@@ -535,7 +535,7 @@ class CodeExchange(Protocol):
         """
         ...
 
-    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         """Ask for which profiles an access token is good, with a deadline for the whole call; `None`: no answer."""
         ...
 
