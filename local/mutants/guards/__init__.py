@@ -10,6 +10,7 @@ from . import (
     fleet,
     lease,
     linking,
+    moving,
     outside,
     people,
     readers,
@@ -37,4 +38,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *suspension.GUARDS,
     *together.GUARDS,
     *restore.GUARDS,
+    *moving.GUARDS,
 )
