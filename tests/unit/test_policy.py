@@ -28,6 +28,7 @@ from token_rotator.domain.policy import (
     refresh_at,
     too_young_to_doubt,
 )
+from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Sealed
 
 KEY = GrantKey("acme", "anna")
@@ -75,6 +76,7 @@ class Row:
 DEAD = {"phase": Phase.REAUTHORIZATION_REQUIRED, "due_at": START}
 LEASED = {"attempt_id": "x", "lease_until": START + timedelta(seconds=18)}
 DOUBT = {"in_doubt": "x", "due_at": START + timedelta(seconds=30)}
+ON_HOLD: dict[str, object] = {"on_hold": Suspension(START, "acme-onboarding")}
 BEGUN: dict[str, object] = {
     "refresh_token": None,
     "registration": Sealed(b"c"),
@@ -310,7 +312,7 @@ def test_a_back_off_is_longer_than_the_guard_and_bounded(name: str, failures: in
 
 @given(
     st.sampled_from(Phase),
-    st.sampled_from([{}, LEASED, DOUBT, {"attempt_id": "x"}]),
+    st.sampled_from([{}, LEASED, DOUBT, {"attempt_id": "x"}, ON_HOLD, {**ON_HOLD, **DOUBT}, {**ON_HOLD, **LEASED}]),
     st.sampled_from([None, ALERT, replace(ALERT, published_at=START), replace(ALERT, claimed_until=START + HOUR)]),
     st.timedeltas(timedelta(0), timedelta(days=3)),
     st.integers(0, 3),
@@ -324,7 +326,7 @@ def test_no_due_grant_stays_due_without_a_step(
     decision = decide(grant, now, BUDGETS)
     if decision.step is Step.NOTHING:
         assert decision.due_at is None or decision.due_at >= now
-        if phase is Phase.ACTIVE:
+        if phase is Phase.ACTIVE and held != ON_HOLD:
             assert decision.due_at is not None
 
 

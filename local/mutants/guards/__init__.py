@@ -12,6 +12,7 @@ from . import (
     lease,
     linking,
     mtls,
+    moving,
     outside,
     people,
     personal,
@@ -43,4 +44,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *mtls.GUARDS,
     *application.GUARDS,
     *personal.GUARDS,
+    *moving.GUARDS,
 )
