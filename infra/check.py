@@ -46,6 +46,12 @@ PARTNERS: Final = [
         "tenants": ["acme", "globex"],
         "may": ["operate"],
     },
+    {
+        "name": "ledger",
+        "principal": "444455556666",
+        "external_id": "fixture-external-id-4",
+        "may": ["application"],
+    },
 ]
 
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -37,6 +37,8 @@ CALLBACK_PATH: Final = "/oauth/callback"
 GRANT_SUSPENSION_PATH: Final = f"{GRANT_PATH}/suspension"
 TENANT_SUSPENSION_PATH: Final = "/v1/tenants/{tenant}/suspension"
 SUSPENSION_PATH: Final = "/v1/suspension"
+APPLICATION_PATH: Final = "/v1/application"
+APPLICATION_TOKEN_PATH: Final = f"{APPLICATION_PATH}/access-token"
 
 
 class Limit(NamedTuple):
@@ -72,6 +74,9 @@ ROUTES: Final = (
     Route("POST", REJECTIONS_PATH, "serve", "read", REPORTS),
     Route("GET", GRANT_PATH, "serve", "read", READS),
     Route("GET", GRANTS_PATH, "serve", "read", READS),
+    Route("GET", APPLICATION_TOKEN_PATH, "serve", "application", READS),
+    Route("POST", f"{APPLICATION_TOKEN_PATH}/rejections", "serve", "application", REPORTS),
+    Route("GET", APPLICATION_PATH, "serve", "application", READS),
     Route("PUT", GRANT_PATH, "admin", "manage", WRITES),
     Route("DELETE", GRANT_PATH, "admin", "manage", WRITES),
     Route("POST", LINK_PATH, "admin", "link", LINKS),
@@ -92,6 +97,7 @@ LINK_ITEMS: Final = {
     "#pending#": ("PutItem",),
     "#profile#": ("GetItem",),
     "#suspended": ("GetItem",),
+    "#application": ("UpdateItem",),
 }
 """What `callback` may do to which items of the table: it never sees a grant."""
 
@@ -392,8 +398,8 @@ class TokenApi(Construct):
         starred = set()
         for route in ROUTES:
             if route.may in partner.may:
-                named = [route.path_of(tenant) for tenant in partner.tenants]
-                paths = dict.fromkeys(named)  # one where the path names no tenant
+                of_all = "{tenant}" not in route.path
+                paths = [route.path] if of_all else [route.path_of(tenant) for tenant in partner.tenants]
                 arns = [self.api.arn_for_execute_api(route.method, path, STAGE) for path in paths]
                 role.add_to_policy(iam.PolicyStatement(actions=["execute-api:Invoke"], resources=arns))
                 starred |= {f"{STAGE}/{route.method}{path}" for path in paths if "*" in path}

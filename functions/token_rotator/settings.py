@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENTS: Final = ("sandbox", "production")
-PERMISSIONS: Final = frozenset({"read", "manage", "link", "operate"})
+PERMISSIONS: Final = frozenset({"read", "manage", "link", "operate", "application"})
 _QUARTER: Final = re.compile(r"20\d\dQ[1-4]", re.ASCII)
 _WEB_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?", re.ASCII)
 _API_URL: Final = re.compile(r"https://([A-Za-z0-9][A-Za-z0-9.-]*)(?::\d{1,5})?", re.ASCII)
@@ -172,6 +172,8 @@ def _partner(index: int, entry: object) -> Partner:
             raise SettingsError(msg)
     for name in ("tenants", "may"):
         values = fields.get(name)
+        if name == "tenants" and values == [] and fields.get("may") == ["application"]:
+            continue  # the only permission that is about no tenant
         if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
             msg = f"{where}.{name} must be a list of strings"
             raise SettingsError(msg)

@@ -22,7 +22,7 @@ from tests.contract.examples import HOUR, KEY, NOW, TICK, an_alert
 from tests.fakes.alerts import InMemoryAlerts
 from token_rotator.adapters.sns_alerts import SnsAlerts
 from token_rotator.domain.errors import PublishRefused, PublishUnknown
-from token_rotator.domain.grant import AlertKind, GrantKey
+from token_rotator.domain.grant import APPLICATION, AlertKind, GrantKey
 from token_rotator.service.ports import AlertPublisher
 
 
@@ -170,6 +170,15 @@ def test_an_alert_whose_answer_was_lost_may_have_arrived(topic: Topic) -> None:
 
 
 # --- what arrives
+
+
+def test_an_alert_about_our_applications_own_token_names_no_tenant(sns: Sns) -> None:
+    sns.port.publish(APPLICATION, an_alert(kind=AlertKind.HELD, reason="client_refused"))
+    (envelope,) = sns.received()
+    message = json.loads(envelope["Message"])
+    assert (message["tenant"], message["grant_id"]) == (None, "application")
+    assert "our application's own token" in message["summary"]
+    assert set(envelope["MessageAttributes"]) == {"kind", "environment", "incident_id", "reminder"}
 
 
 def test_a_message_tells_people_and_machines(sns: Sns) -> None:

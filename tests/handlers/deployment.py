@@ -38,12 +38,13 @@ from tests.fakes.world import FakeClock
 REGION = "eu-west-1"
 WISE_SECRET = "token-rotator/sandbox/wise"
 REFRESH_FUNCTION = "fixture-refresh-function"
-ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX, OPERATOR = (
+ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX, OPERATOR, LEDGER = (
     "AROAEXAMPLEACMEADMIN1",
     "AROAEXAMPLEACMEREAD01",
     "AROAEXAMPLEACMEWRIT01",
     "AROAEXAMPLEGLOBEX0001",
     "AROAEXAMPLEOPERATOR01",
+    "AROAEXAMPLELEDGER0001",
 )
 PARTNERS = [
     {
@@ -56,6 +57,7 @@ PARTNERS = [
     {"name": "acme-payouts", "role_id": ACME_READER, "tenants": ["acme"], "may": ["read"]},
     {"name": "acme-import", "role_id": ACME_WRITER, "tenants": ["acme"], "may": ["manage"]},
     {"name": "globex", "role_id": GLOBEX, "tenants": ["globex", "globex.eu"], "may": ["read", "manage", "link"]},
+    {"name": "ledger", "role_id": LEDGER, "tenants": [], "may": ["application"]},
     {"name": "operations", "role_id": OPERATOR, "tenants": ["acme", "globex"], "may": ["operate"]},
 ]
 AWS_ENVIRONMENT = {

@@ -292,6 +292,18 @@ def test_partners_are_known_by_their_roles() -> None:
     assert partner.return_urls == frozenset({"https://partner.example.com/linked"})
 
 
+@pytest.mark.parametrize("tenants", [[], ["acme"]])
+def test_who_may_only_use_our_applications_own_token_needs_no_tenant(tenants: list[str]) -> None:
+    settings, environ = FAMILIES["serving"]
+    given = json.dumps([{**PARTNER, "tenants": tenants, "may": ["application"], "return_urls": []}])
+    (partner,) = settings.of({**environ, "PARTNERS": given}).partners.values()
+    assert (partner.tenants, partner.may) == (frozenset(tenants), frozenset({"application"}))
+    with pytest.raises(SettingsError, match="tenants"):
+        settings.of(
+            {**environ, "PARTNERS": given.replace('["application"]', '["application", "read"]').replace("acme", "")}
+        )
+
+
 def test_a_client_id_is_needed_only_where_somebody_may_link() -> None:
     settings, environ = FAMILIES["administering"]
     reader = json.dumps([{**PARTNER, "may": ["read"], "return_urls": []}])

@@ -22,6 +22,7 @@ from token_rotator.adapters import dynamo_grants, dynamo_links, sqs_parking
 from token_rotator.adapters.dynamo_suspensions import SUSPENDED
 from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
+from token_rotator.domain.grant import APPLICATION
 from token_rotator.domain.lease import Budgets
 from token_rotator.wiring import clients
 
@@ -79,9 +80,11 @@ def test_partners_are_understood(sandbox: Template) -> None:
             "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage", "link"}), urls),
             "globex": (frozenset({"globex"}), frozenset({"read"}), frozenset()),
             "operations": (frozenset({"acme", "globex"}), frozenset({"operate"}), frozenset()),
+            "ledger": (frozenset(), frozenset({"application"}), frozenset()),
         }
         assert set(parsed.partners) == {
-            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex", "Operations")
+            f"<{sandbox.partner_role(title).name}.RoleId>"
+            for title in ("AcmePayroll", "Globex", "Operations", "Ledger")
         }
     assert frozenset(MAY) == settings.PERMISSIONS
 
@@ -199,7 +202,8 @@ def test_the_table_forgets_by_the_attribute_that_links_have() -> None:
 
 
 def test_callback_may_work_on_the_items_that_links_are() -> None:
-    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE, SUSPENDED}
+    items = {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE, SUSPENDED, str(APPLICATION)}
+    assert set(LINK_ITEMS) == items
 
 
 def test_a_url_that_can_be_deployed_is_one_that_the_functions_take(sandbox: Template) -> None:

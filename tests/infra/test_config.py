@@ -356,3 +356,27 @@ def test_a_wrong_context_ends_the_app_with_one_line() -> None:
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "context schedules: must be 1, 2, 4, 8 or 16, not 3"
     assert "Traceback" not in ended.stderr
+
+
+def test_who_may_only_use_our_applications_own_token_has_no_tenants() -> None:
+    given = {name: value for name, value in PARTNER.items() if name != "tenants"} | {"may": ["application"]}
+    assert DeployConfig.from_context({"partners": [given]}).partners[0].tenants == ()
+    assert DeployConfig.from_context({"partners": [{**given, "tenants": []}]}).partners[0].tenants == ()
+    for wrong in ({**given, "tenants": ["acme"]}, {**given, "may": ["application", "read"]}):
+        with pytest.raises(ConfigError, match="tenants"):
+            DeployConfig.from_context({"partners": [wrong]})
+
+
+def test_using_our_applications_own_token_takes_room_in_a_roles_policy() -> None:
+    tenants = [f"{n:03}-{'t' * 60}" for n in range(20)]
+    room = [n for n in range(1, 21) if not _refused(partner(tenants=tenants[:n]))]
+    less = [n for n in range(1, 21) if not _refused(partner(tenants=tenants[:n], may=["read", "application"]))]
+    assert 0 < len(less) < len(room) < 20
+
+
+def _refused(context: dict[str, Any]) -> bool:
+    try:
+        DeployConfig.from_context(context)
+    except ConfigError:
+        return True
+    return False

@@ -220,6 +220,7 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
     assert rates == {
         ("/*", "*"): (200, 400),
         (f"{grant}~1access-token~1rejections", "POST"): (50, 100),
+        ("/~1v1~1application~1access-token~1rejections", "POST"): (50, 100),
         (grant, "PUT"): (25, 50),
         (grant, "DELETE"): (25, 50),
         (f"{grant}~1link", "POST"): (10, 20),
@@ -323,4 +324,5 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,
         "PartnerRoleGlobex": sandbox.partner_role("Globex").arn,
         "PartnerRoleOperations": sandbox.partner_role("Operations").arn,
+        "PartnerRoleLedger": sandbox.partner_role("Ledger").arn,
     }

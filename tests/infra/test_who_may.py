@@ -40,6 +40,7 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
         "link tokens": (table, {"dynamodb__LeadingKeys": "#pending#0"}),
         "profiles": (table, {"dynamodb__LeadingKeys": "#profile#0"}),
         "suspended": (table, {"dynamodb__LeadingKeys": "#suspended"}),
+        "application": (table, {"dynamodb__LeadingKeys": "#application"}),
         "fleet": (table, {"dynamodb__LeadingKeys": "#fleet"}),
         "due": (f"{table}/index/due", {}),
         "tenant": (f"{table}/index/tenant", {}),
@@ -80,7 +81,7 @@ def powers(template: Template, caller: Caller) -> set[str]:
 
 def spelled(*powers: str) -> set[str]:
     """`GetItem, PutItem on table` as two. Who may work on the table may work on each of its items."""
-    items = ("table", "links", "link tokens", "profiles", "suspended", "fleet")
+    items = ("table", "links", "link tokens", "profiles", "suspended", "application", "fleet")
     return {
         f"{action} on {item}"
         for power in powers
@@ -130,6 +131,7 @@ POWERS = {
         "PutItem on link tokens",
         "GetItem on profiles",
         "GetItem on suspended",
+        "UpdateItem on application",
         "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
         "GenerateDataKey on access-tokens",
         "GenerateDataKey on refresh-tokens",
@@ -316,6 +318,24 @@ def test_the_first_lock_lets_who_operates_stop_its_tenants_and_everything_and_to
             assert not sandbox.may(other, "execute-api:Invoke", sandbox.api_arn(method, path))
 
 
+def test_the_first_lock_lets_who_may_use_our_applications_own_token_and_touch_no_grant(sandbox: Template) -> None:
+    role = sandbox.partner_role("Ledger")
+    own = {
+        ("GET", "/v1/application"),
+        ("GET", "/v1/application/access-token"),
+        ("POST", "/v1/application/access-token/rejections"),
+    }
+    assert calls(sandbox, role) == set()
+    for method, path in own:
+        assert sandbox.may(role, "execute-api:Invoke", sandbox.api_arn(method, path))
+        for title in ("AcmePayroll", "Globex", "Operations"):
+            other = sandbox.partner_role(title)
+            assert not sandbox.may(other, "execute-api:Invoke", sandbox.api_arn(method, path))
+    for method in ("PUT", "DELETE", "POST", "GET"):
+        for path in (SUSPENSION, *(TENANT_SUSPENSION.format(tenant) for tenant in TENANTS)):
+            assert not sandbox.may(role, "execute-api:Invoke", sandbox.api_arn(method, path))
+
+
 def test_the_first_lock_holds_alone(sandbox: Template) -> None:
     api = sandbox.one("AWS::ApiGateway::RestApi")
     resource = {**sandbox.resources[api], "Properties": {}}
@@ -325,13 +345,14 @@ def test_the_first_lock_holds_alone(sandbox: Template) -> None:
 
 
 def test_the_first_lock_names_its_methods(sandbox: Template) -> None:
-    for title in ("AcmePayroll", "Globex", "Operations"):
+    for title in ("AcmePayroll", "Globex", "Operations", "Ledger"):
         for statement in sandbox.partner_role(title).statements:
             assert statement["Effect"] == "Allow"
             for arn in listed(statement["Resource"]):
                 _, stage, method, path = arn.split(":")[5].split("/", 3)
                 assert (stage, method in PATHS and method not in HTTP) == ("live", True)
-                assert path == "v1/suspension" or (path.startswith("v1/tenants/") and "*" not in path.split("/")[2])
+                of_no_tenant = path == "v1/suspension" or path.startswith("v1/application")
+                assert of_no_tenant or (path.startswith("v1/tenants/") and "*" not in path.split("/")[2])
 
 
 def test_the_second_lock_refuses_everybody_but_the_partner_roles(sandbox: Template) -> None:
@@ -399,6 +420,12 @@ def test_the_third_lock_knows_the_partners_by_role_id(sandbox: Template) -> None
             "role_id": f"<{sandbox.partner_role('Operations').name}.RoleId>",
             "tenants": ["acme", "globex"],
             "may": ["operate"],
+        },
+        {
+            "name": "ledger",
+            "role_id": f"<{sandbox.partner_role('Ledger').name}.RoleId>",
+            "tenants": [],
+            "may": ["application"],
         },
     ]
     for service in ("serve", "admin", "callback"):

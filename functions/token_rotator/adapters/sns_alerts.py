@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from token_rotator.domain.errors import PublishRefused, PublishUnknown
-from token_rotator.domain.grant import AlertKind
+from token_rotator.domain.grant import APPLICATION, AlertKind
 from token_rotator.domain.instants import show_instant
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class SnsAlerts:
 
     def publish(self, key: GrantKey | None, alert: Alert) -> None:
         """See `AlertPublisher.publish`."""
-        whose = f"grant {key.grant_id} of tenant {key.tenant}" if key else _DEPLOYMENT
+        whose = _whose(key)
         summary = _SUMMARIES[alert.kind].format(whose=whose)
         if alert.reminder:
             summary = _REMINDER.format(told=summary)
@@ -99,7 +99,7 @@ class SnsAlerts:
             "kind": alert.kind.value,
             "reason": alert.reason,
             "environment": self._environment,
-            "tenant": key.tenant if key else None,
+            "tenant": (key.tenant or None) if key else None,
             "grant_id": key.grant_id if key else None,
             "raised_at": show_instant(alert.raised_at),
             "summary": summary,
@@ -115,7 +115,7 @@ class SnsAlerts:
             "incident_id": alert.incident_id,
             "reminder": "true" if alert.reminder else "false",
         }
-        if key:
+        if key and key != APPLICATION:  # an attribute takes no empty text
             attributes["tenant"] = key.tenant
         subject = f"[{self._environment}] {alert.kind.value.replace('_', ' ')}"
         try:
@@ -136,6 +136,12 @@ class SnsAlerts:
         except BotoCoreError as error:
             msg = f"SNS: {type(error).__name__}"
             raise PublishUnknown(msg) from None
+
+
+def _whose(key: GrantKey | None) -> str:
+    if key == APPLICATION:
+        return "our application's own token"
+    return f"grant {key.grant_id} of tenant {key.tenant}" if key else _DEPLOYMENT
 
 
 def _text(message: dict[str, Any]) -> str:

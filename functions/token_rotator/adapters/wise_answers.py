@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +38,8 @@ DOCUMENTED_LIFE: Final = timedelta(hours=12)
 """An access token's life where an answer does not say (docs.wise.com/guides/developer/auth-and-security)."""
 MAX_TOKEN: Final = 32_768
 """Longer strings are not taken for tokens: they would not fit the store beside each other."""
+MAX_APPLICATION_TOKEN: Final = 262_144
+"""The same of our application's own token, which lies alone in its item."""
 _LONGEST_LIFE: Final = timedelta(days=366)
 _LONGEST_REFRESH_LIFE: Final = timedelta(days=366 * 100)
 _ERROR: Final = re.compile(r"[a-z_]{1,40}", re.ASCII)
@@ -66,8 +69,8 @@ def _seconds(value: object, longest: timedelta) -> timedelta | None:
     return timedelta(seconds=value)
 
 
-def _token(value: object) -> Secret | None:
-    if isinstance(value, str) and len(value) <= MAX_TOKEN and _TOKEN.fullmatch(value):
+def _token(value: object, longest: int = MAX_TOKEN) -> Secret | None:
+    if isinstance(value, str) and len(value) <= longest and _TOKEN.fullmatch(value):
         return Secret(value)
     return None
 
@@ -84,9 +87,9 @@ def _ends(body: dict[str, Any], stem: str, now: datetime, longest: timedelta) ->
     return min(moments, default=None)
 
 
-def read_tokens(body: dict[str, Any], now: datetime) -> TokenSet | None:
+def read_tokens(body: dict[str, Any], now: datetime, longest: int = MAX_TOKEN) -> TokenSet | None:
     """Read a token answer; `None` if there is no access token in it. Missing and unknown fields are tolerated."""
-    access_token = _token(body.get("access_token"))
+    access_token = _token(body.get("access_token"), longest)
     if access_token is None:
         return None
     scope = body.get("scope")
@@ -110,8 +113,13 @@ def trace_of(headers: Mapping[str, str]) -> str | None:
     return found if _TRACE.fullmatch(found) else None
 
 
-def classify(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> Outcome:
-    """Say what an answer of the token endpoint means. `headers` by lower-case name; `now` when the request left."""
+def classify(
+    status: int, headers: Mapping[str, str], content: bytes, now: datetime, longest: int = MAX_TOKEN
+) -> Outcome:
+    """Say what an answer of the token endpoint means. `headers` by lower-case name; `now` when the request left.
+
+    `longest`: how many characters an access token may have.
+    """
     body = _body(content)
     error = body.get("error")
     if not (isinstance(error, str) and _ERROR.fullmatch(error)):
@@ -119,7 +127,7 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
     trace_id = trace_of(headers)
     facts: dict[str, Any] = {"status": status, "error": error, "trace_id": trace_id}
     if 200 <= status < 300:  # noqa: PLR2004
-        tokens = read_tokens(body, now)
+        tokens = read_tokens(body, now, longest)
         return Refreshed(tokens=tokens, **facts) if tokens else Unknown(reason=f"{status}-without-token", **facts)
     if status == 429:  # noqa: PLR2004
         return Throttled(retry_after=_retry_after(headers), **facts)
@@ -134,6 +142,17 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
     if 300 <= status < 500 and status != 408:  # noqa: PLR2004 - 408: a proxy gave up waiting for somebody
         return WeAreWrong(**facts)
     return Unknown(reason=f"status-{status}", **facts)
+
+
+def of_application(outcome: Outcome) -> Outcome:
+    """Say what an answer means that should hold our application's own token: it comes alone, or not at all."""
+    match outcome:
+        case Refreshed(tokens=tokens):
+            return replace(outcome, tokens=replace(tokens, refresh_token=None, refresh_expires_at=None))
+        case GrantInvalid():  # nothing was presented that could be dead
+            return WeAreWrong(status=outcome.status, error=outcome.error, trace_id=outcome.trace_id)
+        case _:
+            return outcome
 
 
 def of_client(outcome: Outcome) -> ClientCheck:

@@ -36,7 +36,15 @@ from token_rotator.domain.outcome import (
 )
 
 from .shared_answer import SharedAnswer
-from .wise_answers import classify, liveness, of_client, profile_ids
+from .wise_answers import (
+    MAX_APPLICATION_TOKEN,
+    MAX_TOKEN,
+    classify,
+    liveness,
+    of_application,
+    of_client,
+    profile_ids,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +60,8 @@ if TYPE_CHECKING:
 MAX_ANSWER: Final = 262_144
 """An answer of more bytes than this is not read on."""
 _CHUNK: Final = 16_384
+_OUR_OWN: Final = "client_credentials"
+"""The grant type that issues a token to our application itself."""
 _CERTIFICATE_ALERTS: Final = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "UNKNOWN_CA")
 _current: threading.local = threading.local()
 
@@ -200,6 +210,10 @@ class WiseHttp:
             return WeAreWrong(status=outcome.status, error=outcome.error, trace_id=outcome.trace_id)
         return outcome
 
+    def issue_application_token(self, *, attempt_id: str, within: timedelta) -> Outcome:
+        """See `Wise.issue_application_token`."""
+        return of_application(self._issue({"grant_type": _OUR_OWN}, attempt_id, within))
+
     def _issue(self, form: dict[str, str], attempt_id: str, within: timedelta) -> Outcome:
         """Have tokens issued with the credentials in use, and remember which these were."""
         credentials = self._secrets.last()
@@ -259,7 +273,7 @@ class WiseHttp:
             left = timedelta(seconds=ends - time.monotonic())
             if left <= timedelta(0):
                 return Unknown(reason="deadline"), None
-            check = of_client(self._exchange({"grant_type": "client_credentials"}, credentials, attempt_id, left))
+            check = of_client(self._exchange({"grant_type": _OUR_OWN}, credentials, attempt_id, left))
             if isinstance(check, ClientAccepted):
                 self._secrets.use(credentials)
                 return check, credentials
@@ -285,7 +299,8 @@ class WiseHttp:
                 status, answered, content = self._call("POST", self._token_url, headers, form, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return _failed(error, watch)
-        return classify(status, answered, content, sent_at)
+        longest = MAX_APPLICATION_TOKEN if form["grant_type"] == _OUR_OWN else MAX_TOKEN
+        return classify(status, answered, content, sent_at, longest)
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         """See `Wise.ask`."""

@@ -45,6 +45,15 @@ class GrantKey:
         """Make a key of what a caller sent. Raises `InvalidInput`."""
         return cls(checked_id("tenant", tenant), checked_id("grant_id", grant_id))
 
+    @classmethod
+    def written(cls, tenant: str, grant_id: str) -> GrantKey:
+        """Make a key of what we have written ourselves: as `parse`, and our application's own is one too."""
+        return (
+            APPLICATION
+            if (tenant, grant_id) == (APPLICATION.tenant, APPLICATION.grant_id)
+            else cls.parse(tenant, grant_id)
+        )
+
     def __str__(self) -> str:
         return f"{self.tenant}#{self.grant_id}"
 

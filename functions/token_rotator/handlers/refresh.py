@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import RotatorError, WiseSecretUnusable
-from token_rotator.domain.grant import GrantKey
+from token_rotator.domain.grant import APPLICATION, GrantKey
 from token_rotator.service.breaker import Barred
 from token_rotator.service.journal import Trouble
 from token_rotator.service.ports import Due, Rejected
@@ -70,12 +70,16 @@ def _advanced(key: GrantKey, cause: Cause, until: datetime) -> dict[str, Any]:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Refresh the grant that `event` names: `{"tenant", "grant_id", "rejected": version or null}`."""
+    """Refresh the grant that `event` names: `{"tenant", "grant_id", "rejected": version or null}`.
+
+    `{"application": true, "rejected": …}` names our application's own token.
+    """
     key: GrantKey | None = None
     remaining = timedelta(milliseconds=context.get_remaining_time_in_millis())
     until = _refreshing.refresh_grant.clock() + remaining - _SPARE
     try:
-        key = GrantKey.parse(str(event["tenant"]), str(event["grant_id"]))
+        own = event.get("application") is True
+        key = APPLICATION if own else GrantKey.parse(str(event["tenant"]), str(event["grant_id"]))
         rejected = event.get("rejected")
         return _advanced(key, Due() if rejected is None else Rejected(int(rejected)), until)
     except Exception as error:  # noqa: BLE001 - `serve` gets an answer; the error is kept on record

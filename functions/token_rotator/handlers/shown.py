@@ -22,9 +22,33 @@ _INSTANTS = (
 )
 
 
+_OF_THE_APPLICATION = (
+    "version",
+    "scope",
+    "has_access_token",
+    "being_refreshed",
+    "in_doubt",
+    "failures",
+    "last_error",
+    "issued_at",
+    "expires_at",
+    "refresh_at",
+    "due_at",
+    "last_attempt_at",
+    "created_at",
+    "alert",
+)
+
+
 def show_suspension(order: Suspension) -> dict[str, Any]:
     """Give an operator's order, as the API answers it."""
     return {"since": show_instant(order.since), "by": order.by, "reason": order.reason}
+
+
+def show_application(grant: Grant) -> dict[str, Any]:
+    """Give the secret-free facts about our application's own token: those that such a token has."""
+    shown = show_grant(grant)
+    return {name: shown[name] for name in _OF_THE_APPLICATION}
 
 
 def show_grant(grant: Grant) -> dict[str, Any]:

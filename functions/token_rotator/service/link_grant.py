@@ -50,7 +50,16 @@ if TYPE_CHECKING:
     from token_rotator.domain.tokens import Secret
 
     from .journal import Journal
-    from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope, SuspensionReader
+    from .ports import (
+        ClientAsker,
+        CodeExchange,
+        GrantReader,
+        GrantRegistry,
+        LinkSealer,
+        LinkStore,
+        NewEnvelope,
+        SuspensionReader,
+    )
 
 _REFUSED: Final = "access_denied"
 """RFC 6749 §4.1.2.1: the user said no."""
@@ -152,6 +161,7 @@ class TakeArrival:
     new_id: Callable[[], str]
     new_token: Callable[[], Secret]
     suspensions: SuspensionReader
+    client: ClientAsker
 
     def __call__(self, arrival: Arrival) -> Arrived | Failed:
         """Take it. Raises what the stores, the sealer and the credentials raise; then the `state` is not used up."""
@@ -212,7 +222,7 @@ class TakeArrival:
             )
         )
         if isinstance(outcome, ClientRefused):  # too late for this code: the next link takes what Wise accepts
-            self.exchange.settle_client(attempt_id=attempt_id, within=self.budgets.http)
+            self.client.settle_client(attempt_id=attempt_id, within=self.budgets.http)
         why = _why(outcome)
         if not isinstance(outcome, Refreshed) or outcome.tokens.refresh_token is None:
             return self._failed(link, why or LinkFailure.WISE_UNAVAILABLE)

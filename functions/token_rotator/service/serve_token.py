@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from token_rotator.domain.grant import APPLICATION
 from token_rotator.domain.policy import Reading, Verdict, read, too_young_to_doubt
 
 from .ports import Due, Rejected
@@ -122,25 +123,29 @@ class _Question:
     def answer(self) -> Served | NotServed:
         while True:
             found = self._look()
-            if isinstance(found, NotServed):
-                return found
-            grant, reading, now = found
-            match reading.verdict:
-                case Verdict.SERVE:
-                    if not self._reported(grant, now):
-                        served = self._served(grant, reading)
-                        if served is not None:
-                            return served
-                        continue
-                    refused = self._refresh(Rejected(grant.version), "report")
-                case Verdict.REFRESH:
-                    refused = self._refresh(Due(), f"due {grant.version} {grant.attempt_id or grant.in_doubt}")
-                case Verdict.WAIT:
-                    refused = self._wait(reading, now)
-                case _:
-                    refused = self._later(reading.until)
-            if refused is not None:
-                return refused
+            answer = self._absent(found) if isinstance(found, NotServed) else self._follow(*found)
+            if answer is not None:
+                return answer
+
+    def _absent(self, found: NotServed) -> NotServed | None:
+        """Have our application's own token begin, which it does with the first question for it. `None`: read again."""
+        if self.key == APPLICATION and found.why is Why.ABSENT:
+            return self._refresh(Due(), "absent")
+        return found
+
+    def _follow(self, grant: Grant, reading: Reading, now: datetime) -> Served | NotServed | None:
+        """Do what a reading asks for. `None`: read again."""
+        match reading.verdict:
+            case Verdict.SERVE:
+                if not self._reported(grant, now):
+                    return self._served(grant, reading)
+                return self._refresh(Rejected(grant.version), "report")
+            case Verdict.REFRESH:
+                return self._refresh(Due(), f"due {grant.version} {grant.attempt_id or grant.in_doubt}")
+            case Verdict.WAIT:
+                return self._wait(reading, now)
+            case _:
+                return self._later(reading.until)
 
     def _look(self) -> tuple[Grant, Reading, datetime] | NotServed:
         """Look at what is stored, and what that means at this instant."""

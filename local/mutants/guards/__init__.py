@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import (
     answers,
+    application,
     doubt,
     fleet,
     lease,
@@ -37,4 +38,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *suspension.GUARDS,
     *together.GUARDS,
     *restore.GUARDS,
+    *application.GUARDS,
 )
