@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = WiseSettings()
-    parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's token endpoint and what is near it.")
+    parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's API of tokens.")
     parser.add_argument("--port", type=int, default=0, help="for HTTPS; 0 takes a free one")
     parser.add_argument(
         "--mtls-port", type=int, default=0, help="for HTTPS with client certificates; 0 takes a free one"
