@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from token_rotator.adapters.client_secrets import ClientSecrets
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_links import DynamoLinks
-from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.dynamo_states import DynamoStates
+from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.adapters.rsa_signatures import RsaSignatures
