@@ -65,7 +65,7 @@ class EventDelivery:
         told = {
             "Content-Type": "application/json",
             "X-Signature-SHA256": self.signature,
-            "X-EventDelivery-Id": self.id,
+            "X-Delivery-Id": self.id,
         }
         return {**told, "X-Test-Notification": "true"} if self.test else told
 
