@@ -140,6 +140,7 @@ class DeployConfig:
     demand_calls_per_minute: int = 100
     remind_after_h: int = 24
     many_grants_dying: int = 100
+    personal_token_days: int = 90
     audit_days: int = 400
     log_level: str = "INFO"
     alert_emails: tuple[str, ...] = ()
@@ -201,6 +202,7 @@ class DeployConfig:
             demand_calls_per_minute=values.calls("demand_calls_per_minute", cls.demand_calls_per_minute),
             remind_after_h=values.number("remind_after_h", least=1, most=24 * 90) or cls.remind_after_h,
             many_grants_dying=values.calls("many_grants_dying", cls.many_grants_dying),
+            personal_token_days=values.number("personal_token_days", least=1, most=3650) or cls.personal_token_days,
             audit_days=values.one_of("audit_days", AUDIT_DAYS, cls.audit_days),
             log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
             alert_emails=_alert_emails(values.items("alert_emails")),

@@ -216,6 +216,7 @@ class TokenApi(Construct):
                 **environment,
                 "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn,
                 "WISE_WEB_HOST": config.wise_web_host,
+                "PERSONAL_TOKEN_DAYS": str(config.personal_token_days),
                 **({} if config.wise_client_id is None else {"WISE_CLIENT_ID": config.wise_client_id}),
             },
             audit=True,

@@ -291,7 +291,10 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminSettings:
-    """What `admin` is told. Users are sent to `wise_web_url`, and from there to `redirect_uri`."""
+    """What `admin` is told. Users are sent to `wise_web_url`, and from there to `redirect_uri`.
+
+    `personal_for`: how old a personal token gets before people are told to replace it.
+    """
 
     environment: str
     table: str
@@ -301,6 +304,7 @@ class AdminSettings:
     wise_web_url: str
     wise_client_id: str
     redirect_uri: str
+    personal_for: timedelta
     budgets: Budgets
 
     @classmethod
@@ -316,6 +320,7 @@ class AdminSettings:
             wise_web_url=_wise_web_url(environ, environment),
             wise_client_id=_client_id(environ, partners),
             redirect_uri=_redirect_uri(environ),
+            personal_for=timedelta(days=_whole(environ, "PERSONAL_TOKEN_DAYS", 90, 3650)),
             budgets=_budgets(environ),
         )
 

@@ -185,6 +185,14 @@ class World:
         assert isinstance(kept, Kept)
         return kept.grant
 
+    def personal(self, name: str = "anna", token: str = "personal-1", **more: object) -> Grant:
+        """A grant of a personal token that lives."""
+        self.wise.personal.add(token)
+        offer = Offer(personal_token=Secret(token), **more)  # type: ignore[arg-type]
+        kept = self.adopt_grant(self.key(name), offer, None)
+        assert isinstance(kept, Kept)
+        return self.stored(name)
+
     def application(self) -> str:
         """Have our application's own token: what is stored for it now."""
         sealed = self.grants.items[APPLICATION].access_token

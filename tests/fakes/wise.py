@@ -95,6 +95,8 @@ class FakeWise:
         self.issued = 0
         self.on_application: Callable[[], None] = lambda: None
         self.after_application: Callable[[], None] = lambda: None
+        self.personal: set[str] = set()
+        """The personal tokens that live."""
         self.of_users: dict[str, frozenset[str]] = {}
         """The profiles of users; of others it does not answer."""
 
@@ -321,7 +323,7 @@ class FakeWise:
 
     def lives(self, access_token: str) -> bool:
         now = self.clock()
-        return any(
+        return access_token in self.personal or any(
             user.alive
             and (
                 (user.access_token == access_token and (user.expires_at or now) > now)

@@ -50,6 +50,7 @@ OPTIONAL = {
     "DEMAND_CALLS_PER_MINUTE": " ",
     "REMIND_AFTER_H": "",
     "MANY_GRANTS_DYING": "",
+    "PERSONAL_TOKEN_DAYS": "",
 }
 FAMILIES: dict[str, tuple[Any, dict[str, str]]] = {
     "refreshing": (RefreshSettings, {**COMMON, **REFRESH_KEY, **WISE}),
@@ -175,6 +176,7 @@ def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, va
         "DEMAND_CALLS_PER_MINUTE": {"refreshing"},
         "REMIND_AFTER_H": {"refreshing"},
         "MANY_GRANTS_DYING": {"refreshing"},
+        "PERSONAL_TOKEN_DAYS": {"administering"},
         "PARTNERS": {"serving", "administering", "linking"},
     }
     for family in read_by.get(name, set(FAMILIES)):
@@ -290,6 +292,15 @@ def test_partners_are_known_by_their_roles() -> None:
     assert settings.of(environ).partners == {PARTNER["role_id"]: partner}
     assert (partner.tenants, partner.may) == (frozenset({"acme"}), frozenset({"read", "link"}))
     assert partner.return_urls == frozenset({"https://partner.example.com/linked"})
+
+
+def test_the_age_of_a_personal_token_is_in_days() -> None:
+    settings, environ = FAMILIES["administering"]
+    assert settings.of(environ).personal_for == timedelta(days=90)
+    assert settings.of({**environ, "PERSONAL_TOKEN_DAYS": " 3650 "}).personal_for == timedelta(days=3650)
+    for wrong in ("0", "3651", "soon", "-1", "1.5"):
+        with pytest.raises(SettingsError, match="PERSONAL_TOKEN_DAYS"):
+            settings.of({**environ, "PERSONAL_TOKEN_DAYS": wrong})
 
 
 @pytest.mark.parametrize("tenants", [[], ["acme"]])

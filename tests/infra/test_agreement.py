@@ -24,6 +24,7 @@ from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.grant import APPLICATION
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.policy import PERSONAL_FOR
 from token_rotator.wiring import clients
 
 PACKAGE = Path(settings.__file__).parent
@@ -191,6 +192,24 @@ def test_people_are_told_by_the_same_measure_in_the_context_and_in_the_functions
     told, given = settings.RefreshSettings.of(variables), DeployConfig.from_context({})
     assert told.remind_after == timedelta(hours=given.remind_after_h) == timedelta(days=1)
     assert told.many_grants_dying == given.many_grants_dying == 100
+
+
+@pytest.mark.parametrize("days", [0, 1, 90, 3650, 3651])
+def test_the_days_of_a_personal_token_that_can_be_deployed_are_those_that_a_function_takes(
+    production: Template, days: int
+) -> None:
+    variables = {**production.function("admin")["Environment"]["Variables"], "PERSONAL_TOKEN_DAYS": str(days)}
+    if 1 <= days <= 3650:
+        assert settings.AdminSettings.of(variables).personal_for == timedelta(days=days)
+        assert DeployConfig.from_context({"personal_token_days": days}).personal_token_days == days
+    else:
+        with pytest.raises(SettingsError, match="PERSONAL_TOKEN_DAYS"):
+            settings.AdminSettings.of(variables)
+        with pytest.raises(ConfigError, match="personal_token_days"):
+            DeployConfig.from_context({"personal_token_days": days})
+    del variables["PERSONAL_TOKEN_DAYS"]
+    default = DeployConfig.from_context({}).personal_token_days
+    assert settings.AdminSettings.of(variables).personal_for == timedelta(days=default) == PERSONAL_FOR
 
 
 def test_the_table_has_the_indexes_that_the_store_queries() -> None:

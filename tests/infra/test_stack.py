@@ -38,7 +38,8 @@ VARIABLES = {
     "sweep": ALWAYS | WISE,
     "refresh": ALWAYS | WISE,
     "serve": ALWAYS | {"PARTNERS", "REFRESH_FUNCTION"},
-    "admin": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_WEB_HOST", "WISE_CLIENT_ID", "REDIRECT_URI"},
+    "admin": ALWAYS
+    | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_WEB_HOST", "WISE_CLIENT_ID", "REDIRECT_URI", "PERSONAL_TOKEN_DAYS"},
     "callback": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_API_URL", "WISE_API_VERSION", "WISE_SECRET_NAME"},
 }
 OPTIONAL = {"sweep": WISE_OPTIONAL, "refresh": WISE_OPTIONAL, "callback": {"WISE_CA_FILE"}}
@@ -80,6 +81,7 @@ def test_a_function_is_told_the_names_of_its_own_stacks_resources(production: Te
         "DEMAND_CALLS_PER_MINUTE": "200",
         "REMIND_AFTER_H": "12",
         "MANY_GRANTS_DYING": "500",
+        "PERSONAL_TOKEN_DAYS": "60",
         "RUNBOOK_BASE_URL": "https://runbooks.example.com/token-rotator",
         "REFRESH_FUNCTION": production.one("AWS::Lambda::Function", "RefreshFunction"),
         "POWERTOOLS_SERVICE_NAME": service,

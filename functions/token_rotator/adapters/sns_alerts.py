@@ -47,6 +47,10 @@ _SUMMARIES: Final = {
         "The refresh token of {whose} ends soon, by the date that Wise gave. Refreshing does not make it last longer: "
         "the user has to authorize again before that, unless a registration code is kept."
     ),
+    AlertKind.PERSONAL_TOKEN_OLD: (
+        "The personal API token of {whose} is as old as it should get. It goes on being served: make another one at "
+        "Wise, adopt that, and revoke this one there."
+    ),
     AlertKind.MANY_GRANTS_DYING: (
         "Many grants of {whose} have died within ten minutes; each has an alert of its own. That looks like one cause."
     ),
@@ -64,6 +68,13 @@ _SUMMARIES: Final = {
     ),
     AlertKind.RECOVERED: "What on-call was told about {whose} is over.",
 }
+_SUMMARIES_OF: Final = {
+    "personal_token_rejected": (
+        "Wise no longer accepts the personal API token of {whose}: its owner has to make another one. No access token "
+        "is served for it until that is adopted."
+    ),
+}
+"""By the reason of a grant that needs its user, where it says more than the kind."""
 _FACTS: Final = (
     "environment",
     "tenant",
@@ -91,7 +102,7 @@ class SnsAlerts:
     def publish(self, key: GrantKey | None, alert: Alert) -> None:
         """See `AlertPublisher.publish`."""
         whose = _whose(key)
-        summary = _SUMMARIES[alert.kind].format(whose=whose)
+        summary = _summary(alert).format(whose=whose)
         if alert.reminder:
             summary = _REMINDER.format(told=summary)
         message: dict[str, Any] = {
@@ -136,6 +147,12 @@ class SnsAlerts:
         except BotoCoreError as error:
             msg = f"SNS: {type(error).__name__}"
             raise PublishUnknown(msg) from None
+
+
+def _summary(alert: Alert) -> str:
+    if alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and alert.reason in _SUMMARIES_OF:
+        return _SUMMARIES_OF[alert.reason]
+    return _SUMMARIES[alert.kind]
 
 
 def _whose(key: GrantKey | None) -> str:

@@ -92,7 +92,7 @@ class Phase(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """What people are told about: the first four about one grant, the others about the whole deployment."""
+    """What people are told about: the first five about one grant, the others about the whole deployment."""
 
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     HELD = "held"
@@ -100,6 +100,8 @@ class AlertKind(StrEnum):
     REISSUED = "reissued"
     """The refresh token died, and the registration code brought new tokens: nobody has to do anything."""
     REFRESH_TOKEN_EXPIRING = "refresh_token_expiring"
+    PERSONAL_TOKEN_OLD = "personal_token_old"
+    """A personal API token is as old as it should get: somebody makes another one at Wise."""
     MANY_GRANTS_DYING = "many_grants_dying"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     CLIENT_REFUSED = "client_refused"

@@ -58,9 +58,10 @@ def _advanced(key: GrantKey, cause: Cause, until: datetime) -> dict[str, Any]:
     except WiseSecretUnusable as error:
         logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
         _refreshing.journal.count("WiseSecretUnusable")
-        if isinstance(cause, Due):
-            use.stand_down(key, Barred(use.clock() + _UNUSABLE_FOR, error.code))
-        return _answer("unusable", retry_after_s=_seconds(_UNUSABLE_FOR))
+        if not use.needs_no_client(key):
+            if isinstance(cause, Due):
+                use.stand_down(key, Barred(use.clock() + _UNUSABLE_FOR, error.code))
+            return _answer("unusable", retry_after_s=_seconds(_UNUSABLE_FOR))
     result = use(key, cause, alone=True, until=until, lane=_refreshing.demand)
     if result.calls:
         _refreshing.journal.count("WiseCalled", result.calls)

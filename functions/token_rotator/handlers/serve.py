@@ -26,7 +26,7 @@ _serving = wire()
 _PAGE: Final = 100
 _RELINK: Final = (
     "Have the user authorize the application at Wise again: POST to the grant's /link. Or adopt a new refresh token: "
-    "PUT the grant with If-Match and its version."
+    "PUT the grant with If-Match and its version. Of a personal token its owner makes another one at Wise; PUT that."
 )
 
 
@@ -46,8 +46,8 @@ def _answer(key: GrantKey, rejected: int | None) -> Response:
         "scope": served.scope,
         "version": served.version,
         "issued_at": _shown(served.issued_at),
-        "expires_at": show_instant(served.expires_at),
-        "expires_in": int(served.expires_in.total_seconds()),
+        "expires_at": _shown(served.expires_at),
+        "expires_in": None if served.expires_in is None else int(served.expires_in.total_seconds()),
         "stable_until": show_instant(served.stable_until),
         "stable_for_s": int(served.stable_for.total_seconds()),
         "degraded": served.degraded,
@@ -62,7 +62,7 @@ def _count(served: Served) -> None:
     """Tell how old the token is that goes out, and whether its refresh failed. One line for each."""
     values: dict[str, tuple[float, MetricUnit]] = {"TokenDegraded": (int(served.degraded), MetricUnit.Count)}
     if served.issued_at is not None:
-        age = served.expires_at - served.expires_in - served.issued_at
+        age = served.stable_until - served.stable_for - served.issued_at
         values["TokenAgeSeconds"] = (max(age.total_seconds(), 0), MetricUnit.Seconds)
     _serving.journal.count_together(values)
 

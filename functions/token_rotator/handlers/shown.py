@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from token_rotator.domain.instants import show_instant
+from token_rotator.domain.policy import NEVER
 
 if TYPE_CHECKING:
     from token_rotator.domain.grant import Grant
@@ -19,6 +20,7 @@ _INSTANTS = (
     "due_at",
     "last_attempt_at",
     "created_at",
+    "replace_at",
 )
 
 
@@ -56,6 +58,7 @@ def show_grant(grant: Grant) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "tenant": grant.key.tenant,
         "grant_id": grant.key.grant_id,
+        "kind": grant.kind.value,
         "phase": grant.phase.value,
         "version": grant.version,
         "scope": grant.scope,
@@ -70,7 +73,7 @@ def show_grant(grant: Grant) -> dict[str, Any]:
     }
     for name in _INSTANTS:
         instant = getattr(grant, name)
-        shown[name] = None if instant is None else show_instant(instant)
+        shown[name] = None if instant is None or instant == NEVER else show_instant(instant)
     order = grant.suspension
     shown["suspension"] = None if order is None else show_suspension(order)
     shown["suspended_from"] = None if grant.suspended_from is None else grant.suspended_from.value

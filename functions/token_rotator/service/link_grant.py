@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from token_rotator.domain.errors import StoreUnavailable
-from token_rotator.domain.grant import Phase
+from token_rotator.domain.grant import GrantKind, Phase
 from token_rotator.domain.lease import KEEP_PAUSE, KEEP_TRIES
 from token_rotator.domain.link import (
     CONFIRM_FOR,
@@ -92,6 +92,8 @@ class StartLink:
         grant = self.grants.get(key)
         if grant is not None and grant.phase is Phase.SUSPENDED:
             return Declined.SUSPENDED
+        if grant is not None and grant.kind is not GrantKind.USER:
+            return Declined.DIFFERENT_KIND
         now, state = self.clock(), self.new_token()
         link = Link(
             hashed=hash_of(state),
@@ -361,6 +363,8 @@ class ConfirmLink:
             return Declined.NOT_FOUND
         if before is not None and before.profile_id not in (None, pending.profile_id):
             return Declined.DIFFERENT_PROFILE
+        if before is not None and before.kind is not GrantKind.USER:
+            return Declined.DIFFERENT_KIND
         if pending.refresh_token is None or is_outdated(pending, before, self.budgets):
             return Declined.LINK_EXPIRED
         after = linked(before, pending, self.clock(), self.budgets)

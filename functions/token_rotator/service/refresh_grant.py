@@ -74,6 +74,8 @@ _SENDS: Final = 2
 """How many requests to the token endpoint one attempt may make."""
 RECLAIMED: Final = "reclaimed"
 """Why a grant needs its user whose registration code Wise refuses: the user has taken the account over."""
+PERSONAL_REJECTED: Final = "personal_token_rejected"
+"""Why a personal token is not served any more: Wise says that it is dead, and only its owner can make another."""
 HELD_FOR: Final = timedelta(minutes=15)
 """How long a grant is left alone that Wise refuses although it accepts our client."""
 DRAINED_WITHIN: Final = timedelta(seconds=15)
@@ -190,6 +192,14 @@ class RefreshGrant:
             )
         )
         return result
+
+    def needs_no_client(self, key: GrantKey) -> bool:
+        """Tell whether a grant can be advanced without client credentials: of a personal token Wise is only asked.
+
+        Costs a read. Raises what the store raises.
+        """
+        grant = self.grants.get(key)
+        return grant is not None and grant.kind is GrantKind.PERSONAL
 
     def stand_down(self, key: GrantKey, barred: Barred) -> Result:
         """Let readers have a due grant's living token while Wise may not be called. Raises what the store raises."""
@@ -335,6 +345,8 @@ class _Attempt:
                 return self._stand_down(grant, barred)
         if grant.kind is GrantKind.APPLICATION:
             return self._issue(grant)
+        if grant.kind is GrantKind.PERSONAL:
+            return self._ask_only(grant)
         if grant.last_error == NO_TIME_TO_REISSUE and grant.reissuable and not self._may_be_parked(grant):
             return self._reissue(grant, None, self._why_dead())
         if grant.in_doubt is not None or isinstance(cause, Rejected):
@@ -394,6 +406,16 @@ class _Attempt:
         send = partial(self.use.wise.issue_application_token, attempt_id=self.lease.attempt_id)
         return self._exchange(grant, _Request(send, envelope, of=GrantKind.APPLICATION))
 
+    def _ask_only(self, grant: Grant) -> Result:
+        """Ask whether a personal token lives. Nothing is ever sent that could bring another, or be parked."""
+        liveness = self._ask(grant)
+        if liveness is Liveness.LIVES:
+            self.doubt = None
+            return self._confirm(grant)
+        if liveness is Liveness.DEAD:
+            return self._judge(grant, GrantInvalid(status=401, error="invalid_token"), PERSONAL_REJECTED)
+        return self._give_back(grant, "no-answer" if liveness is Liveness.NO_ANSWER else Unsealable.code)
+
     def _admitted(self, lane: Lane, cause: Cause) -> Barred | None:
         """Ask for the calls that are foreseen: a question too, where it comes first."""
         asks = self.key != APPLICATION and (self.doubt is not None or isinstance(cause, Rejected))
@@ -431,7 +453,9 @@ class _Attempt:
     def _ask(self, grant: Grant) -> Liveness | None:
         """Ask whether the stored access token lives. `None` where there is none to ask about: refresh then."""
         now = self.use.clock()
-        if grant.access_token is None or grant.expires_at is None or now >= grant.expires_at:
+        if grant.access_token is None:
+            return None
+        if grant.kind is not GrantKind.PERSONAL and (grant.expires_at is None or now >= grant.expires_at):
             return None
         left = self.ends - now - self.use.budgets.store
         if left <= timedelta(0):

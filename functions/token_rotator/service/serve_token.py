@@ -36,14 +36,14 @@ _SOON: Final = timedelta(seconds=2)
 class Served:
     """An access token. `stable_until`: the rotator does not replace it before; `stable_for` the same as a duration.
 
-    `caused_refresh`: a refresh that this very call asked for was made.
+    `caused_refresh`: a refresh that this very call asked for was made. A personal token has no end that is known.
     """
 
     access_token: Secret
     version: int
     issued_at: datetime | None
-    expires_at: datetime
-    expires_in: timedelta
+    expires_at: datetime | None
+    expires_in: timedelta | None
     stable_until: datetime
     stable_for: timedelta
     scope: str | None
@@ -210,7 +210,7 @@ class _Question:
 
     def _served(self, grant: Grant, reading: Reading) -> Served | NotServed | None:
         """Open the token, then look at the clock: opening may take long. `None`: too long, read again."""
-        if grant.access_token is None or grant.expires_at is None or reading.until is None:
+        if grant.access_token is None or reading.until is None:
             return self._later(None)
         access_token = self.use.opener.open_access_token(self.key, grant.access_token)
         now = self.use.clock()
@@ -221,7 +221,7 @@ class _Question:
             version=grant.version,
             issued_at=grant.issued_at,
             expires_at=grant.expires_at,
-            expires_in=grant.expires_at - now,
+            expires_in=None if grant.expires_at is None else grant.expires_at - now,
             stable_until=reading.until,
             stable_for=reading.until - now,
             scope=grant.scope,
