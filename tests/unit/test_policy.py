@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tests.fakes.world import START
 from token_rotator.domain.errors import SettingsError
-from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey, Phase
+from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey, GrantKind, Phase
 from token_rotator.domain.lease import Budgets
 from token_rotator.domain.policy import (
     BACKOFF_CAP,
+    NEVER,
     REFRESH_FLOOR,
     RETRY_AFTER_CAP,
     Step,
@@ -22,6 +23,7 @@ from token_rotator.domain.policy import (
     backoff,
     decide,
     next_due,
+    old_at,
     read,
     refresh_at,
     too_young_to_doubt,
@@ -393,3 +395,13 @@ def test_budgets_out_of_order_stop_the_start(changes: dict[str, float], rule: st
 def test_a_lease_outlasts_the_attempt_and_what_it_sent() -> None:
     assert BUDGETS.lease == BUDGETS.attempt + BUDGETS.settle == timedelta(seconds=18)
     assert BUDGETS.margin == BUDGETS.guard == timedelta(seconds=4)
+
+
+def test_what_is_still_to_be_told_is_not_called_old_over() -> None:
+    old = replace(GRANT, kind=GrantKind.PERSONAL, refresh_token=None, refresh_at=NEVER, replace_at=START)
+    waiting = Alert("i", AlertKind.RECOVERED, "age", START, claimed_until=START + timedelta(seconds=30))
+    assert old_at(old) == START
+    assert old_at(replace(old, alert=waiting)) is None
+    assert old_at(replace(old, alert=replace(waiting, published_at=START))) == START
+    assert old_at(replace(old, phase=Phase.SUSPENDED)) is None
+    assert next_due(replace(old, alert=waiting), START) == START + timedelta(seconds=30)

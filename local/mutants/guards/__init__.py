@@ -13,6 +13,7 @@ from . import (
     linking,
     outside,
     people,
+    personal,
     readers,
     reissue,
     restore,
@@ -39,4 +40,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *together.GUARDS,
     *restore.GUARDS,
     *application.GUARDS,
+    *personal.GUARDS,
 )
