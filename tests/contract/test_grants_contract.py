@@ -693,6 +693,17 @@ def test_a_doubt_from_outside_is_of_another_version_whoever_works_on_it(
     assert store.get(APPLICATION) == replace(after, version=OWN.version + 2)
 
 
+def test_a_doubt_that_comes_late_leaves_a_newer_token_alone(store: Store) -> None:
+    newer = replace(OWN, issued_at=NOW + TICK, expires_at=NOW + HOUR)
+    store.begin(newer)
+    store.doubt(APPLICATION, "attempt-other", NOW)
+    assert store.get(APPLICATION) == newer
+    store.doubt(APPLICATION, "attempt-other", NOW + TICK)
+    stored = store.get(APPLICATION)
+    assert stored is not None
+    assert stored.in_doubt == "attempt-other"
+
+
 def test_a_doubt_about_what_is_not_there_is_no_error(store: Store) -> None:
     store.doubt(APPLICATION, "attempt-other", NOW)
     assert store.get(APPLICATION) is None

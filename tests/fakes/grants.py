@@ -117,6 +117,8 @@ class InMemoryGrants:
             if stored is None:
                 self._missing()
                 return
+            if stored.issued_at is not None and stored.issued_at > due_at:
+                return
             after = replace(stored, in_doubt=attempt_id, due_at=due_at, version=stored.version + 1)
             self._write(key, after, ok=True)
 

@@ -281,6 +281,8 @@ class DynamoGrants:
         update.change("due_shard", NUMBER.encode(key.shard))
         update.add("version", NUMBER.encode(1))
         update.require("attribute_exists(pk)")
+        issued_at, until = update.name("issued_at"), update.value("until", INSTANT.encode(due_at))
+        update.require(f"attribute_not_exists({issued_at}) OR {issued_at} <= {until}")
         self._try(key, update)
 
     def _try(self, key: GrantKey, update: Update) -> None:

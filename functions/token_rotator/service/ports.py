@@ -104,6 +104,7 @@ class Doubts(Protocol):
     def doubt(self, key: GrantKey, attempt_id: str, due_at: datetime) -> None:
         """Note that what `attempt_id` asked of Wise may have ended the stored access token. Unknown keys are no error.
 
+        By `due_at` Wise is done with it: a token that was issued later stays as it is, however late this write comes.
         The grant is in doubt and due from then on, and its version is another: whatever was under way for the one
         before does not end this doubt. Twice does no harm. Errors as in `GrantStore`.
         """

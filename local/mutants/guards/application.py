@@ -39,6 +39,14 @@ GUARDS: Final = (
         ),
     ),
     Guard(
+        name="application-doubted-late",
+        says="a doubt that comes late leaves a token alone that was had after the question",
+        path=_STORE,
+        old='        update.require(f"attribute_not_exists({issued_at}) OR {issued_at} <= {until}")\n',
+        new='        update.require(f"attribute_exists(pk) OR {issued_at} <= {until}")\n',
+        tests=("tests/contract/test_grants_contract.py::test_a_doubt_that_comes_late_leaves_a_newer_token_alone",),
+    ),
+    Guard(
         name="application-begins-once",
         says="who begins the application token second overwrites nothing",
         path=_STORE,
