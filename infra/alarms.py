@@ -29,6 +29,7 @@ OVERDUE_S: Final = 300
 SWEEP_LONG_S: Final = SWEEP_TIMEOUT_S - 2
 MANY_REJECTIONS: Final = 100
 PARKED_S: Final = 300
+CERTIFICATE_DAYS: Final = 7
 UNSERVED: Final = 0.1
 """The share of requests for a token that are answered with a 5xx."""
 UNSERVED_FOR: Final = (3, 5)
@@ -70,6 +71,12 @@ class Alarms(Construct):
         for function in (api.serve, api.admin, api.callback):
             self._own(function, "StoreRefused", REFUSED)
         self._own(api.callback, "WiseSecretUnusable", UNUSABLE)
+        self._alarm(
+            "CertificateEnding",
+            metrics.ours(config, "CertificateDaysLeft", "sweep", "Minimum", minutes=5),
+            f"The client certificate that Wise demands ends within {CERTIFICATE_DAYS} days, or has ended.",
+            below=CERTIFICATE_DAYS,
+        )
         self._own(api.callback, "LinkLost", "The tokens that a user's authorization brought could not be stored.")
         self._parked(refreshing.parked)
         self._delivery(alerts, refreshing)

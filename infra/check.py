@@ -63,6 +63,7 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "audit_days": 731,
         "wise_api_version": "2026Q4",
         "wise_ca_file": "/opt/ca.pem",
+        "wise_mtls": True,
         "wise_web_host": "wise.com",
         "wise_client_id": "fixture-client-id",
         "redirect_uri": "https://acme.example.com/wise/back?from=wise",

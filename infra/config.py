@@ -25,6 +25,11 @@ FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin", "callback")
 MAY: Final = ("read", "manage", "link", "operate")
 
 WISE_API_URLS: Final = {"sandbox": "https://api.wise-sandbox.com", "production": "https://api.wise.com"}
+WISE_MTLS_URLS: Final = {
+    "sandbox": "https://api-mtls.wise-sandbox.com",
+    "production": "https://api-mtls.transferwise.com",
+}
+"""The hosts that demand a client certificate (docs.wise.com/guides/developer/auth-and-security/mtls)."""
 WISE_WEB_HOSTS: Final = {"sandbox": "wise-sandbox.com", "production": "wise.com"}
 WISE_DOMAINS: Final = {
     "sandbox": ("wise-sandbox.com", "sandbox.transferwise.tech", "sandbox.wise.tech"),
@@ -131,6 +136,7 @@ class DeployConfig:
     public_callback: bool = True
     wise_api_version: str = ""
     wise_ca_file: str | None = None
+    wise_mtls: bool = False
     architecture: Literal["arm64", "x86_64", "host"] = "arm64"
     schedules: int = 1
     settle_s: int | None = None
@@ -176,6 +182,7 @@ class DeployConfig:
         partners = _partners(values.items("partners"), environment)
         public_callback = values.switch("public_callback", default=True)
         client_id = values.matching("wise_client_id", _CLIENT_ID, "the client id that Wise gave you, without a colon")
+        mtls = values.switch("wise_mtls", default=False)
         redirect_uri = _redirect_uri(values.text("redirect_uri"), environment)
         if any("link" in partner.may for partner in partners):
             if client_id is None:
@@ -184,7 +191,7 @@ class DeployConfig:
                 raise ConfigError("redirect_uri", "is needed where a partner may link and public_callback is false")
         return cls(
             environment=environment,
-            wise_api_url=_wise_api_url(values.text("wise_api_url") or WISE_API_URLS[environment], environment),
+            wise_api_url=_wise_api_url(values.text("wise_api_url"), environment, mtls=mtls),
             wise_secret_name=_secret_name(values.text("wise_secret_name") or f"token-rotator/{environment}/wise"),
             wise_web_host=_wise_web_host(values.text("wise_web_host") or WISE_WEB_HOSTS[environment], environment),
             wise_client_id=client_id,
@@ -192,6 +199,7 @@ class DeployConfig:
             public_callback=public_callback,
             wise_api_version=values.matching("wise_api_version", _VERSION, "a quarter like 2026Q4") or "",
             wise_ca_file=values.text("wise_ca_file"),
+            wise_mtls=mtls,
             architecture=values.choice("architecture", ("arm64", "x86_64", "host"), "arm64"),
             schedules=schedules,
             settle_s=values.number("settle_s", least=1, most=120),
@@ -307,12 +315,18 @@ def _https(name: str, url: str) -> str:
     return host
 
 
-def _wise_api_url(url: str, environment: str) -> str:
+def _wise_api_url(given: str | None, environment: str, *, mtls: bool) -> str:
+    """The URL to call Wise at: of Wise's own hosts the one that demands a certificate, or the one that does not."""
     name = "wise_api_url"
+    url = given or (WISE_MTLS_URLS if mtls else WISE_API_URLS)[environment]
     host = _https(name, url)
     if urlsplit(url).path:
         raise ConfigError(name, f"must have no path (not even a slash), not {url!r}")
     _of_environment(name, host, environment)
+    wises = any(host == domain or host.endswith(f".{domain}") for domain in WISE_DOMAINS[environment])
+    if wises and host.startswith("api-mtls.") != mtls:
+        right = (WISE_MTLS_URLS if mtls else WISE_API_URLS)[environment]
+        raise ConfigError(name, f"must be {right} while wise_mtls is {str(mtls).lower()}, not {url!r}")
     return url
 
 

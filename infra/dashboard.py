@@ -9,7 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from infra import metrics
-from infra.alarms import OVERDUE_S, PARKED_S, SWEEP_LONG_S, UNSERVED
+from infra.alarms import CERTIFICATE_DAYS, OVERDUE_S, PARKED_S, SWEEP_LONG_S, UNSERVED
 from infra.token_api import ACCESS_TOKEN_PATH, REJECTIONS_PATH
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ class Dashboard(Construct):
                     for name, label in (("AlertPublished", "published"), ("AlertPublishFailed", "failed"))
                     for service in REFRESHING
                 ],
-                of=2,
+                of=3,
             ),
             self._graph(
                 "Notifications that SNS delivered, and those that it could not",
@@ -324,7 +324,13 @@ class Dashboard(Construct):
                     ),
                     alerts.topic.metric_number_of_notifications_failed(period=period, statistic="Sum", label="failed"),
                 ],
-                of=2,
+                of=3,
+            ),
+            self._graph(
+                "The certificate that Wise demands: days left",
+                [metrics.ours(self._config, "CertificateDaysLeft", "sweep", "Minimum", label="days")],
+                above=(CERTIFICATE_DAYS, "alarm below"),
+                of=3,
             ),
         ]
 

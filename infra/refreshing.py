@@ -84,6 +84,7 @@ class Refreshing(Construct):
         optional = {
             "WISE_CLIENT_ID": config.wise_client_id,
             "WISE_CA_FILE": config.wise_ca_file,
+            "WISE_MTLS": "true" if config.wise_mtls else None,
             "RUNBOOK_BASE_URL": config.runbook_base_url,
         }
         environment |= {name: value for name, value in optional.items() if value is not None}

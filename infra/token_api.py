@@ -37,6 +37,9 @@ CALLBACK_PATH: Final = "/oauth/callback"
 GRANT_SUSPENSION_PATH: Final = f"{GRANT_PATH}/suspension"
 TENANT_SUSPENSION_PATH: Final = "/v1/tenants/{tenant}/suspension"
 SUSPENSION_PATH: Final = "/v1/suspension"
+GRANT_HOLD_PATH: Final = f"{GRANT_PATH}/hold"
+TENANT_HOLD_PATH: Final = "/v1/tenants/{tenant}/hold"
+HOLD_PATH: Final = "/v1/hold"
 
 
 class Limit(NamedTuple):
@@ -84,6 +87,12 @@ ROUTES: Final = (
     Route("PUT", SUSPENSION_PATH, "admin", "operate", WRITES),
     Route("DELETE", SUSPENSION_PATH, "admin", "operate", WRITES),
     Route("GET", SUSPENSION_PATH, "admin", "operate", WRITES),
+    Route("PUT", GRANT_HOLD_PATH, "admin", "manage", WRITES),
+    Route("DELETE", GRANT_HOLD_PATH, "admin", "manage", WRITES),
+    Route("PUT", TENANT_HOLD_PATH, "admin", "operate", WRITES),
+    Route("DELETE", TENANT_HOLD_PATH, "admin", "operate", WRITES),
+    Route("PUT", HOLD_PATH, "admin", "operate", WRITES),
+    Route("DELETE", HOLD_PATH, "admin", "operate", WRITES),
 )
 PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", BROWSERS)
 """Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
@@ -233,6 +242,7 @@ class TokenApi(Construct):
                 "WISE_API_VERSION": config.wise_api_version,
                 "WISE_SECRET_NAME": config.wise_secret_name,
                 **({} if config.wise_ca_file is None else {"WISE_CA_FILE": config.wise_ca_file}),
+                **({"WISE_MTLS": "true"} if config.wise_mtls else {}),
             },
             audit=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _HOSTS_OF: Final = {
     "wise.com": "production",
     "transferwise.com": "production",
 }
+_MTLS_HOST: Final = "api-mtls."
+"""What Wise's hosts that demand a client certificate begin with."""
 _CLIENT_ID: Final = re.compile(r"[\x21-\x39\x3b-\x7e]{1,256}", re.ASCII)
 _BROWSER_URL: Final = re.compile(r"(?:https://[A-Za-z0-9]|http://(?:127\.0\.0\.1|localhost)[:/])[\x21-\x7e]*", re.ASCII)
 """Where a browser is sent: encrypted, or not beyond its own machine."""
@@ -51,14 +54,31 @@ def _environment(environ: Mapping[str, str]) -> str:
     return value
 
 
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    value = environ.get(name, "").strip()
+    if value not in ("", "true", "false"):
+        msg = f"{name} must be true or false"
+        raise SettingsError(msg)
+    return value == "true"
+
+
 def _api_url(environ: Mapping[str, str], environment: str) -> str:
     value = _required(environ, "WISE_API_URL").rstrip("/")
     found = _API_URL.fullmatch(value)
     if found is None:
         msg = "WISE_API_URL must be https:// and a host, without path, query or credentials"
         raise SettingsError(msg)
-    _of_environment("WISE_API_URL", found.group(1), environment)
+    host = found.group(1)
+    _of_environment("WISE_API_URL", host, environment)
+    if host.lower().startswith(_MTLS_HOST) != _flag(environ, "WISE_MTLS") and _is_of_wise(host):
+        msg = "WISE_API_URL must be an api-mtls host of Wise's where WISE_MTLS is true, and only there"
+        raise SettingsError(msg)
     return value
+
+
+def _is_of_wise(host: str) -> bool:
+    host = host.lower().rstrip(".")
+    return any(host == domain or host.endswith(f".{domain}") for domain in _HOSTS_OF)
 
 
 def _of_environment(name: str, host: str, environment: str) -> None:
@@ -126,6 +146,15 @@ def _parked_queue(environ: Mapping[str, str]) -> str:
         msg = "PARKED_QUEUE_URL must be the URL of a queue"
         raise SettingsError(msg)
     return value
+
+
+def _webhook_keys(environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    """Read public keys: DER in base64, which is PEM without its first and last line, with spaces between."""
+    try:
+        return tuple(base64.b64decode(key, validate=True) for key in environ.get("WISE_WEBHOOK_KEYS", "").split())
+    except ValueError:
+        msg = "WISE_WEBHOOK_KEYS must be public keys in base64, with spaces between"
+        raise SettingsError(msg) from None
 
 
 def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 100_000) -> int:
@@ -217,6 +246,7 @@ class RefreshSettings:
     wise_api_url: str
     wise_api_version: str
     wise_ca_file: str | None
+    wise_mtls: bool
     wise_secret_name: str
     wise_client_id: str | None
     alerts_topic: str
@@ -240,6 +270,7 @@ class RefreshSettings:
             wise_api_url=_api_url(environ, environment),
             wise_api_version=_api_version(environ),
             wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
+            wise_mtls=_flag(environ, "WISE_MTLS"),
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
             wise_client_id=_client_id(environ, {}) or None,
             alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
@@ -310,7 +341,7 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackSettings:
-    """What `callback` is told."""
+    """What `callback` is told. `wise_webhook_keys`: with which Wise signs its events; none: there are no events."""
 
     environment: str
     table: str
@@ -320,7 +351,9 @@ class CallbackSettings:
     wise_api_url: str
     wise_api_version: str
     wise_ca_file: str | None
+    wise_mtls: bool
     wise_secret_name: str
+    wise_webhook_keys: tuple[bytes, ...]
     budgets: Budgets
 
     @classmethod
@@ -336,6 +369,8 @@ class CallbackSettings:
             wise_api_url=_api_url(environ, environment),
             wise_api_version=_api_version(environ),
             wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
+            wise_mtls=_flag(environ, "WISE_MTLS"),
             wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
+            wise_webhook_keys=_webhook_keys(environ),
             budgets=_budgets(environ),
         )

@@ -25,11 +25,15 @@ from .service.journal import (
     BreakerOpened,
     CodeExchanged,
     DemandBarred,
+    EventTaken,
+    ForeignRefresh,
     LinkEnded,
     LinkLost,
     ParkedSettled,
     Sent,
     Trouble,
+    UserDeactivated,
+    UserReactivated,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ _MESSAGES: Final[dict[type[Any], str]] = {
     Sent: "refresh sent to wise",
     AttemptEnded: "attempt ended",
     AnswerLate: "answer came late",
+    ForeignRefresh: "somebody else refreshes this grant",
     AnswerParked: "answer parked",
     ParkedSettled: "parked answer settled",
     AnswerLost: "answer lost, neither store nor queue took it",
@@ -55,6 +60,9 @@ _MESSAGES: Final[dict[type[Any], str]] = {
     CodeExchanged: "code sent to wise",
     LinkEnded: "link came back",
     LinkLost: "tokens of a link lost, no write took them",
+    UserDeactivated: "user deactivated by wise",
+    UserReactivated: "user reactivated by wise",
+    EventTaken: "event from wise taken",
     Trouble: "trouble with a grant",
 }
 
@@ -91,7 +99,10 @@ _PLAIN: Final[dict[type[Any], str]] = {
     AnswerLost: "AnswerLost",
     BreakerClosed: "BreakerClosed",
     DemandBarred: "DemandBarred",
+    ForeignRefresh: "ForeignRefresh",
     LinkLost: "LinkLost",
+    UserDeactivated: "UsersDeactivated",
+    UserReactivated: "UsersReactivated",
 }
 _REFUSALS: Final = ("store-refused", "key-refused")
 
@@ -105,6 +116,8 @@ def _counted(event: Event) -> tuple[str, str | None] | None:  # noqa: PLR0911 - 
             return "CodeExchanged", outcome
         case LinkEnded(result=result):
             return "LinkEnded", result
+        case EventTaken(result=result):
+            return "EventTaken", result
         case ParkedSettled(result=result):
             return "ParkedSettled", result
         case BreakerOpened(why=why):
@@ -156,7 +169,7 @@ class PowertoolsJournal:
 
     def record(self, event: Event) -> None:
         """See `Journal.record`."""
-        serious = isinstance(event, AnswerLost | AnswerParked | BreakerOpened | LinkLost | Trouble)
+        serious = isinstance(event, AnswerLost | AnswerParked | BreakerOpened | ForeignRefresh | LinkLost | Trouble)
         serious = serious or (isinstance(event, AlertTold) and event.code is not None)
         log = logger.warning if serious else logger.info
         log(_MESSAGES[type(event)], extra=facts(event))

@@ -31,10 +31,12 @@ from local.proof.history import (
     Outage,
     Parked,
     ProcessDied,
+    Questioned,
     Record,
     RefreshAnswered,
     RefreshBegan,
     RefreshSettled,
+    Reported,
     Served,
     Stored,
     Suspended,
@@ -50,6 +52,7 @@ class Rule(StrEnum):
     PROMISE = "3 never replace a token before its stable_until"
     KEPT = "4 never lose an answer, and end well"
     JUDGED = "5 never judge a grant by a fault that is not its own"
+    STATIC = "1 never ask for anything in place of a personal token"
     OWN = "7 never serve the token of another grant"
     SUSPENDED = "2 never serve what an operator has suspended"
 
@@ -94,7 +97,7 @@ def check(history: History, terms: Terms | None = None) -> list[Violation]:
     terms = terms or Terms()
     found: list[Violation] = []
     for case in _cases(history, terms):
-        for rule in (_one_at_a_time, _not_dead, _promise, _kept, _judged):
+        for rule in (_one_at_a_time, _static, _not_dead, _promise, _kept, _judged):
             found += rule(case)
         if history.healed:
             found += _ends_well(case)
@@ -148,7 +151,9 @@ class _Case:
     minted: dict[str, Minted] = field(default_factory=dict)
     died: dict[str, Died] = field(default_factory=dict)
     requests: dict[str, _Request] = field(default_factory=dict)
+    questions: dict[str, Questioned] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    reported: list[Reported] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
     readers: list[Served | NotServed] = field(default_factory=list)
@@ -168,8 +173,12 @@ class _Case:
                 self.requests[record.request].settled = record
             case RefreshAnswered():
                 self.requests[record.request].answered = record
+            case Questioned():
+                self.questions[record.request] = record
             case Asked():
                 self.asked.append(record)
+            case Reported():
+                self.reported.append(record)
             case Stored():
                 self.stored.append(record)
             case Parked():
@@ -188,6 +197,10 @@ class _Case:
     def ours(self) -> Iterator[_Request]:
         """The refreshes that the rotator sent."""
         return (request for request in self.requests.values() if request.began.attempt is not None)
+
+    def holds(self, kind: Kind) -> bool:
+        """Tell whether the grant's tokens are of this kind."""
+        return any(minted.kind is kind for minted in self.minted.values())
 
     def lives(self, token: str, when: Moment) -> bool | None:
         """Tell whether a token lives at Wise; None if Wise never issued it."""
@@ -222,6 +235,30 @@ class _Case:
                 return True
         return False
 
+    def ended_by_a_question(self, death: Died, looked: Moment) -> Questioned | None:
+        """The question of ours that ended a token, if what it may have done had to be on record when we looked.
+
+        That takes a while after the answer, or after nobody can wait for one any longer. None as well where the process
+        died over it, and where the table took no write.
+        """
+        question = None if death.request is None else self.questions.get(death.request)
+        if question is None:
+            return None
+        known = question.ended.at if question.told and question.ended is not None else question.when.at
+        if not question.told:
+            known += self.terms.attempt
+        if looked.at <= known + self.terms.tries_for or self._died_over(question.attempt, question.when, known):
+            return None
+        return None if self._down(Keeper.TABLE, known) else question
+
+    def questioned(self, request: _Request) -> bool:
+        """Tell whether a question of ours may have ended what a request brought before it was kept."""
+        until = (request.answered or request.began).when.at + self.terms.attempt
+        return any(
+            question.when.at <= until and (question.ended is None or question.ended.at >= request.began.when.at)
+            for question in self.questions.values()
+        )
+
     def beyond_us(self, request: _Request) -> bool:
         """Tell whether nobody could reckon with what a request did."""
         return self.outlived(request) or self.misled(request)
@@ -250,17 +287,21 @@ class _Case:
         if request.told is not Told.TOKENS or request.answered is None:
             return "no answer"
         answered = request.answered.when
-        for record in self.everywhere:
-            if (
-                isinstance(record, ProcessDied)
-                and (record.attempts is None or request.began.attempt in record.attempts)
-                and request.began.when < record.when
-                and record.when.at <= answered.at + self.terms.attempt
-            ):
-                return "process died"
+        if self._died_over(request.began.attempt, request.began.when, answered.at):
+            return "process died"
         if all(self._down(keeper, answered.at) for keeper in Keeper):
             return "nothing took writes"
         return None
+
+    def _died_over(self, attempt: str | None, began: Moment, answered: datetime) -> bool:
+        """Tell whether a process died that may have had an answer in its hands."""
+        return any(
+            isinstance(record, ProcessDied)
+            and (record.attempts is None or attempt in record.attempts)
+            and began < record.when
+            and record.when.at <= answered + self.terms.attempt
+            for record in self.everywhere
+        )
 
     def _down(self, keeper: Keeper, since: datetime) -> bool:
         until = since + self.terms.tries_for
@@ -309,6 +350,14 @@ def _one_at_a_time(case: _Case) -> Iterator[Violation]:
                 )
 
 
+def _static(case: _Case) -> Iterator[Violation]:
+    """A personal token is good or it is not: there is nothing at the token endpoint to ask for."""
+    if not case.holds(Kind.PERSONAL):
+        return
+    for request in case.ours():
+        yield case.broken(Rule.STATIC, request.began.when, f"attempt {request.began.attempt} asked Wise for tokens")
+
+
 def _not_dead(case: _Case) -> Iterator[Violation]:
     for served in case.readers:
         if not isinstance(served, Served):
@@ -354,6 +403,9 @@ def _known_dead(case: _Case, token: str, death: Died, looked: Moment) -> str | N
         told = asked.token == token and asked.told and not asked.lives and asked.when < looked
         if told and (again is None or asked.when > again):
             return f"which Wise had called dead at {asked.when}"
+    question = case.ended_by_a_question(death, looked)
+    if question is not None:
+        return f"which our question of {question.when} had ended at {death.when}"
     killer = case.killer(death)
     if killer is None or case.beyond_us(killer):
         return None
@@ -405,6 +457,8 @@ def _promise(case: _Case) -> Iterator[Violation]:
             killer = case.killer(death)
             if killer is None or case.beyond_us(killer) or case.touched(served.looked, death.when.at):
                 continue
+            if case.holds(Kind.APPLICATION) and _was_reported(case, served, death):
+                continue
             reported.add(served.token)
             yield case.broken(
                 Rule.PROMISE,
@@ -412,6 +466,11 @@ def _promise(case: _Case) -> Iterator[Violation]:
                 f"{served.token}, served at {served.when} until {until:%H:%M:%S.%f}, "
                 f"was replaced by attempt {killer.began.attempt}",
             )
+
+
+def _was_reported(case: _Case, served: Served, death: Died) -> bool:
+    """Tell whether somebody said that Wise refused this token. Of our application's nobody can ask: it is replaced."""
+    return any(report.version == served.version and report.when < death.when for report in case.reported)
 
 
 def _kept(case: _Case) -> Iterator[Violation]:
@@ -426,7 +485,7 @@ def _kept(case: _Case) -> Iterator[Violation]:
             continue
         if case.touched(request.began.when, answered.when.at + case.terms.attempt):
             continue
-        if case.overtaken(request, answered.when):
+        if case.overtaken(request, answered.when) or case.questioned(request):
             continue
         if any(parked.access == settled.access for parked in case.parked):
             if case.history.healed and _still_wanted(case, request):
@@ -459,6 +518,9 @@ def _judged(case: _Case) -> Iterator[Violation]:
 def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
     """Follow the refresh token that was entrusted to us, and say why the grant it belongs to is not dead."""
     when = verdict.when
+    if case.holds(Kind.APPLICATION):
+        return "it was judged dead though it is our application's own, which no user can authorize again"
+    kind = Kind.PERSONAL if case.holds(Kind.PERSONAL) else Kind.REFRESH
     token, lost, foreign = None, None, False
     events: list[Adopted | _Request] = [act for act in case.acts if isinstance(act, Adopted) and act.when < when]
     events += [request for request in case.requests.values() if request.carried_out and _time(request) < when]
@@ -466,7 +528,7 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
         if isinstance(event, Adopted):
             if not event.certain:
                 return None
-            token, lost, foreign = event.refresh, None, False
+            token, lost, foreign = event.refresh if kind is Kind.REFRESH else event.access, None, False
         elif event.settled is not None and event.began.presented == token and event.settled.refresh != token:
             token = event.settled.refresh
             foreign = foreign or event.began.attempt is None
@@ -475,7 +537,7 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
     if token is None or foreign or not case.lives(token, when):
         return None
     if lost is None or lost == "dropped":
-        return f"it was judged dead though its refresh token {token} lives" + (" and had reached us" if lost else "")
+        return f"it was judged dead though its {kind} token {token} lives" + (" and had reached us" if lost else "")
     reason = verdict.reason or next((a.reason for a in case.announced if a.when > when), None)
     if reason is not None and reason != "outcome_unknown":
         return f"an answer was lost ({lost}), and it was judged dead for {reason}"
@@ -546,6 +608,8 @@ def _nobody_could_know(case: _Case, token: str, access: str | None, end: Moment)
         return False
     killer = case.killer(death)
     if killer is not None and not case.beyond_us(killer):
+        return False
+    if case.ended_by_a_question(death, end) is not None:
         return False
     minted = case.minted.get(access or token)
     if minted is None or end.at >= minted.expires_at:

@@ -19,6 +19,7 @@ from local.proof.history import (
     Kind,
     Minted,
     Moment,
+    Questioned,
     Record,
     RefreshAnswered,
     RefreshBegan,
@@ -32,6 +33,9 @@ _BETWEEN = 1_000_000
 """So much room there is between two things that Wise did."""
 _OK = 200
 _REDIRECTS_AND_REFUSALS = range(300, 500)
+_ISSUED = "issued"
+_APPLICATION = "client_credentials"
+_REPLACED = (wise.Death.REFRESH, wise.Death.NEW_APPLICATION_TOKEN)
 
 
 def at(instant: datetime, *, seq: int | None = None, number: int = 0) -> Moment:
@@ -55,6 +59,9 @@ def history_of(
     clock_ahead: timedelta = timedelta(0),
     unusable: Callable[[wise.RequestTruth], bool] = lambda _request: False,
     ours: Callable[[str | None], bool] = lambda correlation_id: correlation_id is not None,
+    application: str | None = None,
+    is_question: Callable[[wise.RequestTruth], bool] = lambda _request: False,
+    personal: Mapping[str, str] | None = None,
 ) -> History:
     """Join the emulator's log with the ledger's records, whose moments come from `at`.
 
@@ -62,8 +69,22 @@ def history_of(
     than `deadline` after its request counts as one that did not arrive; so does one that was `unusable` by a fault.
     `ours` tells by the correlation id what the rotator sent, questions included. `clock_ahead`: how far Wise's clock
     was ahead of the machine's.
+
+    `application` names the grant of the application's own token, if that is to appear; `is_question` tells which of our
+    requests for one were questions about our client, whose token nobody keeps. `personal` names the grant of each
+    user's personal token.
     """
-    log = _Log(truth=truth, grants=grants, deadline=deadline, clock_ahead=clock_ahead, unusable=unusable, ours=ours)
+    log = _Log(
+        truth=truth,
+        grants=grants,
+        deadline=deadline,
+        clock_ahead=clock_ahead,
+        unusable=unusable,
+        ours=ours,
+        application=application,
+        is_question=is_question,
+        personal=personal or {},
+    )
     entries = sorted(log.entries(), key=lambda entry: entry[0])
     latest = 0
     placed: list[tuple[int, int, Record]] = []
@@ -83,6 +104,24 @@ class _Log:
     clock_ahead: timedelta
     unusable: Callable[[wise.RequestTruth], bool]
     ours: Callable[[str | None], bool]
+    application: str | None
+    is_question: Callable[[wise.RequestTruth], bool]
+    personal: Mapping[str, str]
+
+    @cached_property
+    def kinds(self) -> dict[str, wise.Kind]:
+        """The kind of each token, by its hash."""
+        return {token.sha256: token.kind for token in self.truth.tokens}
+
+    def grant_of(self, user: str | None, kind: wise.Kind) -> str | None:
+        """The grant that a token belongs to."""
+        match kind:
+            case wise.Kind.APPLICATION:
+                return self.application
+            case wise.Kind.PERSONAL:
+                return self.personal.get(user or "")
+            case _:
+                return self.grants.get(user or "")
 
     @cached_property
     def names(self) -> dict[tuple[str | None, wise.Kind, int], str]:
@@ -92,7 +131,15 @@ class _Log:
     @cached_property
     def refreshes(self) -> set[int | None]:
         """The ids of the refreshes; what another request made was given to the user otherwise: by a code."""
-        return {request.id for request in self.truth.requests if request.grant_type == "refresh_token"}
+        return {
+            request.id
+            for request in self.truth.requests
+            if request.grant_type == "refresh_token"
+            or (request.grant_type == _APPLICATION and not self._questions(request))
+        }
+
+    def _questions(self, request: wise.RequestTruth) -> bool:
+        return self.ours(request.correlation_id) and self.is_question(request)
 
     def entries(self) -> Iterable[tuple[int, int, Record]]:
         """Give (sequence number, epoch milliseconds, record), in no order."""
@@ -104,8 +151,8 @@ class _Log:
             yield from self._use(use)
 
     def _token(self, token: wise.TokenTruth) -> Iterable[tuple[int, int, Record]]:
-        grant = self.grants.get(token.user or "")
-        if grant is None or token.kind not in (wise.Kind.ACCESS, wise.Kind.REFRESH):
+        grant = self.grant_of(token.user, token.kind)
+        if grant is None:
             return
         name = token.sha256[:_NAME]
         minted = Minted(
@@ -119,7 +166,7 @@ class _Log:
         yield token.minted_seq, token.minted_ms, minted
         if token.killed_by is wise.Death.EXPIRY or token.died_seq is None or token.died_ms is None:
             return  # old age is told by `expires_at`; the emulator notices it late
-        replaced = token.killed_by is wise.Death.REFRESH and token.killed_by_request is not None
+        replaced = token.killed_by in _REPLACED and token.killed_by_request is not None
         died = Died(
             when=_moment(token.died_ms),
             grant=grant,
@@ -129,7 +176,12 @@ class _Log:
         yield token.died_seq, token.died_ms, died
 
     def _request(self, request: wise.RequestTruth) -> Iterable[tuple[int, int, Record]]:
+        if request.grant_type == _APPLICATION:
+            yield from self._application(request)
+            return
         grant = self.grants.get(request.user or "")
+        if request.presented_ordinal is None:  # as if a personal token were a refresh token
+            grant = self.personal.get(request.user or "", grant)
         if grant is None or request.grant_type != "refresh_token":
             return
         name, user = str(request.id), request.user
@@ -157,18 +209,53 @@ class _Log:
         told = RefreshAnswered(when=_moment(request.end_ms), grant=grant, request=name, told=self._told(request))
         yield request.end_seq, request.end_ms, told
 
+    def _application(self, request: wise.RequestTruth) -> Iterable[tuple[int, int, Record]]:
+        if self.application is None:
+            return
+        name, ours = str(request.id), self.ours(request.correlation_id)
+        if self._questions(request):
+            questioned = Questioned(
+                when=_moment(request.begin_ms),
+                grant=self.application,
+                request=name,
+                attempt=request.correlation_id or "",
+                ended=None if request.end_ms is None else _moment(request.end_ms),
+                told=self._told(request) is not Told.NOTHING,
+            )
+            yield request.begin_seq, request.begin_ms, questioned
+            return
+        attempt = request.correlation_id if ours else None
+        began = RefreshBegan(when=_moment(request.begin_ms), grant=self.application, request=name, attempt=attempt)
+        yield request.begin_seq, request.begin_ms, began
+        if request.settled_seq is None or request.settled_ms is None:
+            return
+        settled = RefreshSettled(
+            when=_moment(request.settled_ms),
+            grant=self.application,
+            request=name,
+            carried_out=request.outcome == _ISSUED,
+            access=self.names.get((None, wise.Kind.APPLICATION, request.access_ordinal or 0)),
+        )
+        yield request.settled_seq, request.settled_ms, settled
+        if request.end_seq is None or request.end_ms is None:
+            return
+        told = RefreshAnswered(
+            when=_moment(request.end_ms), grant=self.application, request=name, told=self._told(request)
+        )
+        yield request.end_seq, request.end_ms, told
+
     def _told(self, request: wise.RequestTruth) -> Told:
         took = timedelta(milliseconds=(request.end_ms or 0) - request.begin_ms)
         if not request.delivered or took > self.deadline or self.unusable(request):
             return Told.NOTHING
-        if request.carried_out:
+        if request.carried_out or request.outcome == _ISSUED:
             return Told.TOKENS if request.status == _OK else Told.NOTHING
         if request.status not in _REDIRECTS_AND_REFUSALS:
             return Told.NOTHING
         return Told.INVALID if request.outcome in ("invalid_grant", "invalid_token") else Told.REFUSED
 
     def _use(self, use: wise.UseTruth) -> Iterable[tuple[int, int, Record]]:
-        grant = self.grants.get(use.user or "")
+        grant = self.grant_of(use.user, self.kinds.get(use.sha256 or "", wise.Kind.ACCESS))
         if grant is None or use.sha256 is None or not self.ours(use.correlation_id):
             return
         asked = Asked(

@@ -42,10 +42,14 @@ class Record:
 
 
 class Kind(StrEnum):
-    """Which of a grant's tokens. An application's token and a personal one are access tokens that nothing refreshes."""
+    """Which of a grant's tokens."""
 
     ACCESS = "access"
     REFRESH = "refresh"
+    APPLICATION = "application"
+    """Of our application itself, for the client's credentials alone. A grant has no other, or none of these."""
+    PERSONAL = "personal"
+    """Made by a user in their own account, without an end: nothing renews it. As above."""
 
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -64,7 +68,11 @@ class Minted(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Died(Record):
-    """A token died before its time. `request` is the refresh that replaced it; None: Wise or the user ended it."""
+    """A token died before its time.
+
+    `request` is the refresh that replaced it, or the question about our client that did; None: Wise or the user ended
+    it.
+    """
 
     token: str
     request: str | None = None
@@ -72,7 +80,10 @@ class Died(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshBegan(Record):
-    """A refresh arrived at Wise. `attempt` names the rotator's attempt; None: somebody else sent it."""
+    """A refresh, or a request for an application token to keep, arrived at Wise.
+
+    `attempt` names the rotator's attempt; None: somebody else sent it.
+    """
 
     request: str
     attempt: str | None
@@ -109,6 +120,20 @@ class RefreshAnswered(Record):
 
     request: str
     told: Told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questioned(Record):
+    """The rotator asked Wise about our client, whose answer is an application token that nobody keeps.
+
+    `grant` is that of the application's token, which the question may have ended. `ended`: when its answer was written
+    or lost; None: not yet. `told`: Wise's answer reached the rotator.
+    """
+
+    request: str
+    attempt: str
+    ended: Moment | None = None
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,11 +209,11 @@ class Announced(Record):
 class Adopted(Record):
     """Somebody gave us tokens to keep, new or over what was there. `asked`: when they began to.
 
-    `certain`: it took effect; if not, it may have.
+    `certain`: it took effect; if not, it may have. A personal token comes as `access`, alone.
     """
 
     asked: Moment
-    refresh: str
+    refresh: str | None
     access: str | None = None
     replaced: bool = False
     certain: bool = True

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local.wise.clients import HighestTls
 from local.wise.running import running_wise
 from local.wise.settings import (
     ApplicationTokenFormat,
@@ -17,6 +18,7 @@ from local.wise.settings import (
     DeactivatedError,
     ExpiredRefresh,
     RefreshTokenPolicy,
+    RefusedCertificate,
     RefusedGrantError,
     TokenFormat,
     WiseSettings,
@@ -35,6 +37,8 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "wrong_client_error": WrongClientError,
     "refused_grant_error": RefusedGrantError,
     "deactivated_error": DeactivatedError,
+    "mtls_highest": HighestTls,
+    "refused_certificate": RefusedCertificate,
 }
 _SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "authorization_code_lifetime_s")
 _NUMBERS = (
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; one JSON line on standard output says that it is ready, and where."""
     parser = _parser()
     parsed = vars(parser.parse_args(arguments))
-    place = {name: parsed.pop(name) for name in ("port", "control_port", "directory")}
+    place = {name: parsed.pop(name) for name in ("port", "mtls_port", "control_port", "directory")}
     try:
         settings = WiseSettings(**parsed)
     except BadValueError as error:
@@ -65,7 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with running_wise(settings, **place) as wise:
-        ready = {"url": wise.url, "control_url": wise.control_url, "ca_file": str(wise.ca_file)}
+        ready = {
+            "url": wise.url,
+            "mtls_url": wise.mtls_url,
+            "control_url": wise.control_url,
+            "ca_file": str(wise.ca_file),
+        }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         stop.wait()
@@ -76,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     defaults = WiseSettings()
     parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's token endpoint.")
     parser.add_argument("--port", type=int, default=0, help="for HTTPS; 0 takes a free one")
+    parser.add_argument(
+        "--mtls-port", type=int, default=0, help="for HTTPS with client certificates; 0 takes a free one"
+    )
     parser.add_argument("--control-port", type=int, default=0, help="for the control port; 0 takes a free one")
     parser.add_argument("--directory", type=Path, required=True, help="where ca.pem is written")
     parser.add_argument("--client-id", default=defaults.client_id)
@@ -88,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in _NUMBERS:
         parser.add_argument(_flag(name), type=int, default=getattr(defaults, name))
     parser.add_argument("--echo-refresh-token", action="store_true")
+    parser.add_argument("--mtls-only", action="store_true")
     parser.add_argument(
         "--quarters", type=lambda text: tuple(text.split(",")), default=defaults.quarters, metavar="2026Q4,…"
     )

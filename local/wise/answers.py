@@ -130,6 +130,26 @@ def bad_email() -> Answer:
     return _errors(422, "Email", "must be a well-formed email address", "email")
 
 
+def user_exists(*, exists: bool) -> Answer:
+    """200: whether an address has an account (docs.wise.com/api-reference/user)."""
+    return Answer(status=200, outcome="ok", body=encode({"exists": exists}))
+
+
+def claim_account_code(code: str) -> Answer:
+    """200 (docs.wise.com/api-reference/claim-account)."""
+    return Answer(status=200, outcome="ok", body=encode({"claimAccountCode": code}))
+
+
+def wrong_subscription(code: str, path: str) -> Answer:
+    """400: the codes are documented (docs.wise.com/guides/developer/errors/webhooks), the status is not."""
+    return _errors(400, code, "invalid value", path, path)
+
+
+def no_content() -> Answer:
+    """204."""
+    return Answer(status=204, outcome="ok")
+
+
 def unsupported_grant_type(status: int) -> Answer:
     """Undocumented; Spring's words."""
     return _error(status, "unsupported_grant_type", "Unsupported grant type")
@@ -194,6 +214,22 @@ def playground() -> Answer:
     Source: docs.wise.com/guides/developer/auth-and-security/mtls.
     """
     return Answer(status=200, outcome="ok", body=encode({}))
+
+
+def mtls_required() -> Answer:
+    """The API on the plain host after the enforcement of mutual TLS; undocumented."""
+    return _error(403, "access_denied", "A client certificate is required")
+
+
+def foreign_certificate() -> Answer:
+    """A bearer token over a connection whose certificate is not this client's; undocumented."""
+    return _error(403, "access_denied", "Client certificate does not match")
+
+
+def certificate_forbidden() -> Answer:
+    """A certificate that an edge before Wise refuses; undocumented."""
+    page = "<html><head><title>403 Forbidden</title></head><body><h1>403 Forbidden</h1></body></html>"
+    return Answer(status=403, outcome="certificate_forbidden", body=page, headers={"Content-Type": "text/html"})
 
 
 def no_access_token() -> Answer:

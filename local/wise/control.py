@@ -8,10 +8,13 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from local.wise.clients import IssuedCertificate, KeyType
 from local.wise.faults import Delivery, Endpoint, Fault
+from local.wise.subscriptions import Subscription
 from local.wise.truth import (
     AuthorizationTruth,
     Consent,
@@ -196,8 +199,20 @@ class WiseControl:
         return int(self._call("POST", _of_user(user, "deactivation"))["killed"])
 
     def activate(self, user: str) -> None:
-        """Open the account again; the user must be linked anew."""
+        """Open the account again; the user must be linked anew, unless ``tokens_survive_deactivation`` is set."""
         self._call("DELETE", _of_user(user, "deactivation"))
+
+    def deactivate_profile(self, user: str, profile_id: int) -> int:
+        """Close one profile: the tokens that are good for it die."""
+        return int(self._call("POST", _of_user(user, f"profiles/{profile_id}/deactivation"))["killed"])
+
+    def activate_profile(self, user: str, profile_id: int) -> None:
+        """Open a profile again, as ``activate`` does with the account."""
+        self._call("DELETE", _of_user(user, f"profiles/{profile_id}/deactivation"))
+
+    def subscriptions(self) -> list[Subscription]:
+        """The application's webhook subscriptions."""
+        return [Subscription(**item) for item in self._call("GET", "/subscriptions")["subscriptions"]]
 
     def authorize(
         self,
@@ -235,6 +250,35 @@ class WiseControl:
         if secret is not None:
             arguments["secret"] = secret
         return str(self._call("POST", "/client-secret", arguments)["client_secret"])
+
+    def issue_certificate(
+        self,
+        common_name: str | None = None,
+        *,
+        days: float = 365.0,
+        starts_in_days: float = -1.0,
+        key_type: KeyType = KeyType.EC_256,
+    ) -> IssuedCertificate:
+        """Have a certificate for the mutual listener, which ends ``days`` from now; by default in the client's name."""
+        arguments: dict[str, Json] = {"days": days, "starts_in_days": starts_in_days, "key_type": key_type}
+        if common_name is not None:
+            arguments["common_name"] = common_name
+        answer = self._call("POST", "/certificates", arguments)
+        not_after = _instant(answer.pop("not_after_ms"))
+        return IssuedCertificate(**answer, not_after=not_after)
+
+    def refuse_certificate(self, serial: str) -> None:
+        """Refuse this certificate from now on, in the way of the setting ``refused_certificate``."""
+        self._call("POST", f"/certificates/{serial}/refusal", {})
+
+    def accept_certificate(self, serial: str) -> None:
+        """Take this certificate again."""
+        self._call("DELETE", f"/certificates/{serial}/refusal")
+
+    def requests_with_certificate(self, serial: str) -> int:
+        """How many requests came with this certificate."""
+        listed = self._call("GET", "/certificates")["certificates"]
+        return next(int(item["requests"]) for item in listed if item["serial"] == serial)
 
     def clock(self) -> WiseClock:
         """What time it is at Wise."""
@@ -319,6 +363,16 @@ class WiseControl:
                 carry_out=False,
             )
         )
+
+    def demand_strong_authentication(
+        self, times: int | None = 1, *, endpoint: Endpoint = Endpoint.ME, user: str | None = None
+    ) -> str:
+        """403 as from a resource that wants a second factor of the user; the token is as good as before.
+
+        Source: docs.wise.com/guides/developer/auth-and-security/sca-over-api. The body is undocumented.
+        """
+        headers = {"x-2fa-approval": str(uuid.uuid4()), "x-2fa-approval-result": "REJECTED"}
+        return self.fail_next(times, status=403, headers=headers, endpoint=endpoint, user=user)
 
     def patch_next(
         self,
@@ -519,7 +573,7 @@ def _user(item: Mapping[str, Any]) -> WiseUser:
         Profile(id=profile["id"], type=ProfileType(profile["type"]), name=profile["name"])
         for profile in item["profiles"]
     )
-    return WiseUser(**{**item, "profiles": profiles})
+    return WiseUser(**{**item, "profiles": profiles, "closed_profiles": tuple(item["closed_profiles"])})
 
 
 def _authorization(item: Mapping[str, Any]) -> AuthorizationTruth:

@@ -15,10 +15,17 @@ POST     /users/{user}/reclaim              the user begins to use Wise directly
 POST     /users/{user}/email                ``email``: the user changes the address, which ends the grant
 POST     /users/{user}/deactivation         closes the account
 DELETE   /users/{user}/deactivation         opens it again
+POST     …/profiles/{id}/deactivation       closes one profile of the user
+DELETE   …/profiles/{id}/deactivation       opens it again
 POST     /users/{user}/refresh              ``profile_id``?: somebody else refreshes the grant and gets the tokens
 POST     /users/{user}/personal-tokens      ``token``?, ``age_s``?: the user makes a personal token
 DELETE   /users/{user}/personal-tokens      ``ordinal``?: the user revokes all of them, or one
 POST     /users/{user}/authorization        ``redirect_uri``, ``state``?, ``profile_id``?, ``refuse``?: as at the page
+GET      /subscriptions                     the application's webhook subscriptions
+POST     /certificates                      ``common_name``?, ``days``?, ``starts_in_days``?, ``key_type``?: issues one
+GET      /certificates                      all of them, whether refused, and the requests that came with each
+POST     /certificates/{serial}/refusal     refuses it from now on
+DELETE   /certificates/{serial}/refusal     takes it again
 GET      /faults                            what is still to be applied
 POST     /faults                            a ``Fault``
 DELETE   /faults, /faults/{id}              clears all, or one
@@ -49,6 +56,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, cast
 
+from local.wise.clients import KeyType
 from local.wise.faults import Fault, Faults, Withheld
 from local.wise.pages import AuthorizationRequest
 from local.wise.server import LoopbackServer
@@ -68,12 +76,14 @@ from local.wise.users import ProfileType
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from local.wise.certificates import ClientAuthority
     from local.wise.chaos import Chaos
     from local.wise.state import WiseState
 
 _LONGEST_USER = 128
 _LARGEST_BODY = 4 * 1024 * 1024
 _SEED_NUMBERS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "age_s")
+_CERTIFICATE_DAYS = ("days", "starts_in_days")
 _SEED_TEXTS = ("access_token", "refresh_token")
 _CAUSES = (Death.REVOCATION, Death.ENHANCED_SECURITY, Death.SUSPECTED_BREACH, Death.OWNERSHIP_TRANSFER)
 
@@ -81,7 +91,10 @@ _CAUSES = (Death.REVOCATION, Death.ENHANCED_SECURITY, Death.SUSPECTED_BREACH, De
 class Control:
     """The calls of the control port, without HTTP. They raise ``BadValueError`` and ``LookupError``."""
 
-    def __init__(self, state: WiseState, faults: Faults, chaos: Chaos, withheld: Withheld) -> None:
+    def __init__(
+        self, state: WiseState, faults: Faults, chaos: Chaos, withheld: Withheld, authority: ClientAuthority
+    ) -> None:
+        self._authority = authority
         self._state = state
         self._faults = faults
         self._chaos = chaos
@@ -101,10 +114,17 @@ class Control:
             ("POST", re.compile("/users/([^/]+)/email"), self._change_email),
             ("POST", re.compile("/users/([^/]+)/deactivation"), self._deactivate),
             ("DELETE", re.compile("/users/([^/]+)/deactivation"), self._activate),
+            ("POST", re.compile("/users/([^/]+)/profiles/([0-9]+)/deactivation"), self._deactivate_profile),
+            ("DELETE", re.compile("/users/([^/]+)/profiles/([0-9]+)/deactivation"), self._activate_profile),
             ("POST", re.compile("/users/([^/]+)/refresh"), self._refresh_elsewhere),
             ("POST", re.compile("/users/([^/]+)/personal-tokens"), self._seed_personal_token),
             ("DELETE", re.compile("/users/([^/]+)/personal-tokens"), self._revoke_personal_tokens),
             ("POST", re.compile("/users/([^/]+)/authorization"), self._authorize),
+            ("GET", re.compile("/subscriptions"), self._subscriptions),
+            ("POST", re.compile("/certificates"), self._issue_certificate),
+            ("GET", re.compile("/certificates"), self._certificates),
+            ("POST", re.compile("/certificates/([^/]+)/refusal"), self._refuse_certificate),
+            ("DELETE", re.compile("/certificates/([^/]+)/refusal"), self._accept_certificate),
             ("GET", re.compile("/faults"), self._waiting_faults),
             ("POST", re.compile("/faults"), self._add_fault),
             ("DELETE", re.compile("/faults"), self._clear_faults),
@@ -220,6 +240,19 @@ class Control:
         self._state.activate(user)
         return {}
 
+    def _deactivate_profile(self, arguments: Mapping[str, Json], user: str, profile_id: str) -> Json:
+        _only(arguments)
+        return {"killed": self._state.deactivate_profile(user, int(profile_id))}
+
+    def _activate_profile(self, arguments: Mapping[str, Json], user: str, profile_id: str) -> Json:
+        _only(arguments)
+        self._state.activate_profile(user, int(profile_id))
+        return {}
+
+    def _subscriptions(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return {"subscriptions": [asdict(subscription) for subscription in self._state.subscriptions()]}
+
     def _refresh_elsewhere(self, arguments: Mapping[str, Json], user: str) -> Json:
         _only(arguments, "profile_id")
         return asdict(self._state.refresh_elsewhere(user, profile_id=_profile_id(arguments)))
@@ -244,6 +277,47 @@ class Control:
             raise BadValueError("redirect_uri: must be one of the setting redirect_uris")
         refuse = _flag(arguments, "refuse", default=False)
         return {"location": self._state.authorize(request, user, profile_id=_profile_id(arguments), refuse=refuse)}
+
+    def _issue_certificate(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "common_name", "key_type", *_CERTIFICATE_DAYS)
+        days = {name: number(name, arguments[name]) for name in _CERTIFICATE_DAYS if arguments.get(name) is not None}
+        key_type = arguments.get("key_type") or KeyType.EC_256
+        if key_type not in list(KeyType):
+            raise BadValueError(f"key_type: must be one of {', '.join(KeyType)}")
+        name = _text(arguments, "common_name") or self._state.settings.client_id
+        issued = self._authority.issue(name, key_type=KeyType(str(key_type)), **days)
+        return {
+            "serial": issued.serial,
+            "common_name": issued.common_name,
+            "certificate": issued.certificate,
+            "private_key": issued.private_key,
+            "not_after_ms": int(issued.not_after.timestamp()) * 1_000,
+        }
+
+    def _certificates(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return {
+            "certificates": [
+                {
+                    "serial": item.serial,
+                    "common_name": item.common_name,
+                    "not_after_ms": int(item.not_after.timestamp()) * 1_000,
+                    "refused": refused,
+                    "requests": requests,
+                }
+                for item, refused, requests in self._authority.listed()
+            ]
+        }
+
+    def _refuse_certificate(self, arguments: Mapping[str, Json], serial: str) -> Json:
+        _only(arguments)
+        self._authority.refuse(serial)
+        return {}
+
+    def _accept_certificate(self, arguments: Mapping[str, Json], serial: str) -> Json:
+        _only(arguments)
+        self._authority.accept(serial)
+        return {}
 
     def _waiting_faults(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments)

@@ -47,15 +47,28 @@ class AuthorizationRequest:
     client_id: str
     redirect_uri: str
     state: str | None = field(repr=False)
+    claim_account_code: str | None = field(default=None, repr=False)
+    """Tells who comes, in place of a login: somebody for whom the partner made an account
+    (docs.wise.com/guides/product/kyc/wise-kyc/redirect-to-wise/claim-account)."""
 
     @classmethod
     def read(cls, fields: Mapping[str, str]) -> AuthorizationRequest:
         """From a query or a form."""
-        return cls(fields.get("client_id", ""), fields.get("redirect_uri", ""), fields.get("state"))
+        return cls(
+            fields.get("client_id", ""),
+            fields.get("redirect_uri", ""),
+            fields.get("state"),
+            fields.get("claim_account_code"),
+        )
 
     def hidden(self) -> str:
         """The same again, in a form."""
-        values = {"client_id": self.client_id, "redirect_uri": self.redirect_uri, "state": self.state}
+        values = {
+            "client_id": self.client_id,
+            "redirect_uri": self.redirect_uri,
+            "state": self.state,
+            "claim_account_code": self.claim_account_code,
+        }
         return "".join(
             f'<input type="hidden" name="{name}" value="{escape(value)}">'
             for name, value in values.items()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local.wise.certificates import issue_identity
+from local.wise.certificates import ClientAuthority, issue_identity
 from local.wise.chaos import Chaos
 from local.wise.control import WiseControl
 from local.wise.control_server import Control, ControlServer
@@ -30,11 +30,15 @@ class RunningWise:
 
     url: str
     """``https://127.0.0.1:PORT``; the certificate is good for ``localhost`` too."""
+    mtls_url: str
+    """The same API for clients with a certificate, as ``https://api-mtls.…`` is Wise's."""
     control_url: str
     ca_file: Path
     control: WiseControl
     state: WiseState = field(repr=False)
     """The emulator's own state, for tests in the same process."""
+    authority: ClientAuthority = field(repr=False)
+    """Issues the certificates that the mutual listener takes."""
 
     def token_url(self, quarter: str = "") -> str:
         """The token endpoint, in a quarter such as ``2026Q4`` or without."""
@@ -55,6 +59,7 @@ def running_wise(
     *,
     directory: Path | None = None,
     port: int = 0,
+    mtls_port: int = 0,
     control_port: int = 0,
     wall_ns: Callable[[], int] = time.time_ns,
     random: Random | None = None,
@@ -73,17 +78,23 @@ def running_wise(
         ca_file.write_bytes(identity.ca_pem)
         state = WiseState(settings or WiseSettings(), wall_ns=wall_ns, random=random)
         faults, chaos, withheld = Faults(), Chaos(), Withheld()
+        authority = ClientAuthority(identity)
         server = WiseServer(port, identity.context, state=state, faults=faults, chaos=chaos, withheld=withheld)
         stack.callback(server.stop)
-        control_server = ControlServer(control_port, Control(state, faults, chaos, withheld))
+        mutual = WiseServer(mtls_port, authority, state=state, faults=faults, chaos=chaos, withheld=withheld)
+        stack.callback(mutual.stop)
+        control_server = ControlServer(control_port, Control(state, faults, chaos, withheld, authority))
         stack.callback(control_server.stop)
         server.start()
+        mutual.start()
         control_server.start()
         control_url = f"http://{LOOPBACK}:{control_server.port}"
         yield RunningWise(
             url=f"https://{LOOPBACK}:{server.port}",
+            mtls_url=f"https://{LOOPBACK}:{mutual.port}",
             control_url=control_url,
             ca_file=ca_file,
             control=WiseControl(control_url),
             state=state,
+            authority=authority,
         )

@@ -24,18 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from local.wise import answers, pages
 from local.wise.answers import Answer
+from local.wise.certificates import ClientAuthority
 from local.wise.chaos import Chaos
 from local.wise.faults import Delivery, Endpoint, Fault, Faults, Withheld
 from local.wise.pages import AuthorizationRequest
-from local.wise.settings import BadValueError
+from local.wise.settings import BadValueError, RefusedCertificate
 from local.wise.state import SignupRequest, TokenRequest, WiseState
 from local.wise.tokens import iso_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local.wise.settings import WiseSettings
-    from local.wise.truth import RequestTruth, SignupTruth, UseTruth
+    from local.wise.settings import Json, WiseSettings
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ _LARGEST_BODY = 1024 * 1024
 _HANDSHAKE_S = 10.0
 _IDLE_S = 120.0
 _JOIN_S = 2.0
+_LINGER_S = 1.0
 _ENDLESS_PIECE = b" " * 1024
 _UNPREFIXED = {
     "/oauth/token": Endpoint.TOKEN,
@@ -54,6 +55,8 @@ _UNPREFIXED = {
     "/v2/profiles": Endpoint.PROFILES,
     "/v1/authenticated/playground": Endpoint.PLAYGROUND,
     "/v1/user/signup/registration_code": Endpoint.SIGNUP,
+    "/v1/users/exists": Endpoint.EXISTS,
+    "/v1/user/claim-account": Endpoint.CLAIM,
     "/oauth/authorize": Endpoint.AUTHORIZE,
     "/oauth/authorize/": Endpoint.AUTHORIZE,
 }
@@ -63,6 +66,8 @@ _IN_QUARTER = {
     "/profiles": Endpoint.PROFILES,
     "/authenticated/playground": Endpoint.PLAYGROUND,
     "/user/signup/registration_code": Endpoint.SIGNUP,
+    "/users/exists": Endpoint.EXISTS,
+    "/user/claim-account": Endpoint.CLAIM,
 }
 _METHODS = {
     Endpoint.TOKEN: ("POST",),
@@ -70,9 +75,14 @@ _METHODS = {
     Endpoint.PROFILES: ("GET",),
     Endpoint.PLAYGROUND: ("GET",),
     Endpoint.SIGNUP: ("POST",),
+    Endpoint.EXISTS: ("POST",),
+    Endpoint.CLAIM: ("POST",),
     Endpoint.AUTHORIZE: ("GET", "POST"),
 }
 _QUARTER_PATH = re.compile(r"/([0-9]{4}Q[1-4])(/.*)")
+_SUBSCRIPTIONS = re.compile(
+    r"(?:/v3|/[0-9]{4}Q[1-4])/applications/([^/]+)/subscriptions(?:/([^/]+)(/test-notifications)?)?"
+)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -149,12 +159,12 @@ class LoopbackServer(socketserver.ThreadingMixIn, HTTPServer):
 
 
 class WiseServer(LoopbackServer):
-    """The emulated API of Wise."""
+    """The emulated API of Wise: the plain listener by a context, the mutual one by the authority of its clients."""
 
     def __init__(
         self,
         port: int,
-        context: ssl.SSLContext,
+        trust: ssl.SSLContext | ClientAuthority,
         *,
         state: WiseState,
         faults: Faults,
@@ -162,7 +172,8 @@ class WiseServer(LoopbackServer):
         withheld: Withheld,
     ) -> None:
         super().__init__(port, _WiseHandler)
-        self._context = context
+        self._trust = trust
+        self.authority = trust if isinstance(trust, ClientAuthority) else None
         self.state = state
         self.faults = faults
         self.chaos = chaos
@@ -171,7 +182,32 @@ class WiseServer(LoopbackServer):
     def secured(self, request: socket.socket) -> socket.socket:
         """The handshake, in the connection's own thread, so that a slow client keeps nobody waiting."""
         request.settimeout(_HANDSHAKE_S)
-        return self._context.wrap_socket(request, server_side=True)
+        if isinstance(self._trust, ssl.SSLContext):
+            return self._trust.wrap_socket(request, server_side=True)
+        settings = self.state.settings
+        by_alert = settings.refused_certificate is RefusedCertificate.ALERT
+        context = self._trust.context(settings.mtls_highest, revoking=by_alert)
+        connection = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        try:
+            connection.do_handshake()
+        except ssl.SSLError:
+            self._let_it_read(connection)
+            raise
+        serial, _ = shown_certificate(connection)
+        if settings.refused_certificate is RefusedCertificate.RESET and self._trust.refuses(serial):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            connection.close()
+            raise ConnectionResetError
+        return connection
+
+    def _let_it_read(self, connection: ssl.SSLSocket) -> None:
+        """Close so that the client gets to see the alert: a close over unread bytes would be a reset."""
+        with contextlib.suppress(OSError):
+            connection.settimeout(_LINGER_S)
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+            while socket.socket.recv(connection, _LARGEST_BODY):
+                pass
+        connection.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,21 +253,41 @@ class _WiseHandler(BaseHTTPRequestHandler):
         if endpoint is None:
             now_ms, _ = state.clock()
             self._write_whole(answers.not_found(path, iso_instant(now_ms * 1_000_000, 3)), arrival)
-        elif self.command not in _METHODS[endpoint]:
-            allowed = ", ".join(_METHODS[endpoint])
+        elif self.command not in methods_of(path, endpoint):
+            allowed = ", ".join(methods_of(path, endpoint))
             self._write_whole(answers.method_not_allowed(self.command, allowed), arrival)
+        elif (refusal := self._refusal(endpoint)) is not None:
+            self._write_whole(refusal, arrival)
         elif endpoint is Endpoint.TOKEN:
             self._token(arrival, body)
         elif endpoint is Endpoint.SIGNUP:
             self._signup(arrival, body)
         elif endpoint is Endpoint.AUTHORIZE:
             self._write_whole(self._page(query, body), arrival)
+        elif endpoint in (Endpoint.EXISTS, Endpoint.CLAIM, Endpoint.SUBSCRIPTIONS):
+            self._resource(arrival, endpoint, body)
         else:
             self._use(arrival, endpoint)
         log.debug(
             "request served",
             extra={"endpoint": endpoint, "method": self.command, "trace_id": trace_id},
         )
+
+    def _refusal(self, endpoint: Endpoint) -> Answer | None:
+        """Refuse what comes without the client's own certificate where one is demanded."""
+        settings, authority = self.server.state.settings, self.server.authority
+        if authority is None:
+            return answers.mtls_required() if settings.mtls_only and endpoint is not Endpoint.AUTHORIZE else None
+        serial, common_name = shown_certificate(self.connection)
+        authority.count(serial)
+        if settings.refused_certificate is RefusedCertificate.FORBIDDEN and authority.refuses(serial):
+            return answers.certificate_forbidden()
+        basic = basic_credentials(self.headers.get("Authorization"))
+        if basic is not None and basic[0] != common_name:
+            return answers.wrong_client(settings.wrong_client_status, settings.wrong_client_error)
+        if basic is None and common_name != settings.client_id:
+            return answers.foreign_certificate()
+        return None
 
     def _read_body(self) -> bytes | None:
         if "Transfer-Encoding" in self.headers:
@@ -276,7 +332,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         def note_gone() -> None:
             state.note_client_gone(record)
 
-        status, delivered = self._deliver(arrival, answer, record, note_gone)
+        status, delivered = self._deliver(arrival, answer, record.user, note_gone)
         state.end_request(record, status=status, delivered=delivered)
 
     def _use(self, arrival: _Arrival, endpoint: Endpoint) -> None:
@@ -292,7 +348,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         )
         if fault.id:
             state.note_fault(record, fault.id)
-        status, delivered = self._deliver(arrival, answer, record, lambda: None)
+        status, delivered = self._deliver(arrival, answer, record.user, lambda: None)
         state.end_use(record, status=status, delivered=delivered)
 
     def _signup(self, arrival: _Arrival, body: bytes) -> None:
@@ -312,8 +368,41 @@ class _WiseHandler(BaseHTTPRequestHandler):
             self._hang_up(reset=fault.delivery is Delivery.RESET)
         self._pause(fault.before_s)
         answer = state.sign_up(record, request) if fault.carry_out else None
-        status, delivered = self._deliver(arrival, answer, record, lambda: None)
+        status, delivered = self._deliver(arrival, answer, record.user, lambda: None)
         state.end_signup(record, status=status, delivered=delivered)
+
+    def _resource(self, arrival: _Arrival, endpoint: Endpoint, body: bytes) -> None:
+        """What is not on record: it neither makes tokens nor asks for a token's life."""
+        token = bearer_token(self.headers.get("Authorization"))
+        user = self.server.state.owner_of(token)
+        fault = self._take_fault(endpoint, user)
+        arrival = replace(arrival, fault=fault)
+        if fault.hang_up_first:
+            self._hang_up(reset=fault.delivery is Delivery.RESET)
+        self._pause(fault.before_s)
+        answer = self._answer(arrival, endpoint, token, body) if fault.carry_out else None
+        self._deliver(arrival, answer, user, lambda: None)
+
+    def _answer(self, arrival: _Arrival, endpoint: Endpoint, token: str | None, body: bytes) -> Answer:
+        state = self.server.state
+        if endpoint is Endpoint.EXISTS:
+            return state.user_exists(token, json_object(body).get("email"))
+        if endpoint is Endpoint.CLAIM:
+            return state.claim_account(token, json_object(body).get("registrationCode"))
+        match = _SUBSCRIPTIONS.fullmatch(arrival.path)
+        client_key, subscription_id, test = ("", None, None) if match is None else match.groups()
+        if subscription_id is None:
+            made = self.command == "POST"
+            answer = state.subscribe(token, client_key, json_fields(body)) if made else None
+            answer = answer or state.subscribed(token, client_key, None)
+        elif test:
+            answer = state.test_subscription(token, client_key, subscription_id)
+        elif self.command == "DELETE":
+            answer = state.unsubscribe(token, client_key, subscription_id)
+        else:
+            answer = state.subscribed(token, client_key, subscription_id)
+        now_ms, _ = state.clock()
+        return answer or answers.not_found(arrival.path, iso_instant(now_ms * 1_000_000, 3))
 
     def _page(self, query: str, body: bytes) -> Answer:
         """The web host's page for a browser; see ``local.wise.pages``."""
@@ -325,6 +414,11 @@ class _WiseHandler(BaseHTTPRequestHandler):
         why = state.turned_away(request)
         if why is not None:
             return pages.turned_away(why)
+        if request.claim_account_code is not None and "user" not in fields:
+            claimant = state.claimant(request)
+            if claimant is None:
+                return pages.login(replace(request, claim_account_code=None), state.users(), "This code is too old.")
+            return pages.consent(request, claimant)
         if "user" not in fields:
             return pages.login(request, state.users())
         user = state.who(fields["user"])
@@ -341,7 +435,8 @@ class _WiseHandler(BaseHTTPRequestHandler):
                 refuse=fields.get("decision") != "allow",
             )
         except BadValueError:
-            return pages.login(request, state.users(), "This account is not yours.")
+            unclaimed = replace(request, claim_account_code=None)
+            return pages.login(unclaimed, state.users(), "This account is not yours.")
         return pages.back(address)
 
     def _take_fault(self, endpoint: Endpoint, user: str | None) -> Fault:
@@ -360,7 +455,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
         self,
         arrival: _Arrival,
         real: Answer | None,
-        record: RequestTruth | UseTruth | SignupTruth,
+        user: str | None,
         note_gone: Callable[[], None],
     ) -> tuple[int | None, bool]:
         """Give the answer as the fault says: the status that went out, and whether it was delivered."""
@@ -373,7 +468,7 @@ class _WiseHandler(BaseHTTPRequestHandler):
             def keep_waiting() -> bool:
                 return not self.server.stopping.is_set() and not self._client_is_gone()
 
-            if not self.server.withheld.hold(record.user, keep_waiting):
+            if not self.server.withheld.hold(user, keep_waiting):
                 if self._client_is_gone():
                     note_gone()
                 self._hang_up(reset=False)
@@ -442,7 +537,9 @@ class _WiseHandler(BaseHTTPRequestHandler):
         overriding = {name.lower() for name in answer.headers}
         headers = {name: value for name, value in headers.items() if name.lower() not in overriding}
         headers |= answer.headers
-        if chunked:
+        if answer.status == HTTPStatus.NO_CONTENT:
+            del headers["Content-Type"]
+        elif chunked:
             headers["Transfer-Encoding"] = "chunked"
         else:
             headers["Content-Length"] = str(len(body))
@@ -504,16 +601,33 @@ class _WiseHandler(BaseHTTPRequestHandler):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
+def shown_certificate(connection: ssl.SSLSocket) -> tuple[str, str]:
+    """Serial number (hexadecimal) and common name of the certificate that the client showed."""
+    shown: dict[str, Any] = connection.getpeercert() or {}
+    names = [value for part in shown.get("subject", ()) for name, value in part if name == "commonName"]
+    return shown.get("serialNumber", "").lstrip("0"), names[0] if names else ""
+
+
 def endpoint_of(path: str, settings: WiseSettings) -> Endpoint | None:
     """What is at a path, if anything; both forms, ``/v1/me`` and, in a quarter, ``/2026Q4/me``, are Wise's.
 
     Source: docs.wise.com/guides/developer/global-versioning.
     """
     match = _QUARTER_PATH.fullmatch(path)
-    if match is None:
-        return _UNPREFIXED.get(path)
-    quarter, rest = match.groups()
-    return _IN_QUARTER.get(rest) if quarter in settings.quarters else None
+    if match is not None and match[1] not in settings.quarters:
+        return None
+    if _SUBSCRIPTIONS.fullmatch(path) is not None:
+        return Endpoint.SUBSCRIPTIONS
+    return _UNPREFIXED.get(path) if match is None else _IN_QUARTER.get(match[2])
+
+
+def methods_of(path: str, endpoint: Endpoint) -> tuple[str, ...]:
+    """What may be done there."""
+    if endpoint is not Endpoint.SUBSCRIPTIONS:
+        return _METHODS[endpoint]
+    if path.endswith("/test-notifications"):
+        return ("POST",)
+    return ("GET", "POST") if path.endswith("/subscriptions") else ("GET", "DELETE")
 
 
 def basic_credentials(header: str | None) -> tuple[str, str] | None:
@@ -549,13 +663,18 @@ def query_fields(query: str) -> dict[str, str]:
     return dict(reversed(urllib.parse.parse_qsl(query, keep_blank_values=True)))
 
 
-def json_object(body: bytes) -> dict[str, str]:
-    """The texts in a JSON object; nothing of any other body."""
+def json_fields(body: bytes) -> dict[str, Json]:
+    """A JSON object; nothing of any other body."""
     try:
         value = json.loads(body)
     except ValueError:
         return {}
-    return {name: text for name, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}
+
+
+def json_object(body: bytes) -> dict[str, str]:
+    """The texts in a JSON object; nothing of any other body."""
+    return {name: text for name, text in json_fields(body).items() if isinstance(text, str)}
 
 
 def scripted(real: Answer | None, fault: Fault) -> Answer:

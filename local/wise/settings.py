@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from local.wise.clients import HighestTls
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,6 +21,7 @@ class BadValueError(ValueError):
 
 TWELVE_HOURS_S = 43_200.0
 THIRTY_MINUTES_S = 1_800.0
+FIVE_MINUTES_S = 300.0
 TWENTY_YEARS_S = 631_152_000.0
 """7,305 days, what the examples in Wise's documentation amount to."""
 _INT32_MAX = 2**31 - 1
@@ -59,8 +62,10 @@ class ApplicationTokenFormat(StrEnum):
 
     UUID = "uuid"
     JWE = "jwe"
+    LONG = "long"
+    """8,000 characters, for whoever counts on less."""
     MIX = "mix"
-    """Either, as production may answer while Wise migrates."""
+    """One of the first two, as production may answer while Wise migrates."""
 
 
 class ExpiredRefresh(StrEnum):
@@ -106,6 +111,17 @@ class DeactivatedError(StrEnum):
     """No body."""
 
 
+class RefusedCertificate(StrEnum):
+    """How the mutual listener refuses a certificate that it is told to refuse; undocumented."""
+
+    ALERT = "alert"
+    """By a TLS alert: within the handshake of TLS 1.2, after that of TLS 1.3."""
+    FORBIDDEN = "forbidden"
+    """By 403 and a page of HTML, as an edge that checks certificates on its own."""
+    RESET = "reset"
+    """By a reset once the handshake is over."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WiseSettings:
     """Every switch of the emulator.
@@ -116,6 +132,8 @@ class WiseSettings:
 
     client_id: str = "emulator-client-id"
     client_secret: str = field(default="emulator-client-secret", repr=False)
+    client_key: str = "emulator-client-key"
+    """What the application is called in the path of its webhook subscriptions: not always the client's id."""
     refresh_token_policy: RefreshTokenPolicy = RefreshTokenPolicy.SAME
     token_format: TokenFormat = TokenFormat.UUID
     application_token_format: ApplicationTokenFormat = ApplicationTokenFormat.MIX
@@ -129,6 +147,10 @@ class WiseSettings:
     redirect_uris: tuple[str, ...] = ("https://partner.example.com/wise/callback",)
     """Registered for the authorization page; one that is asked for must be equal, its query included."""
     authorization_code_lifetime_s: float = THIRTY_MINUTES_S
+    claim_account_code_lifetime_s: float = FIVE_MINUTES_S
+    tokens_survive_deactivation: bool = False
+    """The tokens of an account, or of a profile, that is opened again are as good as before. Wise does not say; false:
+    they are dead for good."""
     profiles_coexist: bool = False
     """Grants of one user for different profiles live side by side. Wise does not say; false: a new grant ends the
     user's earlier one, whatever its profile."""
@@ -163,12 +185,19 @@ class WiseSettings:
     wrong_client_error: WrongClientError = WrongClientError.INVALID_CLIENT
     refused_grant_status: int = 401
     refused_grant_error: RefusedGrantError = RefusedGrantError.INVALID_CLIENT
+    mtls_only: bool = False
+    """The plain listener refuses the API, as after the enforcement that Wise announces; the authorization page stays
+    (docs.wise.com/guides/developer/auth-and-security/mtls)."""
+    mtls_highest: HighestTls = HighestTls.TLS_1_3
+    refused_certificate: RefusedCertificate = RefusedCertificate.ALERT
 
     def __post_init__(self) -> None:
         _require(self.client_id != "" and ":" not in self.client_id, "client_id", "not empty, without ':'")
         _require(self.client_secret != "", "client_secret", "not empty")
+        _require(self.client_key != "" and "/" not in self.client_key, "client_key", "not empty, without '/'")
         _require(self.access_token_lifetime_s > 0, "access_token_lifetime_s", "more than 0")
         _require(self.authorization_code_lifetime_s > 0, "authorization_code_lifetime_s", "more than 0")
+        _require(self.claim_account_code_lifetime_s > 0, "claim_account_code_lifetime_s", "more than 0")
         _require(
             0 < self.refresh_token_lifetime_s <= _INT32_MAX,
             "refresh_token_lifetime_s",
@@ -225,17 +254,26 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "refused_grant_error": RefusedGrantError,
     "deactivated_error": DeactivatedError,
     "application_as_user": ApplicationAsUser,
+    "mtls_highest": HighestTls,
+    "refused_certificate": RefusedCertificate,
 }
 _FLAGS = (
+    "mtls_only",
     "echo_refresh_token",
     "application_tokens_coexist",
     "client_credentials_allowed",
     "authorization_code_allowed",
     "registration_code_allowed",
     "profiles_coexist",
+    "tokens_survive_deactivation",
     "new_grant_keeps_access_token",
 )
-_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "authorization_code_lifetime_s")
+_SECONDS = (
+    "access_token_lifetime_s",
+    "refresh_token_lifetime_s",
+    "authorization_code_lifetime_s",
+    "claim_account_code_lifetime_s",
+)
 _LISTS = ("quarters", "redirect_uris")
 CHANGEABLE = tuple(f.name for f in fields(WiseSettings) if f.name not in ("client_id", "client_secret"))
 """The settings that the control port can change while the emulator runs."""
@@ -255,6 +293,9 @@ def _read(name: str, value: Json) -> object:
         return number(name, value)
     if name in _FLAGS:
         _require(isinstance(value, bool), name, "true or false")
+        return value
+    if name == "client_key":
+        _require(isinstance(value, str), name, "a string")
         return value
     if name in _LISTS:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from local.wise import answers
 from local.wise.settings import BadValueError, ExpiredRefresh, Json, RefreshTokenPolicy, WiseSettings
+from local.wise.subscriptions import EventType, StateChange, Subscription, TestNotification, read_subscription, told
 from local.wise.tokens import fingerprint, iso_instant, new_application_token, new_token, new_uuid
 from local.wise.truth import (
     AuthorizationTruth,
@@ -26,7 +27,7 @@ from local.wise.truth import (
     Verdict,
     find_overlaps,
 )
-from local.wise.users import Code, ProfileType, User, WiseUser, new_user, profiles_of
+from local.wise.users import ClaimCode, Code, ProfileType, User, WiseUser, new_user, profiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -120,6 +121,9 @@ class WiseState:
         self._seq = 0
         self._users: dict[str, User] = {}
         self._codes: dict[str, Code] = {}
+        self._claim_codes: dict[str, ClaimCode] = {}
+        self._subscriptions: dict[str, Subscription] = {}
+        self._listeners: list[Callable[[StateChange | TestNotification], None]] = []
         self._authorizations: list[AuthorizationTruth] = []
         self._signups: list[SignupTruth] = []
         self._application_tokens: list[TokenTruth] = []
@@ -322,18 +326,65 @@ class WiseState:
             known.email, known.reclaimed = email, True
             return self._end(known, Death.EMAIL_CHANGE)
 
+    def listen(self, listener: Callable[[StateChange | TestNotification], None]) -> None:
+        """Tell ``listener`` what webhooks tell. It is called in the middle of a step: let it take note and return."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    def subscriptions(self) -> list[Subscription]:
+        """The application's webhook subscriptions, in the order of their making."""
+        with self._lock:
+            return list(self._subscriptions.values())
+
     def deactivate(self, user: str) -> int:
-        """Close the account: every token dies, and the registration code with them."""
+        """Close the account: every token dies, and the registration code with them; webhooks tell.
+
+        With ``tokens_survive_deactivation`` they are only refused until the account is opened again. Returns how many
+        tokens died.
+        """
         with self._lock:
             known = self._known(user)
-            known.active, known.reclaimed = False, True
+            if known.active:
+                self._tell_state(known, known.wise_user_id, EventType.USER_STATE_CHANGE, open_now=False)
+            known.active = False
+            if self._settings.tokens_survive_deactivation:
+                return 0
+            known.reclaimed = True
             personal = sum(self._kill(token, Death.DEACTIVATION) for token in known.personal_tokens)
             return personal + self._end(known, Death.DEACTIVATION)
 
     def activate(self, user: str) -> None:
-        """Open the account again; no page says that tokens come back, so that a new grant is needed."""
+        """Open the account again; webhooks tell. No page says that tokens come back: that is a setting."""
         with self._lock:
-            self._known(user).active = True
+            known = self._known(user)
+            if not known.active:
+                self._tell_state(known, known.wise_user_id, EventType.USER_STATE_CHANGE, open_now=True)
+            known.active = True
+
+    def deactivate_profile(self, user: str, profile_id: int) -> int:
+        """Close one profile: the tokens that are good for it die, as those of the account in ``deactivate``.
+
+        ``BadValueError`` for somebody else's profile.
+        """
+        with self._lock:
+            known = self._known(user)
+            _chosen(known, profile_id)
+            if profile_id not in known.closed_profiles:
+                self._tell_state(known, profile_id, EventType.PROFILE_STATE_CHANGE, open_now=False)
+            known.closed_profiles.add(profile_id)
+            if self._settings.tokens_survive_deactivation:
+                return 0
+            theirs = [t for t in known.access_tokens + known.refresh_tokens if t.profile_id == profile_id]
+            return sum(self._kill(token, Death.DEACTIVATION) for token in theirs)
+
+    def activate_profile(self, user: str, profile_id: int) -> None:
+        """Open a profile again."""
+        with self._lock:
+            known = self._known(user)
+            _chosen(known, profile_id)
+            if profile_id in known.closed_profiles:
+                self._tell_state(known, profile_id, EventType.PROFILE_STATE_CHANGE, open_now=True)
+            known.closed_profiles.discard(profile_id)
 
     def rotate_client_secret(
         self, secret: str | None = None, *, overlap_s: float = 0.0, revoke_tokens: bool = False
@@ -376,6 +427,14 @@ class WiseState:
                 self._note_visit(request, why, None, None)
             return why
 
+    def claimant(self, request: AuthorizationRequest) -> WiseUser | None:
+        """The active user whom a claim account code names, while it is good."""
+        with self._lock:
+            code = self._claim_codes.get(request.claim_account_code or "")
+            if code is None or self._now_ns() >= code.expires_ns or not self._users[code.user].active:
+                return None
+            return self._users[code.user].told()
+
     def who(self, name_or_email: str) -> WiseUser | None:
         """The active user who logs in so."""
         with self._lock:
@@ -387,14 +446,20 @@ class WiseState:
     ) -> str:
         """The user consents (to the first profile, unless told) or refuses: where the browser is sent then.
 
-        The request must not be one to be turned away. ``LookupError`` for an unknown user, ``BadValueError`` for a
-        deactivated one and for somebody else's profile.
+        Who comes with a claim account code takes the account over by consenting. The request must not be one to be
+        turned away. ``LookupError`` for an unknown user, ``BadValueError`` for a deactivated one, for somebody else's
+        profile or code, and for a profile that is closed.
         """
         with self._lock:
             known = self._known(user)
             if not known.active:
                 raise BadValueError("user: must be active")
+            claims = request.claim_account_code is not None
+            if claims and self.claimant(request) != known.told():
+                raise BadValueError("claim_account_code: must be good, and this user's")
             profile_id = _chosen(known, profile_id)
+            if profile_id in known.closed_profiles:
+                raise BadValueError("profile_id: must be open")
             if refuse:
                 self._note_visit(request, Consent.REFUSED, known, profile_id)
                 return request.answered(error="access_denied", error_description="User denied access")
@@ -402,6 +467,9 @@ class WiseState:
             expires_ns = self._now_ns() + round(self._settings.authorization_code_lifetime_s * _NS_PER_S)
             record = self._note_visit(request, Consent.GIVEN, known, profile_id)
             record.code_sha256, record.code_expires_at_ms = fingerprint(value), expires_ns // _NS_PER_MS
+            if claims:
+                known.reclaimed = record.claimed = True
+                del self._claim_codes[request.claim_account_code or ""]
             self._codes[value] = Code(known.name, profile_id, request.redirect_uri, expires_ns, record)
             return request.answered(code=value, profileId=profile_id)
 
@@ -503,8 +571,10 @@ class WiseState:
                 known = None
             if known is not None:
                 self._notice_expiry(known)
-            verdict = _verdict(token, known)
             owner = None if known is None or known.user is None else self._users[known.user]
+            verdict = _verdict(token, known)
+            if verdict is Verdict.LIVES and owner is not None and known is not None and not owner.lets_in(known):
+                verdict = Verdict.DEAD
             record = UseTruth(
                 id=len(self._uses) + 1,
                 path=path,
@@ -584,6 +654,84 @@ class WiseState:
             record.delivered = delivered
             record.seq = self._next_seq()
 
+    def user_exists(self, token: str | None, email: str | None) -> Answer:
+        """Whether an address has an account; for the application (docs.wise.com/api-reference/user)."""
+        with self._lock:
+            refused = self._refused_application(token)
+            if refused is not None:
+                return refused
+            if email is None:
+                return answers.missing_field("email")
+            return answers.user_exists(exists=self._with_email(email) is not None)
+
+    def claim_account(self, token: str | None, registration_code: str | None) -> Answer:
+        """A code with which the user takes over the account that the partner made.
+
+        Source: docs.wise.com/api-reference/claim-account. Undocumented: what a wrong or spent registration code
+        answers; here it is as good as a token of somebody else.
+        """
+        with self._lock:
+            known = self._living(token)
+            if token is None:
+                return answers.no_access_token()
+            if known is None or known.kind is Kind.REFRESH:
+                return answers.dead_access_token(token)
+            if registration_code is None:
+                return answers.missing_field("registrationCode")
+            user = self._by_registration_code(registration_code)
+            if known.kind is not Kind.ACCESS or user is None or user.name != known.user or user.reclaimed:
+                return answers.no_user()
+            code = new_uuid(self._random)
+            lifetime_ns = round(self._settings.claim_account_code_lifetime_s * _NS_PER_S)
+            self._claim_codes[code] = ClaimCode(user.name, self._now_ns() + lifetime_ns)
+            return answers.claim_account_code(code)
+
+    def subscribe(self, token: str | None, client_key: str, fields: Mapping[str, Json]) -> Answer:
+        """Make a webhook subscription of the application's."""
+        with self._lock:
+            refused = self._refused_application(token, client_key)
+            if refused is not None:
+                return refused
+            made = read_subscription(fields, new_id=lambda: new_uuid(self._random), now_ms=self._now_ns() // _NS_PER_MS)
+            if not isinstance(made, Subscription):
+                return made
+            self._subscriptions[made.id] = made
+            return told(self._as_json(made))
+
+    def subscribed(self, token: str | None, client_key: str, subscription_id: str | None) -> Answer | None:
+        """All subscriptions, or one; none if it is not there."""
+        with self._lock:
+            refused = self._refused_application(token, client_key)
+            if refused is not None:
+                return refused
+            if subscription_id is None:
+                return told([self._as_json(subscription) for subscription in self._subscriptions.values()])
+            found = self._subscriptions.get(subscription_id)
+            return None if found is None else told(self._as_json(found))
+
+    def unsubscribe(self, token: str | None, client_key: str, subscription_id: str) -> Answer | None:
+        """Forget a subscription; none if it is not there."""
+        with self._lock:
+            refused = self._refused_application(token, client_key)
+            if refused is not None:
+                return refused
+            found = self._subscriptions.pop(subscription_id, None)
+            return None if found is None else answers.no_content()
+
+    def test_subscription(self, token: str | None, client_key: str, subscription_id: str) -> Answer | None:
+        """Have a test notification sent; none if there is no such subscription."""
+        with self._lock:
+            refused = self._refused_application(token, client_key)
+            if refused is not None:
+                return refused
+            found = self._subscriptions.get(subscription_id)
+            if found is None:
+                return None
+            now_ms = self._now_ns() // _NS_PER_MS
+            test = TestNotification(subscription=found, delivery_id=new_uuid(self._random), created_at_ms=now_ms)
+            self._tell(test)
+            return told([{"delivery_id": test.delivery_id, "created_at": iso_instant(now_ms * _NS_PER_MS, 0)}])
+
     # What everybody may know afterwards
 
     def truth(self, *, values: bool = False) -> Truth:
@@ -659,6 +807,46 @@ class WiseState:
     def _by_registration_code(self, code: str) -> User | None:
         return next((user for user in self._users.values() if user.registration_code == code), None)
 
+    def _as_json(self, subscription: Subscription) -> Json:
+        return subscription.as_json(self._settings.client_key, self._settings.client_id)
+
+    def _tell(self, news: StateChange | TestNotification) -> None:
+        for listener in self._listeners:
+            listener(news)
+
+    def _tell_state(self, user: User, resource_id: int, event_type: EventType, *, open_now: bool) -> None:
+        states = ("DEACTIVATED", "ACTIVE") if open_now else ("ACTIVE", "DEACTIVATED")
+        self._tell(
+            StateChange(
+                event_type=event_type,
+                user=user.name,
+                resource_id=resource_id,
+                previous_state=states[0],
+                current_state=states[1],
+                occurred_at_ms=self._now_ns() // _NS_PER_MS,
+            )
+        )
+
+    def _living(self, token: str | None) -> TokenTruth | None:
+        """The token of this value, if it is good for anything now."""
+        known = self._by_value.get(token or "")
+        if known is None:
+            return None
+        self._notice_expiry(known)
+        shut = known.user is not None and not self._users[known.user].lets_in(known)
+        return known if known.lives and not shut else None
+
+    def _refused_application(self, token: str | None, client_key: str | None = None) -> Answer | None:
+        """Why a call that is the application's, and of this key, is refused."""
+        if token is None:
+            return answers.no_access_token()
+        known = self._living(token)
+        if known is None or known.kind is Kind.REFRESH:
+            return answers.dead_access_token(token)
+        if known.kind is not Kind.APPLICATION or client_key not in (None, self._settings.client_key):
+            return answers.no_user()
+        return None
+
     def _owner_by_code(self, form: Mapping[str, str]) -> str | None:
         """Whose the code in a form is, or the address beside a registration code that nobody has."""
         match form.get("grant_type"):
@@ -697,15 +885,9 @@ class WiseState:
         return [token for token in tokens if not coexist or token.profile_id == profile_id]
 
     def _judge_signup(self, record: SignupTruth, request: SignupRequest) -> Answer:
-        token = self._by_value.get(request.token or "")
-        if token is not None:
-            self._notice_expiry(token)
-        if request.token is None:
-            return answers.no_access_token()
-        if token is None or not token.lives or token.kind is Kind.REFRESH:
-            return answers.dead_access_token(request.token)
-        if token.kind is not Kind.APPLICATION:
-            return answers.no_user()
+        refused = self._refused_application(request.token)
+        if refused is not None:
+            return refused
         if request.email is None or request.registration_code is None:
             return answers.missing_field("email" if request.email is None else "registrationCode")
         if len(request.registration_code) < _SHORTEST_REGISTRATION_CODE:
@@ -779,7 +961,9 @@ class WiseState:
         if form["redirect_uri"] != code.redirect_uri:
             return answers.redirect_uri_mismatch(settings.bad_code_status)
         user = self._users[code.user]
-        return self._grant(record, user, code.profile_id) if user.active else self._dead(user, None)
+        if not user.active or code.profile_id in user.closed_profiles:
+            return answers.deactivated(settings.deactivated_error)
+        return self._grant(record, user, code.profile_id)
 
     def _exchange_registration(self, record: RequestTruth, form: Mapping[str, str]) -> Answer:
         settings = self._settings
@@ -788,7 +972,7 @@ class WiseState:
             return answers.missing_parameter(settings.missing_parameter_status, missing)
         user = self._by_registration_code(form["registration_code"])
         if user is not None and not user.active:
-            return self._dead(user, None)
+            return answers.deactivated(settings.deactivated_error)
         right_address = user is not None and (user.signup_email or "").lower() == form["email"].lower()
         if user is None or user.reclaimed or not right_address:
             changed = user is not None and right_address and user.email != user.signup_email
@@ -827,11 +1011,9 @@ class WiseState:
                 return token
         return None
 
-    def _dead(self, user: User, echo: str | None, cause: Death | None = None) -> Answer:
-        """What the owner of a dead refresh token, or of a code that is void, is told."""
+    def _dead(self, echo: str | None, cause: Death | None) -> Answer:
+        """What the owner of a dead refresh token is told."""
         settings = self._settings
-        if not user.active:
-            return answers.deactivated(settings.deactivated_error)
         changed = cause is Death.EMAIL_CHANGE
         status = settings.email_changed_status if changed else settings.unknown_refresh_status
         return answers.invalid_refresh_token(status, echo)
@@ -848,8 +1030,10 @@ class WiseState:
             for token in user.access_tokens:
                 self._kill(token, Death.EXPIRED_REFRESH_TOKEN, record)
             return answers.expired_refresh_token(echo)
+        if not user.lets_in(refresh):
+            return answers.deactivated(settings.deactivated_error)
         if not refresh.lives:
-            return self._dead(user, echo, refresh.killed_by)
+            return self._dead(echo, refresh.killed_by)
         profile_id = refresh.profile_id
         for token in self._of_one_grant(user.access_tokens, profile_id):
             self._kill(token, Death.REFRESH, record)

@@ -188,6 +188,8 @@ class AuthorizationTruth:
     redirect_uri: str | None = None
     """As asked for, registered or not."""
     state_sha256: str | None = None
+    claimed: bool = False
+    """The user took the account over with it, by a claim account code."""
     code_sha256: str | None = None
     """Of the code that a given consent made."""
     code_expires_at_ms: int | None = None

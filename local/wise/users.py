@@ -49,10 +49,16 @@ class WiseUser:
     reclaimed: bool
     """Uses Wise's own site or apps since, so that the registration code is worth nothing."""
     active: bool
+    closed_profiles: tuple[int, ...] = ()
+    """Ids of the profiles that are deactivated."""
 
     def as_json(self) -> dict[str, Json]:
         """All fields."""
-        return {**asdict(self), "profiles": [asdict(profile) for profile in self.profiles]}
+        return {
+            **asdict(self),
+            "profiles": [asdict(profile) for profile in self.profiles],
+            "closed_profiles": list(self.closed_profiles),
+        }
 
 
 @dataclass(slots=True)
@@ -70,6 +76,7 @@ class User:
     """The address that the registration code goes with, whatever the user's own became since."""
     reclaimed: bool = False
     active: bool = True
+    closed_profiles: set[int] = field(default_factory=set)
     access_tokens: list[TokenTruth] = field(default_factory=list)
     refresh_tokens: list[TokenTruth] = field(default_factory=list)
     personal_tokens: list[TokenTruth] = field(default_factory=list)
@@ -84,6 +91,10 @@ class User:
         """The user's profile of this id, if it is theirs."""
         return next((profile for profile in self.profiles if profile.id == profile_id), None)
 
+    def lets_in(self, token: TokenTruth) -> bool:
+        """Whether the account, and the profile that a token is good for, are open."""
+        return self.active and token.profile_id not in self.closed_profiles
+
     def told(self) -> WiseUser:
         """What the control port tells of them."""
         return WiseUser(
@@ -94,7 +105,17 @@ class User:
             by_partner=self.registration_code is not None,
             reclaimed=self.reclaimed,
             active=self.active,
+            closed_profiles=tuple(sorted(self.closed_profiles)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCode:
+    """With it a user takes over the account that the partner made for them."""
+
+    user: str
+    expires_ns: int
+    """On Wise's clock."""
 
 
 @dataclass(slots=True)

@@ -229,6 +229,7 @@ def test_every_kind_has_a_runbook_of_its_own(sns: Sns) -> None:
         "reauthorization-required.md",
         "held.md",
         "reissued.md",
+        "foreign-refresher.md",
         "refresh-token-expiring.md",
         "many-grants-dying.md",
         "provider-unavailable.md",

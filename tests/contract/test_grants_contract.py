@@ -177,6 +177,7 @@ def test_deleting_leaves_the_claim_of_another_grant_alone(store: Store) -> None:
 LATER = {"refresh_at": NOW + TICK, "due_at": NOW + TICK}
 DOUBT = {"refresh_at": NOW + HOUR, "in_doubt": "attempt-earlier"}
 HELD = {"attempt_id": "attempt-other", "lease_until": NOW + timedelta(seconds=5)}
+ORDER = Suspension(NOW - HOUR, "acme-onboarding")
 VERSION = a_grant().version
 
 
@@ -194,6 +195,8 @@ VERSION = a_grant().version
         pytest.param(DOUBT | {"due_at": NOW + HOUR}, Rejected(VERSION), id="in doubt, and its version rejected"),
         pytest.param({}, Rejected(VERSION - 1), id="due, and an old version rejected"),
         pytest.param({"access_token": None, "expires_at": None, "issued_at": None}, Due(), id="without a token"),
+        pytest.param({"on_hold": ORDER} | DOUBT, Due(), id="in doubt, and on hold"),
+        pytest.param({"on_hold": ORDER}, Rejected(VERSION), id="its version rejected, and on hold"),
     ],
 )
 def test_a_free_lease_is_taken_with_a_reason(store: Store, stored: dict[str, Any], cause: Cause) -> None:
@@ -222,6 +225,8 @@ def test_a_free_lease_is_taken_with_a_reason(store: Store, stored: dict[str, Any
         pytest.param({"phase": Phase.SUSPENDED}, Rejected(VERSION), id="suspended, and its version rejected"),
         pytest.param({"phase": Phase.REAUTHORIZATION_REQUIRED}, Due(), id="waiting for the user"),
         pytest.param({"phase": Phase.SUSPENDED} | DOUBT, Due(), id="suspended, and in doubt"),
+        pytest.param({"on_hold": ORDER}, Due(), id="on hold"),
+        pytest.param({"on_hold": ORDER} | DOUBT | {"due_at": NOW + TICK}, Due(), id="on hold, and in doubt for later"),
     ],
 )
 def test_no_lease_is_taken_otherwise(store: Store, stored: dict[str, Any], cause: Cause) -> None:
@@ -259,6 +264,8 @@ STORED: dict[str, Any] = {
     "in_doubt": "attempt-earlier",
     "alert": an_alert(),
     "registration": Sealed(b"sealed registration"),
+    "user_rank": 7,
+    "profile_rank": 8,
 }
 ABSENT: dict[str, Any] = {
     "attempt_id": None,
@@ -267,6 +274,8 @@ ABSENT: dict[str, Any] = {
     "alert": None,
     "refresh_token": None,
     "registration": None,
+    "user_rank": None,
+    "profile_rank": None,
 }
 
 
@@ -280,6 +289,8 @@ ABSENT: dict[str, Any] = {
         ("in_doubt", "attempt-earlier", "attempt-mine"),
         ("phase", Phase.ACTIVE, Phase.SUSPENDED),
         ("due_at", NOW, NOW + TICK),
+        ("user_rank", 7, 8),
+        ("profile_rank", 8, 7),
         ("alert", an_alert(), an_alert(failures=3)),
         ("alert", an_alert(), an_alert(published_at=NOW)),
         ("alert", an_alert(), an_alert(claimed_until=None)),
@@ -302,7 +313,7 @@ def test_a_write_takes_effect_only_when_a_field_is_equal(store: Store, field: st
 
 def test_every_condition_has_a_row() -> None:
     rows = {"attempt_id", "version", "refresh_token", "registration", "in_doubt", "phase", "due_at", "alert"}
-    assert {field.name for field in fields(When)} == rows
+    assert {field.name for field in fields(When)} == rows | {"user_rank", "profile_rank"}
 
 
 @pytest.mark.parametrize("field", list(ABSENT))
@@ -390,6 +401,7 @@ def full_grant() -> Grant:
         kind=GrantKind.PERSONAL,
         replace_at=NOW + 500 * HOUR,
         on_hold=Suspension(NOW - HOUR, "acme-onboarding", "moving in"),
+        foreign_at=NOW - HOUR / 2,
         expiry_told=NOW - 3 * HOUR,
         authorized_at=NOW - 4 * HOUR,
         refresh_expires_at=NOW + 1000 * HOUR,
@@ -406,6 +418,8 @@ def full_grant() -> Grant:
         suspension=Suspension(NOW - HOUR, "acme-operations", "a drill"),
         profile_id="profile-1",
         wise_user_id="user-1",
+        user_rank=3_544_732_800_001,
+        profile_rank=3_544_732_800_002,
         unproven=True,
     )
 
@@ -464,6 +478,8 @@ grants = st.builds(
     alert=st.none() | alerts,
     profile_id=st.none() | texts,
     wise_user_id=st.none() | texts,
+    user_rank=st.none() | counts,
+    profile_rank=st.none() | counts,
 )
 
 

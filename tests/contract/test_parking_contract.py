@@ -51,13 +51,14 @@ def an_answer(**changes: Any) -> SealedAnswer:
         "refresh_expires_at": NOW + 24_000 * HOUR,
         "scope": "transfers",
         "reissued": "invalid_grant",
+        "foreign": True,
     }
     return SealedAnswer(**told | changes)
 
 
 def bare_answer() -> SealedAnswer:
     """An answer that tells as little as one can."""
-    return an_answer(refresh_token=None, refresh_expires_at=None, scope=None, reissued=None)
+    return an_answer(refresh_token=None, refresh_expires_at=None, scope=None, reissued=None, foreign=False)
 
 
 class Lot(Protocol):
@@ -307,6 +308,7 @@ def test_a_message_is_what_the_design_says(sqs: SqsLot) -> None:
         "refresh_expires_at": int((NOW + 24_000 * HOUR).timestamp() * 1000),
         "scope": "transfers",
         "reissued": "invalid_grant",
+        "foreign": True,
     }
 
 
@@ -338,6 +340,7 @@ ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True)
         refresh_expires_at=st.none() | instants,
         scope=st.none() | st.text(max_size=256),
         reissued=st.none() | st.text(max_size=64),
+        foreign=st.booleans(),
     )
 )
 def test_any_answer_goes_round(answer: SealedAnswer) -> None:
@@ -377,8 +380,10 @@ CHANGES: list[dict[str, Any]] = [
     {"refresh_expires_at": "soon"},
     {"scope": 7},
     {"reissued": True},
+    {"foreign": 1},
+    {"foreign": "yes"},
 ]
-EARLIER = ("reissued",)
+EARLIER = ("reissued", "foreign")
 """What a message of an earlier version does not have."""
 UNREADABLE = {
     **{text[:8]: text for text in ("{}", "[]", "null", "7", '"schema"', "not json", "[" * 100_000)},
@@ -398,7 +403,7 @@ def test_what_this_version_did_not_write_cannot_be_read(text: str) -> None:
 
 def test_what_an_earlier_version_wrote_is_read() -> None:
     written = {name: value for name, value in WRITTEN.items() if name not in EARLIER}
-    assert sqs_parking._read(json.dumps(written)) == an_answer(reissued=None)
+    assert sqs_parking._read(json.dumps(written)) == an_answer(reissued=None, foreign=False)
 
 
 def test_what_a_later_version_adds_is_no_hindrance() -> None:

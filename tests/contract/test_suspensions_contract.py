@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -69,6 +71,40 @@ def test_each_order_is_its_own(store: SuspensionStore) -> None:
     assert store.lift(None) == Suspensions(tenants={ODD: OTHER})
 
 
+@pytest.mark.parametrize("tenant", [None, "acme", ODD, "0" * 128, "environment", "hold"])
+def test_an_order_to_hold_lasts_until_the_instant_it_was_ended_with(store: SuspensionStore, tenant: str | None) -> None:
+    def held(order: Suspension) -> Suspensions:
+        if tenant is None:
+            return Suspensions(held_environment=order)
+        return Suspensions(held_tenants={tenant: order})
+
+    assert store.hold(tenant, ORDER) == store.read() == held(ORDER)
+    assert store.hold(tenant, OTHER) == store.read() == held(ORDER)
+    ended = replace(ORDER, until=NOW + HOUR)
+    assert store.release(tenant, NOW + HOUR) == store.read() == held(ended)
+    assert store.release(tenant, NOW + 2 * HOUR) == store.read() == held(ended)
+    assert store.hold(tenant, OTHER) == store.read() == held(OTHER)
+
+
+@pytest.mark.parametrize("tenant", [None, "acme"])
+def test_ending_what_is_not_on_hold_changes_nothing(store: SuspensionStore, tenant: str | None) -> None:
+    assert store.release(tenant, NOW) == store.read() == Suspensions()
+    store.hold("globex", ORDER)
+    assert store.release(tenant, NOW) == store.read() == Suspensions(held_tenants={"globex": ORDER})
+
+
+def test_suspending_and_holding_are_orders_of_their_own(store: SuspensionStore) -> None:
+    store.suspend("acme", ORDER)
+    store.hold("acme", OTHER)
+    store.hold(None, OTHER)
+    assert store.lift("acme") == Suspensions(held_environment=OTHER, held_tenants={"acme": OTHER})
+    store.suspend(None, ORDER)
+    ended = replace(OTHER, until=NOW + HOUR)
+    assert store.release(None, NOW + HOUR) == Suspensions(
+        environment=ORDER, held_environment=ended, held_tenants={"acme": OTHER}
+    )
+
+
 # --- the item
 
 
@@ -97,6 +133,8 @@ def test_the_item_is_as_described_and_no_grant(dynamodb: DynamoDBClient, table: 
         {},
         {"schema": {"N": "1"}, "environment": {"S": "stop"}},
         {"schema": {"N": "1"}, "environment": {"M": {"by": {"S": "x"}}}},
+        {"schema": {"N": "1"}, "hold": {"S": "stop"}},
+        {"schema": {"N": "1"}, "hold#acme": {"M": {"since": {"N": "1"}, "by": {"S": "x"}, "until": {"S": "soon"}}}},
         {"schema": {"N": "1"}, "tenant#acme": {"M": {"since": {"S": "now"}, "by": {"S": "x"}}}},
     ],
 )
@@ -113,7 +151,13 @@ def test_an_item_of_another_schema_is_not_written_to(dynamodb: DynamoDBClient, t
     item: dict[str, Any] = {"pk": {"S": "#suspended"}, "schema": {"N": "2"}}
     dynamodb.put_item(TableName=table, Item=item)
     store = DynamoSuspensions(dynamodb, table)
-    for change in (lambda: store.suspend("acme", ORDER), lambda: store.lift(None)):
+    changes: list[Callable[[], Suspensions]] = [
+        lambda: store.suspend("acme", ORDER),
+        lambda: store.lift(None),
+        lambda: store.hold("acme", ORDER),
+        lambda: store.release(None, NOW),
+    ]
+    for change in changes:
         with pytest.raises(CorruptGrant):
             change()
     assert dynamodb.scan(TableName=table)["Items"] == [item]
@@ -141,6 +185,8 @@ def test_what_dynamodb_refuses_is_an_error_of_the_store(code: str, kind: type[Ex
             ("get_item", store.read),
             ("update_item", lambda: store.suspend(None, ORDER)),
             ("update_item", lambda: store.lift("acme")),
+            ("update_item", lambda: store.hold(None, ORDER)),
+            ("update_item", lambda: store.release("acme", NOW)),
         ):
             stub.add_client_error(operation, code)
             with pytest.raises(kind):

@@ -11,6 +11,7 @@ from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.lease import Lease
 from token_rotator.domain.link import PendingTokens
+from token_rotator.domain.state_change import StateChange
 from token_rotator.service.ports import IGNORED, AlreadyHeld, Cause, Done, Page, Refused, Rejected, When
 
 
@@ -30,6 +31,9 @@ class InMemoryGrants:
         self.profiles: dict[str, GrantKey] = {}
         self.pending: dict[str, PendingTokens] = {}
         """The tokens of links, which a grant is written together with."""
+        self.users: dict[str, set[GrantKey]] = {}
+        self.states: dict[GrantKey, tuple[StateChange, datetime | None]] = {}
+        """What is kept of accounts at Wise, and since when it is due: the index holds these too."""
         self.writes = 0
         self.reads = 0
         self.failures: list[str] = []
@@ -74,7 +78,7 @@ class InMemoryGrants:
             ok = (
                 stored.phase is Phase.ACTIVE
                 and stored.attempt_id is None
-                and (stored.refresh_at <= now or doubted or rejected)
+                and ((stored.refresh_at <= now and stored.on_hold is None) or doubted or rejected)
             )
             after = replace(stored, attempt_id=lease.attempt_id, lease_until=lease.until, last_attempt_at=now)
             if isinstance(cause, Rejected):
@@ -99,6 +103,9 @@ class InMemoryGrants:
             stored = self.items.get(key)
             if stored is not None and stored.due_at is not None and stored.due_at <= now:
                 self._write(key, replace(stored, due_at=until), ok=True)
+            change, due_at = self.states.get(key, (None, None))
+            if change is not None and due_at is not None and due_at <= now:
+                self.states[key] = (change, until)
 
     def stand_down(self, key: GrantKey, until: datetime, now: datetime, code: str) -> None:
         with self._lock:
@@ -121,6 +128,7 @@ class InMemoryGrants:
 
     def _together(self, grant: Grant, link: str | None) -> Done | Refused:
         """Write a grant, and spend a link's tokens for it."""
+        self._listed(self.items.get(grant.key), grant)
         try:
             return self._write(grant.key, grant, ok=True)
         finally:
@@ -128,6 +136,15 @@ class InMemoryGrants:
                 self.pending[link] = replace(
                     self.pending[link], confirmed_version=grant.version, access_token=None, refresh_token=None
                 )
+
+    def _listed(self, before: Grant | None, after: Grant | None) -> None:
+        """List a grant among those of its user, and no longer among those of another."""
+        for grant in (before, after):
+            if grant is not None and grant.wise_user_id is not None:
+                of_user = self.users.setdefault(grant.wise_user_id, set())
+                (of_user.add if grant is after else of_user.discard)(grant.key)
+                if not of_user:
+                    del self.users[grant.wise_user_id]
 
     def _spent(self, link: str | None) -> bool:
         if link is None:
@@ -157,6 +174,7 @@ class InMemoryGrants:
             if not holds(when, stored):
                 return Refused(stored)
             del self.items[grant.key]
+            self._listed(grant, None)
             if grant.profile_id is not None and self.profiles.get(grant.profile_id) == grant.key:
                 del self.profiles[grant.profile_id]
             return Done(grant)
@@ -168,6 +186,9 @@ class InMemoryGrants:
             for key, grant in self.items.items():
                 if grant.due_at is not None and grant.due_at <= now and key.shard in found:
                     found[key.shard].append((grant.due_at, key))
+            for key, (_, due_at) in self.states.items():
+                if due_at is not None and due_at <= now and key.shard in found:
+                    found[key.shard].append((due_at, key))
             return sorted(row for rows in found.values() for row in sorted(rows)[:limit])
 
     def page(self, tenant: str, limit: int, after: str | None) -> Page:

@@ -13,8 +13,10 @@ from token_rotator.domain.lease import Budgets
 from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import SealedField, Secret
 from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
+from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
+from token_rotator.service.hold_grant import HoldAll, HoldGrant
 from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.link_grant import Arrival, Arrived, ConfirmLink, Failed, Started, StartLink, TakeArrival
 from token_rotator.service.ports import Cause, Due, RefreshReport
@@ -30,6 +32,7 @@ from .grants import InMemoryGrants
 from .links import InMemoryLinks
 from .parking import InMemoryParking
 from .sealer import InMemorySealer
+from .states import InMemoryStates
 from .suspensions import InMemorySuspensions
 from .wise import LIFE, FakeWise
 from .world import FakeClock, FakeIds, FakeTokens, RecordingJournal
@@ -72,6 +75,8 @@ class World:
             self.new_id,
             self.suspensions,
         )
+        self.states = InMemoryStates(self.grants)
+        self.apply_state = ApplyState(self.states, self.grants, self.journal, self.clock)
         self.refresh_due = RefreshDue(
             self.refresh_grant,
             self.grants,
@@ -85,6 +90,7 @@ class World:
             self.clock,
             self.clock.sleep,
             workers=1,
+            apply_state=self.apply_state,
         )
         self.serve_token = ServeToken(
             self.grants,
@@ -123,6 +129,8 @@ class World:
         )
         self.confirm_link = ConfirmLink(self.grants, self.links, self.budgets, self.clock, self.clock.sleep)
         self.suspend_grant = SuspendGrant(self.grants, self.clock)
+        self.hold_grant = HoldGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
+        self.hold_all = HoldAll(self.suspensions, self.budgets, self.clock, self.clock.sleep)
         self.reports: list[RefreshReport] = []
 
     def new_breaker(self) -> Breaker:
@@ -241,6 +249,7 @@ class World:
             Word.IN_DOUBT: "in_doubt",
             Word.BARRED: "barred",
             Word.SUSPENDED: "suspended",
+            Word.ON_HOLD: "on_hold",
         }
         retry_after = None if result.retry_at is None else result.retry_at - self.clock()
         report = RefreshReport(words.get(result.word, "gone"), result.version, retry_after)

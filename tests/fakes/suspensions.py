@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.suspension import Suspension, Suspensions
@@ -42,6 +44,23 @@ class InMemorySuspensions:
                 self.stored = replace(self.stored, environment=self.stored.environment or order)
             else:
                 self.stored = replace(self.stored, tenants={tenant: order, **self.stored.tenants})
+            return self._end(plan)
+
+    def hold(self, tenant: str | None, order: Suspension) -> Suspensions:
+        return self._hold(tenant, lambda before: order if before is None or before.until else before)
+
+    def release(self, tenant: str | None, until: datetime) -> Suspensions:
+        return self._hold(tenant, lambda before: replace(before, until=before.until or until) if before else None)
+
+    def _hold(self, tenant: str | None, change: Callable[[Suspension | None], Suspension | None]) -> Suspensions:
+        with self._lock:
+            plan = self._begin()
+            held = dict(self.stored.held_tenants)
+            after = change(self.stored.held_environment if tenant is None else held.get(tenant))
+            if tenant is None:
+                self.stored = replace(self.stored, held_environment=after)
+            elif after is not None:
+                self.stored = replace(self.stored, held_tenants={**held, tenant: after})
             return self._end(plan)
 
     def lift(self, tenant: str | None) -> Suspensions:

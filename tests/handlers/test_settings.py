@@ -44,6 +44,7 @@ WISE_ASKED = {name: WISE[name] for name in ("WISE_API_URL", "WISE_SECRET_NAME")}
 OPTIONAL = {
     "WISE_API_VERSION": "",
     "WISE_CA_FILE": "",
+    "WISE_MTLS": "false",
     "WISE_SETTLE_S": "",
     "RUNBOOK_BASE_URL": "",
     "SWEEP_CALLS_PER_MINUTE": "",
@@ -113,6 +114,10 @@ WRONG: list[tuple[str, str, str]] = [
     ("WISE_API_URL", "https://api.wise.com:443", "production host"),
     ("WISE_API_URL", "https://api.wise.com.", "production host"),
     ("WISE_API_URL", "https://api.transferwise.com/", "production host"),
+    ("WISE_API_URL", "https://api-mtls.wise-sandbox.com", "where WISE_MTLS is true, and only there"),
+    ("WISE_API_URL", "https://API-MTLS.wise-sandbox.com", "where WISE_MTLS is true, and only there"),
+    ("WISE_MTLS", "yes", "must be true or false"),
+    ("WISE_MTLS", "True", "must be true or false"),
     ("WISE_API_VERSION", "v1", "a quarter"),
     ("WISE_API_VERSION", "2026", "a quarter"),
     ("WISE_API_VERSION", "2026Q5", "a quarter"),
@@ -167,6 +172,7 @@ def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, va
     read_by = {
         "WISE_API_URL": {"refreshing", "linking"},
         "WISE_API_VERSION": {"refreshing", "linking"},
+        "WISE_MTLS": {"refreshing", "linking"},
         "WISE_WEB_HOST": {"administering"},
         "WISE_CLIENT_ID": {"administering", "refreshing"},
         "REDIRECT_URI": {"administering"},
@@ -202,6 +208,8 @@ def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, va
 def test_a_host_of_wise_belongs_to_one_environment(environment: str, host: str, owner: str) -> None:
     settings, environ = FAMILIES["refreshing"]
     changes = {"ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": f"https://{host}"}
+    if host.startswith("api-mtls."):
+        changes["WISE_MTLS"] = "true"
     if environment == owner:
         assert settings.of({**environ, **changes}).wise_api_url == f"https://{host}"
     else:
@@ -217,6 +225,16 @@ def test_a_host_that_is_nobodys_fits_either_environment(host: str, environment: 
     settings, environ = FAMILIES["refreshing"]
     given = {**environ, "ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": f" https://{host}/ "}
     assert settings.of(given).wise_api_url == f"https://{host}"
+
+
+@pytest.mark.parametrize("family", ["refreshing", "linking"])
+def test_mutual_tls_has_hosts_of_its_own(family: str) -> None:
+    settings, environ = FAMILIES[family]
+    assert not settings.of(environ).wise_mtls
+    changes = {"WISE_MTLS": " true ", "WISE_API_URL": "https://api-mtls.wise-sandbox.com"}
+    assert settings.of({**environ, **changes}).wise_mtls
+    assert settings.of({**environ, "WISE_MTLS": "true", "WISE_API_URL": "https://127.0.0.1:8443"}).wise_mtls
+    assert "where WISE_MTLS is true, and only there" in refused(family, {"WISE_MTLS": "true"})
 
 
 def test_the_calls_of_the_two_lanes_are_told_apart() -> None:

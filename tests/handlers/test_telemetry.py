@@ -38,6 +38,7 @@ KNOWN = {
     "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
     "SuspensionsInForce",
     "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
+    "CertificateDaysLeft",
 }  # fmt: skip
 BY_OUTCOME = {
     "RefreshAttempted": OUTCOMES,

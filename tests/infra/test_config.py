@@ -41,6 +41,7 @@ def test_an_empty_context_deploys_a_sandbox() -> None:
         public_callback=True,
         wise_api_version="",
         wise_ca_file=None,
+        wise_mtls=False,
         architecture="arm64",
         schedules=1,
         settle_s=None,
@@ -67,6 +68,17 @@ def test_production_has_its_own_host_secret_and_stack() -> None:
     assert config.stack_name == "TokenRotator-production"
 
 
+@pytest.mark.parametrize(
+    ("environment", "host"),
+    [("sandbox", "https://api-mtls.wise-sandbox.com"), ("production", "https://api-mtls.transferwise.com")],
+)
+def test_mutual_tls_has_a_host_of_its_own(environment: str, host: str) -> None:
+    context = {"environment": environment, "wise_mtls": True}
+    assert DeployConfig.from_context(context).wise_api_url == host
+    assert DeployConfig.from_context({**context, "wise_mtls": "true"}).wise_mtls
+    assert DeployConfig.from_context({**context, "wise_api_url": host}).wise_api_url == host
+
+
 def test_a_whole_context_is_taken() -> None:
     config = DeployConfig.from_context(
         {
@@ -74,6 +86,7 @@ def test_a_whole_context_is_taken() -> None:
             "wise_api_url": "https://wise.proxy.example.com:8443",
             "wise_api_version": "2026Q4",
             "wise_ca_file": "/var/task/ca.pem",
+            "wise_mtls": True,
             "wise_secret_name": "payments/wise",
             "wise_web_host": "127.0.0.1:8443",
             "wise_client_id": "fixture-client-id",
@@ -104,6 +117,7 @@ def test_a_whole_context_is_taken() -> None:
         wise_api_url="https://wise.proxy.example.com:8443",
         wise_api_version="2026Q4",
         wise_ca_file="/var/task/ca.pem",
+        wise_mtls=True,
         wise_secret_name="payments/wise",
         wise_web_host="127.0.0.1:8443",
         wise_client_id="fixture-client-id",
@@ -206,6 +220,19 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"wise_api_version": "2026Q5"}, "wise_api_version", "a quarter"),
     ({"wise_api_version": "v1"}, "wise_api_version", "a quarter"),
     ({"wise_ca_file": 1}, "wise_ca_file", "a string"),
+    ({"wise_mtls": "yes"}, "wise_mtls", "JSON"),
+    ({"wise_mtls": 1}, "wise_mtls", "true or false"),
+    ({"wise_api_url": "https://api-mtls.wise-sandbox.com"}, "wise_api_url", "must be https://api.wise-sandbox.com"),
+    (
+        {"wise_mtls": True, "wise_api_url": "https://api.wise-sandbox.com"},
+        "wise_api_url",
+        "must be https://api-mtls.wise-sandbox.com while wise_mtls is true",
+    ),
+    (
+        {"environment": "production", "wise_mtls": True, "wise_api_url": "https://api.wise.com"},
+        "wise_api_url",
+        "must be https://api-mtls.transferwise.com while wise_mtls is true",
+    ),
     ({"wise_secret_name": "with space"}, "wise_secret_name", "the name of a secret"),
     ({"wise_secret_name": "token-rotator/*"}, "wise_secret_name", "the name of a secret"),
     ({"architecture": "amd64"}, "architecture", "one of arm64"),

@@ -33,7 +33,7 @@ WISE = {
     "MANY_GRANTS_DYING",
     "WISE_CLIENT_ID",
 }
-WISE_OPTIONAL = {"WISE_CA_FILE", "RUNBOOK_BASE_URL"}
+WISE_OPTIONAL = {"WISE_CA_FILE", "WISE_MTLS", "RUNBOOK_BASE_URL"}
 VARIABLES = {
     "sweep": ALWAYS | WISE,
     "refresh": ALWAYS | WISE,
@@ -41,7 +41,7 @@ VARIABLES = {
     "admin": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_WEB_HOST", "WISE_CLIENT_ID", "REDIRECT_URI"},
     "callback": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_API_URL", "WISE_API_VERSION", "WISE_SECRET_NAME"},
 }
-OPTIONAL = {"sweep": WISE_OPTIONAL, "refresh": WISE_OPTIONAL, "callback": {"WISE_CA_FILE"}}
+OPTIONAL = {"sweep": WISE_OPTIONAL, "refresh": WISE_OPTIONAL, "callback": {"WISE_CA_FILE", "WISE_MTLS"}}
 
 
 def variables(template: Template, service: str) -> dict[str, str]:
@@ -66,7 +66,8 @@ def test_a_function_is_told_the_names_of_its_own_stacks_resources(production: Te
         "GRANTS_TABLE": production.one("AWS::DynamoDB::Table"),
         "ACCESS_TOKENS_KEY_ARN": production.arn("AWS::KMS::Key", "KeysAccessTokens"),
         "REFRESH_TOKENS_KEY_ARN": production.arn("AWS::KMS::Key", "KeysRefreshTokens"),
-        "WISE_API_URL": "https://api.wise.com",
+        "WISE_API_URL": "https://api-mtls.transferwise.com",
+        "WISE_MTLS": "true",
         "WISE_API_VERSION": "2026Q4",
         "WISE_WEB_HOST": "wise.com",
         "WISE_CLIENT_ID": "fixture-client-id",

@@ -39,6 +39,7 @@ from tests.fakes.fleet import InMemoryFleet
 from tests.fakes.grants import InMemoryGrants
 from tests.fakes.parking import InMemoryParking
 from tests.fakes.sealer import InMemorySealer
+from tests.fakes.states import InMemoryStates
 from tests.fakes.suspensions import InMemorySuspensions
 from tests.fakes.world import START
 from tests.longlife.provider import Client, Provider, User, milliseconds
@@ -60,6 +61,7 @@ from token_rotator.domain.lease import Budgets
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 from token_rotator.service import serve_token as serving
 from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
+from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.breaker import Barred, Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.journal import AttemptEnded, BreakerOpened, Event, Trouble
@@ -282,6 +284,7 @@ class Deployment:
         self.budgets = budgets or Budgets()
         self.sealer = InMemorySealer()
         self.grants = Table(self._stored)
+        self.states = InMemoryStates(self.grants)
         self.fleet = InMemoryFleet()
         self.fleet.before_write = self._something_changed
         self.parking = Queue(self.simulation, self.chance, self._parked)
@@ -520,6 +523,7 @@ class Deployment:
             clock,
             lambda pause: self._rest(process, pause),
             workers=16,
+            apply_state=ApplyState(Remote(self, process, "table", self.states), grants, journal, clock),
         )
         process.on_death = lambda: self._died(client)
         return Worker(process, client, refresh_grant, refresh_due)

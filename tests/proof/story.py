@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from local.proof.checker import Rule, check
 from local.proof.history import (
+    NEVER,
     Adopted,
     Announced,
     Asked,
@@ -20,10 +21,12 @@ from local.proof.history import (
     Outage,
     Parked,
     ProcessDied,
+    Questioned,
     Recorder,
     RefreshAnswered,
     RefreshBegan,
     RefreshSettled,
+    Reported,
     Served,
     Stored,
     Suspended,
@@ -41,9 +44,12 @@ class Story:
         self.clock = FakeClock()
         self.recorder = Recorder(self.clock)
         self.life = life
-        self.refresh_token = "r1"
+        self.refresh_token: str | None = "r1"
         self.living = "a1"
         self.version = 1
+        self.begins()
+
+    def begins(self) -> None:
         self.mint("a1", Kind.ACCESS)
         self.mint("r1", Kind.REFRESH)
         self.adopt("a1", "r1", replaced=False)
@@ -82,7 +88,7 @@ class Story:
         self.mint(access, Kind.ACCESS, request)
         self.living = access
         if refresh is not None:
-            self.die(self.refresh_token, request)
+            self.die(str(self.refresh_token), request)
             self.mint(refresh, Kind.REFRESH, request)
             self.refresh_token = refresh
         self.recorder.add(
@@ -158,7 +164,10 @@ class Story:
 
     # --- others
 
-    def adopt(self, access: str, refresh: str, *, replaced: bool = True, asked: Moment | None = None) -> None:
+    def report(self, version: int | None = None) -> None:
+        self.recorder.add(Reported(when=self.now(), grant="anna", version=version or self.version))
+
+    def adopt(self, access: str, refresh: str | None, *, replaced: bool = True, asked: Moment | None = None) -> None:
         asked = asked or self.now()
         self.recorder.add(
             Adopted(when=self.now(), grant="anna", asked=asked, access=access, refresh=refresh, replaced=replaced)
@@ -186,3 +195,59 @@ class Story:
 
     def broken(self, **more: bool) -> list[Rule]:
         return [violation.rule for violation in check(self.history(**more))]
+
+
+class ApplicationStory(Story):
+    """Our application's own token, `a1` since the attempt `first`; `coexist`: a new one leaves the one before alive."""
+
+    def __init__(self, life: timedelta = LIFE, *, coexist: bool = False) -> None:
+        self.coexist = coexist
+        super().__init__(life)
+
+    def begins(self) -> None:
+        self.refresh_token, self.living = None, ""
+        self.refresh("first", "a1").store("a1")
+
+    def carry_out(self, attempt: str | None, access: str, refresh: str | None = None) -> None:
+        assert refresh is None
+        request = f"of {attempt}"
+        self._issue(access, request, request)
+        self.recorder.add(
+            RefreshSettled(when=self.now(), grant="anna", request=request, carried_out=True, access=access)
+        )
+
+    def question(self, attempt: str, token: str | None, *, told: bool = True, for_s: float = 0) -> None:
+        """Ask Wise about our client, for so long; `token`: what Wise issues for it, if it accepts us."""
+        when = self.now()
+        request = f"question of {attempt}"
+        if token is not None:
+            self._issue(token, request, None)
+        self.clock.advance(seconds=for_s)
+        self.recorder.add(
+            Questioned(when=when, grant="anna", request=request, attempt=attempt, ended=self.now(), told=told)
+        )
+
+    def _issue(self, token: str, request: str, minted_by: str | None) -> None:
+        if self.living and not self.coexist:
+            self.die(self.living, request)
+        self.mint(token, Kind.APPLICATION, minted_by)
+        self.living = token
+
+
+class PersonalStory(Story):
+    """One personal token, `p1`, adopted."""
+
+    def begins(self) -> None:
+        self.refresh_token, self.living = None, "p1"
+        self.make("p1")
+        self.adopt("p1", None, replaced=False)
+        self.store("p1")
+
+    def make(self, token: str) -> None:
+        """The user makes a token; the ones before live on."""
+        self.recorder.add(Minted(when=self.now(), grant="anna", token=token, kind=Kind.PERSONAL, expires_at=NEVER))
+        self.living = token
+
+    def revoke(self) -> None:
+        self.die(self.living)
+        self.living = ""

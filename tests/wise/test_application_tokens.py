@@ -45,12 +45,12 @@ def test_answer_has_five_fields_and_nothing_to_refresh(client: WiseClient, path:
     assert re.fullmatch("[0-9a-f]{32}", reply.headers["x-trace-id"])
 
 
-@pytest.mark.parametrize(("token_format", "form"), [("uuid", UUID), ("jwe", FIVE_PARTS)])
+@pytest.mark.parametrize(("token_format", "form"), [("uuid", UUID), ("jwe", FIVE_PARTS), ("long", FIVE_PARTS)])
 def test_format_is_a_setting(wise: RunningWise, client: WiseClient, token_format: str, form: str) -> None:
     wise.control.change_settings(application_token_format=token_format)
     token = issue(client)
     assert re.fullmatch(form, token)
-    assert len(token) == (36 if token_format == "uuid" else 800)
+    assert len(token) == {"uuid": 36, "jwe": 800, "long": 8_000}[token_format]
 
 
 def test_both_formats_come_by_default() -> None:

@@ -23,7 +23,7 @@ def call(wise: RunningWise, method: str, path: str, body: bytes | None = None) -
 
 def test_every_reading_route_answers(wise: RunningWise, alice: SeededUser) -> None:
     paths = ["/health", "/settings", "/clock", "/faults", "/withheld", "/truth", "/truth?values=true"]
-    paths += ["/users", "/truth/authorizations?since=0&user=alice", "/truth/signups", "/chaos"]
+    paths += ["/subscriptions", "/users", "/truth/authorizations?since=0&user=alice", "/truth/signups", "/chaos"]
     paths += ["/truth/tokens", "/truth/requests?since=0&user=alice", "/truth/uses", "/truth/overlaps"]
     assert {call(wise, "GET", path)[0] for path in paths} == {200}
 
@@ -47,6 +47,11 @@ def test_every_reading_route_answers(wise: RunningWise, alice: SeededUser) -> No
         ("PATCH", "/settings", b'{"client_id":"x"}', 400, "client_id: no such setting"),
         ("PATCH", "/settings", b'{"client_secret":"x"}', 400, "client_secret: no such setting"),
         ("PATCH", "/settings", b'{"token_format":"jwt"}', 400, "token_format: must be one of uuid, jwe, long"),
+        ("PATCH", "/settings", b'{"client_key":7}', 400, "client_key: must be a string"),
+        ("PATCH", "/settings", b'{"client_key":""}', 400, "client_key: must be not empty"),
+        ("POST", "/users/nobody/profiles/1/deactivation", b"{}", 404, "no such user"),
+        ("POST", "/users/nobody/personal-tokens", b'{"age_s":"1"}', 400, "age_s: must be a number"),
+        ("DELETE", "/users/nobody/personal-tokens", b'{"ordinal":"1"}', 400, "ordinal: must be a whole number"),
         ("PATCH", "/clock", b"{}", 400, "offset_s, advance_s: one of them"),
         ("PATCH", "/clock", b'{"offset_s":true}', 400, "offset_s: must be a number"),
         ("POST", "/client-secret", b'{"revoke_tokens":1}', 400, "revoke_tokens: must be true or false"),

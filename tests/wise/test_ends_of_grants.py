@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import pytest
 
-from local.wise.control import SeededUser
+from local.wise.control import SeededUser, WiseControlError
 from local.wise.running import RunningWise
 from local.wise.truth import Death, Verdict
+from local.wise.users import ProfileType
 from tests.wise.client import CLIENT, Reply, WiseClient
 
+CALLBACK = "https://partner.example.com/wise/callback"
 EMAIL = "carol@example.com"
 CODE = "fixture-registration-code-of-carol"
 
@@ -111,6 +113,46 @@ def test_deactivated_account_is_a_401_for_tokens_and_codes(
         assert reply.status == 401
         assert (reply.json["error"] if reply.body else None) == error
     assert deaths(wise, "carol") == {Death.DEACTIVATION}
+
+
+def test_opened_account_may_have_its_tokens_back(wise: RunningWise, client: WiseClient, carol: SeededUser) -> None:
+    # Undocumented: whether they come back.
+    wise.control.change_settings(tokens_survive_deactivation=True)
+    assert wise.control.deactivate("carol") == 0
+    assert client.me(carol.access_token).json["error"] == "invalid_token"
+    assert client.refresh(carol.refresh_token).status == 401
+    assert register(client).status == 401
+    assert {use.verdict for use in wise.control.uses()} == {Verdict.DEAD}
+    wise.control.activate("carol")
+    assert client.me(carol.access_token).status == 200
+    assert (client.refresh(carol.refresh_token).status, register(client).status) == (200, 200)
+    assert Death.DEACTIVATION not in deaths(wise, "carol")
+
+
+@pytest.mark.parametrize("survive", [False, True])
+def test_closed_profile_ends_its_own_tokens_only(wise: RunningWise, client: WiseClient, *, survive: bool) -> None:
+    wise.control.change_settings(tokens_survive_deactivation=survive, profiles_coexist=True)
+    bob = wise.control.put_user("bob", profiles=[ProfileType.PERSONAL, ProfileType.BUSINESS])
+    personal, business = (profile.id for profile in bob.profiles)
+    kept, lost = (wise.control.seed_user("bob", profile_id=profile) for profile in (personal, business))
+    code = wise.control.authorize("bob", redirect_uri=CALLBACK, profile_id=business)
+    assert wise.control.deactivate_profile("bob", business) == (0 if survive else 2)
+    assert [user.closed_profiles for user in wise.control.users() if user.user == "bob"] == [(business,)]
+    assert (client.me(lost.access_token).status, client.me(kept.access_token).status) == (401, 200)
+    exchange = {
+        "grant_type": "authorization_code",
+        "client_id": CLIENT[0],
+        "code": code.partition("code=")[2].partition("&")[0],
+        "redirect_uri": CALLBACK,
+    }
+    assert (client.refresh(lost.refresh_token).status, client.form(exchange).status) == (401, 401)
+    with pytest.raises(WiseControlError, match="profile_id: must be open"):
+        wise.control.authorize("bob", redirect_uri=CALLBACK, profile_id=business)
+    wise.control.activate_profile("bob", business)
+    assert client.refresh(lost.refresh_token).status == (200 if survive else 400)
+    assert client.refresh(kept.refresh_token).status == 200
+    with pytest.raises(WiseControlError, match="profile_id: must be one of the user's"):
+        wise.control.deactivate_profile("bob", 1)
 
 
 def test_opened_account_must_be_linked_anew(wise: RunningWise, client: WiseClient, carol: SeededUser) -> None:

@@ -115,6 +115,22 @@ def test_answer_can_be_patched(wise: RunningWise, client: WiseClient, alice: See
     assert last_request(wise).carried_out
 
 
+def test_second_factor_is_asked_for_with_a_403_and_the_token_stays_good(
+    wise: RunningWise, client: WiseClient, alice: SeededUser
+) -> None:
+    # docs.wise.com/guides/developer/auth-and-security/sca-over-api
+    for endpoint, path in ((Endpoint.ME, "/v1/me"), (Endpoint.PROFILES, "/v2/profiles")):
+        wise.control.demand_strong_authentication(endpoint=endpoint)
+        reply = client.me(alice.access_token, path=path)
+        assert (reply.status, reply.headers["x-2fa-approval-result"]) == (403, "REJECTED")
+        assert len(reply.headers["x-2fa-approval"]) == 36
+        assert client.me(alice.access_token, path=path).status == 200
+    assert {use.verdict for use in wise.control.uses()} == {Verdict.LIVES}
+    wise.control.demand_strong_authentication(2)
+    asked = [client.me(alice.access_token).status for _ in range(3)]
+    assert (asked, client.refresh(alice.refresh_token).status) == ([403, 403, 200], 200)
+
+
 @pytest.mark.parametrize("body", ["{}", ""])
 @pytest.mark.parametrize("retry_after_s", [5, None])
 def test_throttling_answers_429_everywhere_and_carries_nothing_out(

@@ -57,7 +57,7 @@ def test_command_says_where_it_is_serves_and_ends_cleanly(tmp_path: Path) -> Non
     flags += ["--redirect-uris", " ".join(callbacks), "--registration-refused-status", "403"]
     with process(*flags, "--port", "0", "--control-port", "0") as running:
         ready = ready_line(running)
-        assert sorted(ready) == ["ca_file", "control_url", "url"]
+        assert sorted(ready) == ["ca_file", "control_url", "mtls_url", "url"]
         assert ready["url"].startswith("https://127.0.0.1:")
         assert ready["control_url"].startswith("http://127.0.0.1:")
         assert ready["ca_file"] == str(directory / "ca.pem")

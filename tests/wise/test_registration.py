@@ -84,6 +84,23 @@ def test_sign_up_is_refused_with_the_field(  # noqa: PLR0917  (columns)
     assert [user.user for user in wise.control.users()] == ["alice"]
 
 
+@pytest.mark.parametrize("path", ["/v1/users/exists", "/2026Q4/users/exists"])
+def test_partner_may_ask_whether_an_address_is_taken(
+    wise: RunningWise, client: WiseClient, alice: SeededUser, carol: None, path: str
+) -> None:
+    def exists(token: str | None, body: str) -> Reply:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return client.send("POST", path, body, headers)
+
+    token = application_token(client)
+    for email, there in ((EMAIL, True), (EMAIL.upper(), True), ("dora@example.com", False)):
+        assert exists(token, json.dumps({"email": email})).json == {"exists": there}
+    assert exists(token, "{}").json["errors"][0]["code"] == "NotNull"
+    assert [exists(one, "{}").status for one in (None, "fixture-unknown", alice.access_token)] == [401, 401, 403]
+    wise.control.throttle(1, endpoint=Endpoint.EXISTS)
+    assert (exists(token, "{}").status, exists(token, "{}").status) == (429, 400)
+
+
 def test_taken_address_is_answered_word_for_word_and_half_hidden(wise: RunningWise, client: WiseClient) -> None:
     wise.control.put_user("mary", email="mary@wise.com")
     golden = {

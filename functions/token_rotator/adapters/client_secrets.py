@@ -1,12 +1,13 @@
 """Our client credentials at Wise, from Secrets Manager.
 
-The secret's value is JSON: `environment` (`sandbox` or `production`), `client_id`, `client_secret`. Fields that this
-version does not know are left alone.
+The secret's value is JSON: `environment` (`sandbox` or `production`), `client_id`, `client_secret`, and for mutual TLS
+`certificate` and `private_key`, both PEM. Fields that this version does not know, or does not need, are left alone.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from token_rotator.domain.errors import WiseSecretUnusable
 from token_rotator.domain.tokens import Secret
 
+from .client_certificates import UnusableCertificate, read_certificate
 from .shared_value import SharedValue
 
 if TYPE_CHECKING:
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
 
     from types_boto3_secretsmanager import SecretsManagerClient
 
+    from .client_certificates import ClientCertificate
+
 _CURRENT: Final = "AWSCURRENT"
 _PREVIOUS: Final = "AWSPREVIOUS"
 READ_AGAIN_AFTER: Final = timedelta(minutes=5)
+TRY_AGAIN_AFTER: Final = timedelta(hours=1)
+"""How long a new certificate that Wise refused is left alone while the one before it works."""
 _WHY: Final = {
     "ResourceNotFoundException": "has no value yet",
     # A secret that does not exist has no ARN that a policy could allow.
@@ -36,10 +42,11 @@ _WHY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """Client id and secret of our Wise application."""
+    """Client id and secret of our Wise application, and with mutual TLS its certificate. No part shows a secret."""
 
     client_id: str
     client_secret: Secret
+    certificate: ClientCertificate | None = None
 
 
 class _NoAnswer(WiseSecretUnusable):
@@ -61,16 +68,23 @@ class ClientSecrets:
         clock: Callable[[], datetime],
         *,
         client_id: str | None = None,
+        mtls: bool = False,
     ) -> None:
-        """`client_id` is the only one to use, where it is given: to another client every grant looks dead."""
+        """`client_id` is the only one to use, where it is given: to another client every grant looks dead.
+
+        `mtls`: a value without a certificate and its key is unusable.
+        """
         self._client = client
         self._client_id = client_id
+        self._mtls = mtls
+        self._lock = threading.Lock()
+        self._refused: tuple[ClientCredentials, datetime] | None = None
         self._name = name
         self._environment = environment
         self._clock = clock
         self._in_use: SharedValue[tuple[ClientCredentials, datetime]] = SharedValue(
             lambda before: (self._chosen(None if before is None else before[0]), clock()),
-            lambda kept: clock() - kept[1] < READ_AGAIN_AFTER,
+            lambda kept: clock() - kept[1] < READ_AGAIN_AFTER and not self._is_over(kept[0]),
         )
 
     def get(self) -> ClientCredentials:
@@ -78,9 +92,14 @@ class ClientSecrets:
         return self._in_use.get()[0]
 
     def last(self) -> ClientCredentials | None:
-        """Give the credentials that are in use, without reading anything."""
+        """Give the credentials that are in use, without reading anything; nothing once their certificate is over."""
         kept = self._in_use.last()
-        return None if kept is None else kept[0]
+        return None if kept is None or self._is_over(kept[0]) else kept[0]
+
+    def certificate(self) -> ClientCertificate | None:
+        """Give the certificate that is, or was last, in use, without reading anything."""
+        kept = self._in_use.last()
+        return None if kept is None else kept[0].certificate
 
     def versions(self) -> Iterator[ClientCredentials]:
         """Read the secret anew: give the current version, and then the previous one if it is another.
@@ -104,12 +123,19 @@ class ClientSecrets:
         """Use these from now on: Wise accepts them."""
         self._in_use.put((credentials, self._clock()))
 
+    def refused(self, credentials: ClientCredentials) -> None:
+        """Leave the certificate of these alone for a while: Wise refuses it, and accepts others."""
+        with self._lock:
+            self._refused = (credentials, self._clock())
+
     def forget(self) -> None:
         """Take the current version at the next use, read anew: Wise accepts none that we have."""
         self._in_use.forget()
 
     def _chosen(self, before: ClientCredentials | None) -> ClientCredentials:
         """Read the secret and say what to use. What is in use stays good while Secrets Manager does not answer."""
+        if before is not None and self._is_over(before):
+            before = None
         try:
             current = self._read(_CURRENT)
         except WiseSecretUnusable as error:
@@ -118,7 +144,19 @@ class ClientSecrets:
             raise
         if before is None or before == current or not self._is_previous(before):
             return current
-        return before
+        return current if self._is_worth_trying(current, before) else before
+
+    def _is_worth_trying(self, current: ClientCredentials, before: ClientCredentials) -> bool:
+        """Tell whether a new version is to be tried before Wise refuses the old one."""
+        if current.certificate == before.certificate:
+            return False
+        with self._lock:
+            refused = self._refused
+        return refused is None or refused[0] != current or self._clock() - refused[1] >= TRY_AGAIN_AFTER
+
+    def _is_over(self, credentials: ClientCredentials) -> bool:
+        certificate = credentials.certificate
+        return certificate is not None and certificate.not_after <= self._clock()
 
     def _is_previous(self, credentials: ClientCredentials) -> bool:
         try:
@@ -166,4 +204,23 @@ class ClientSecrets:
             raise self._unusable("is of another client than this deployment's")
         if ":" in value["client_id"]:
             raise self._unusable("has a client_id with a colon, which HTTP Basic (RFC 7617) cannot carry")
-        return ClientCredentials(value["client_id"], Secret(value["client_secret"]))
+        return ClientCredentials(
+            value["client_id"], Secret(value["client_secret"]), self._certificate(value) if self._mtls else None
+        )
+
+    def _certificate(self, value: dict[str, object]) -> ClientCertificate:
+        """Read the certificate and its key, which must be good now. Raises `WiseSecretUnusable`."""
+        fields = []
+        for name in ("certificate", "private_key"):
+            field = value.get(name)
+            if not isinstance(field, str) or not field.strip():
+                raise self._unusable(f"has no {name}, which mutual TLS needs")
+            fields.append(field)
+        try:
+            certificate = read_certificate(*fields)
+        except UnusableCertificate as error:
+            raise self._unusable(str(error)) from None
+        why = certificate.why_not(self._clock())
+        if why is not None:
+            raise self._unusable(why)
+        return certificate

@@ -6,10 +6,11 @@
 | `tenant`, `grant_id` | S | the key of the index `tenant`; absent from the application's own item |
 | sealed fields | B | the sealed value |
 | instants | N | epoch milliseconds |
-| `alert`, `suspension` | M | their fields |
+| `alert`, `suspension`, `on_hold` | M | their fields |
 | `due_shard`, `due_at` | N | the key of the index `due`; both absent when nothing is to happen any more |
 
-A grant's claim of a Wise profile is the item `#profile#<profile_id>` with the attribute `holder`.
+A grant's claim of a Wise profile is the item `#profile#<profile_id>` with the attribute `holder`. The grants of a Wise
+user are the set `holders` of the item `#user#<wise_user_id>`: nothing keeps a user from having several.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ PENDING: Final = "#pending#"
 PROFILE: Final = "#profile#"
 """What the claims of Wise profiles begin with."""
 HOLDER: Final = "holder"
+USER: Final = "#user#"
+"""What the lists of Wise users' grants begin with."""
+HOLDERS: Final = "holders"
 _CANCELLED: Final = "TransactionCanceledException"
 
 _CODECS: Final[dict[str, Codec]] = {
@@ -93,6 +97,9 @@ _CODECS: Final[dict[str, Codec]] = {
     "kind": Codec("S", str, GrantKind),
     "replace_at": INSTANT,
     "on_hold": SUSPENSION,
+    "user_rank": NUMBER,
+    "profile_rank": NUMBER,
+    "foreign_at": INSTANT,
 }
 """How each field of a grant is stored, under its own name."""
 
@@ -198,7 +205,7 @@ class DynamoGrants:
         update.require("attribute_exists(pk)")
         update.require_equal("phase", TEXT.encode(Phase.ACTIVE))
         update.require_equal("attempt_id", None)
-        due = f"{update.name('refresh_at')} <= {at}"
+        due = f"({update.name('refresh_at')} <= {at} AND attribute_not_exists({update.name('on_hold')}))"
         due_at = update.name("due_at")
         in_doubt = f"attribute_exists({update.name('in_doubt')})"
         doubted = f"{in_doubt} AND (attribute_not_exists({due_at}) OR {due_at} <= {at})"
@@ -274,20 +281,21 @@ class DynamoGrants:
             "ConditionExpression": "attribute_not_exists(pk)",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        return self._transact({"Put": put}, self._claim(grant), self._spent(link, grant)) or Done(grant)
+        claims = [*self._claim(grant), *self._listed(None, grant)]
+        return self._transact({"Put": put}, claims, self._spent(link, grant)) or Done(grant)
 
     @failures
     def replace(self, before: Grant, after: Grant, when: When, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """See `GrantRegistry.replace`."""
         update = _difference(before, after)
         _when(update, when)
-        claim = self._claim(after) if before.profile_id is None else []
+        claims = [*(self._claim(after) if before.profile_id is None else []), *self._listed(before, after)]
         write = {
             **self._key(before.key),
             **update.parameters(),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        return self._transact({"Update": write}, claim, self._spent(link, after)) or Done(after)
+        return self._transact({"Update": write}, claims, self._spent(link, after)) or Done(after)
 
     @failures
     def delete(self, grant: Grant, when: When) -> Done | Refused:
@@ -311,9 +319,12 @@ class DynamoGrants:
                     }
                 }
             )
-        refused = self._transact({"Delete": erase}, release, [])
-        if isinstance(refused, AlreadyHeld):  # somebody else's claim: not ours to release
-            refused = self._transact({"Delete": erase}, [], [])
+        only, one_of = self._only_of_user(grant), self._listed(grant, None)
+        # Where others are of the user as well the list stays; somebody else's claim is not ours to release.
+        refused = self._transact({"Delete": erase}, [*release, *only], [])
+        for releases in ([*release, *one_of], one_of):
+            if isinstance(refused, AlreadyHeld):
+                refused = self._transact({"Delete": erase}, releases, [])
         return refused if isinstance(refused, Refused) else Done(grant)
 
     def _claim(self, grant: Grant) -> list[Item]:
@@ -330,6 +341,41 @@ class DynamoGrants:
                 }
             }
         ]
+
+    def _listed(self, before: Grant | None, after: Grant | None) -> list[Item]:
+        """List a grant among those of its user, and no longer among those of another. No condition is in it."""
+        was = None if before is None else before.wise_user_id
+        now = None if after is None else after.wise_user_id
+        grant = after or before
+        changes = [("ADD", now)] if now is not None else []
+        changes += [("DELETE", was)] if was not in (None, now) else []
+        return [
+            {
+                "Update": {
+                    **self._user(user),
+                    "UpdateExpression": f"{verb} {HOLDERS} :me",
+                    "ExpressionAttributeValues": {":me": {"SS": [str(grant and grant.key)]}},
+                }
+            }
+            for verb, user in changes
+        ]
+
+    def _only_of_user(self, grant: Grant) -> list[Item]:
+        """Forget a user of whom no other grant is."""
+        if grant.wise_user_id is None:
+            return []
+        return [
+            {
+                "Delete": {
+                    **self._user(grant.wise_user_id),
+                    "ConditionExpression": f"attribute_not_exists({HOLDERS}) OR {HOLDERS} = :me",
+                    "ExpressionAttributeValues": {":me": {"SS": [str(grant.key)]}},
+                }
+            }
+        ]
+
+    def _user(self, wise_user_id: str | None) -> Item:
+        return {"TableName": self._table, "Key": {"pk": TEXT.encode(f"{USER}{wise_user_id}")}}
 
     def _spent(self, link: str | None, grant: Grant) -> list[Item]:
         if link is None:

@@ -117,7 +117,7 @@ _ALERT: Final[dict[str, Codec]] = {
     "reminder": FLAG,
     "ends": TEXTS,
 }
-_SUSPENSION: Final[dict[str, Codec]] = {"since": INSTANT, "by": TEXT, "reason": TEXT}
+_SUSPENSION: Final[dict[str, Codec]] = {"since": INSTANT, "by": TEXT, "reason": TEXT, "until": INSTANT}
 
 
 class Update:

@@ -5,6 +5,7 @@
 | `pk`, `schema` | S, N | `#suspended`, and the version of its form |
 | `environment` | M | the order about everything: `since`, `by`, `reason` |
 | `tenant#<tenant>` | M | the order about one tenant |
+| `hold`, `hold#<tenant>` | M | the same for orders to serve and not to refresh; `until` in one that was ended |
 
 An order is an attribute of its own, so that giving and ending one is a single write that needs no other to be known.
 """
@@ -19,9 +20,11 @@ from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import SCHEMA
 from token_rotator.domain.suspension import Suspensions
 
-from .dynamo_items import NUMBER, SUSPENSION, TEXT, UNREADABLE, Item, failures, is_refused
+from .dynamo_items import INSTANT, NUMBER, SUSPENSION, TEXT, UNREADABLE, Item, failures, is_refused
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from types_boto3_dynamodb import DynamoDBClient
 
     from token_rotator.domain.suspension import Suspension
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 SUSPENDED: Final = "#suspended"
 _ENVIRONMENT: Final = "environment"
 _TENANT: Final = "tenant#"
+_OURS: Final = "attribute_not_exists(#schema) OR #schema = :schema"
+_HOLD: Final = "hold"
+_HOLD_TENANT: Final = "hold#"
 
 
 def _decode(item: Item) -> Suspensions:
@@ -39,16 +45,19 @@ def _decode(item: Item) -> Suspensions:
         if NUMBER.decode(item["schema"]) != SCHEMA:
             msg = "the item of what is suspended has another schema"
             raise CorruptGrant(msg)
-        environment = SUSPENSION.decode(item[_ENVIRONMENT]) if _ENVIRONMENT in item else None
-        tenants = {
-            name.removeprefix(_TENANT): SUSPENSION.decode(order)
-            for name, order in item.items()
-            if name.startswith(_TENANT)
-        }
+        return Suspensions(
+            environment=SUSPENSION.decode(item[_ENVIRONMENT]) if _ENVIRONMENT in item else None,
+            tenants=_by_tenant(item, _TENANT),
+            held_environment=SUSPENSION.decode(item[_HOLD]) if _HOLD in item else None,
+            held_tenants=_by_tenant(item, _HOLD_TENANT),
+        )
     except UNREADABLE as error:
         msg = f"the item of what is suspended cannot be read: {type(error).__name__}"
         raise CorruptGrant(msg) from None
-    return Suspensions(environment=environment, tenants=tenants)
+
+
+def _by_tenant(item: Item, prefix: str) -> dict[str, Suspension]:
+    return {name.removeprefix(prefix): SUSPENSION.decode(item[name]) for name in item if name.startswith(prefix)}
 
 
 class DynamoSuspensions:
@@ -74,12 +83,47 @@ class DynamoSuspensions:
         """See `SuspensionStore.lift`."""
         return self._changed(tenant, "SET #schema = :schema REMOVE #order", {})
 
+    @failures
+    def hold(self, tenant: str | None, order: Suspension) -> Suspensions:
+        """See `SuspensionStore.hold`."""
+        change = "SET #schema = :schema, #order = :value"
+        free = "attribute_not_exists(#order) OR attribute_exists(#order.#until)"
+        return self._held(tenant, change, free, SUSPENSION.encode(order))
+
+    @failures
+    def release(self, tenant: str | None, until: datetime) -> Suspensions:
+        """See `SuspensionStore.release`."""
+        change = "SET #schema = :schema, #order.#until = :value"
+        in_force = "attribute_exists(#order) AND attribute_not_exists(#order.#until)"
+        return self._held(tenant, change, in_force, INSTANT.encode(until))
+
+    def _held(self, tenant: str | None, change: str, condition: str, value: Item) -> Suspensions:
+        """Change an order to hold, if it is as it should be; otherwise give what is stored."""
+        try:
+            answer = self._client.update_item(
+                **self._item,
+                UpdateExpression=change,
+                ConditionExpression=f"({_OURS}) AND ({condition})",
+                ExpressionAttributeNames={
+                    "#schema": "schema",
+                    "#until": "until",
+                    "#order": _HOLD if tenant is None else f"{_HOLD_TENANT}{tenant}",
+                },
+                ExpressionAttributeValues={":schema": NUMBER.encode(SCHEMA), ":value": value},
+                ReturnValues="ALL_NEW",
+            )
+        except ClientError as error:
+            if is_refused(error):
+                return self.read()
+            raise
+        return _decode(cast("Item", answer).get("Attributes", {}))
+
     def _changed(self, tenant: str | None, change: str, values: Item) -> Suspensions:
         try:
             answer = self._client.update_item(
                 **self._item,
                 UpdateExpression=change,
-                ConditionExpression="attribute_not_exists(#schema) OR #schema = :schema",
+                ConditionExpression=_OURS,
                 ExpressionAttributeNames={
                     "#schema": "schema",
                     "#order": _ENVIRONMENT if tenant is None else f"{_TENANT}{tenant}",

@@ -40,6 +40,10 @@ _SUMMARIES: Final = {
         "Wise refuses to refresh {whose}, without saying that its refresh token is dead, and goes on serving us "
         "otherwise. It is tried again at long intervals; no access token is served for it once the present one ends."
     ),
+    AlertKind.FOREIGN_REFRESHER: (
+        "Somebody else refreshes {whose}: its access token died before its time, and its refresh token still works. "
+        "Find the other refresher and switch it off."
+    ),
     AlertKind.REISSUED: (
         "The refresh token of {whose} died, and its registration code brought new tokens. Nobody has to do anything."
     ),
@@ -61,6 +65,10 @@ _SUMMARIES: Final = {
     AlertKind.WE_ARE_WRONG: (
         "Wise refuses the requests of {whose} as such: nothing is refreshed until it takes them. Access tokens are "
         "served as long as they live."
+    ),
+    AlertKind.CERTIFICATE_EXPIRING: (
+        "The client certificate that {whose} shows to Wise ends soon, or has ended: `reason` says in how many days. "
+        "Without a new one nothing is refreshed from then on. Access tokens are served as long as they live."
     ),
     AlertKind.RECOVERED: "What on-call was told about {whose} is over.",
 }

@@ -125,6 +125,7 @@ def _written(answer: SealedAnswer) -> str:
             "refresh_expires_at": None if refresh_expires_at is None else to_ms(refresh_expires_at),
             "scope": answer.scope,
             "reissued": answer.reissued,
+            "foreign": answer.foreign,
         }
     )
 
@@ -151,6 +152,7 @@ def _read(text: str) -> SealedAnswer | None:
             refresh_expires_at=None if refresh_expires_at is None else from_ms(_of(int, refresh_expires_at)),
             scope=None if told["scope"] is None else _of(str, told["scope"]),
             reissued=None if told.get("reissued") is None else _of(str, told["reissued"]),
+            foreign=_flag(told.get("foreign", False)),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, InvalidInput):
         return None
@@ -159,6 +161,13 @@ def _read(text: str) -> SealedAnswer | None:
 def _of(kind: type[T], value: Any) -> T:  # noqa: ANN401 - JSON
     if not isinstance(value, kind) or isinstance(value, bool):
         msg = f"not of type {kind.__name__}"
+        raise TypeError(msg)
+    return value
+
+
+def _flag(value: Any) -> bool:  # noqa: ANN401 - JSON
+    if not isinstance(value, bool):
+        msg = "not a flag"
         raise TypeError(msg)
     return value
 

@@ -3,11 +3,15 @@
 The deadline is total. A socket's own timeout starts anew with every byte, so an answer that drips would outlive it;
 here a timer shuts the socket down. What matters most is whether the request can have reached Wise: a fault before the
 connection stands is *not sent*, anything after it is *unknown*.
+
+With mutual TLS the peer's verdict on our certificate comes after our handshake (RFC 8446 §4.4.2): a request that left
+at once could meet a closed connection, and nobody would know whether it was read. So a moment is waited for it.
 """
 
 from __future__ import annotations
 
 import base64
+import select
 import socket
 import ssl
 import threading
@@ -24,6 +28,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 
+from token_rotator.domain.certificate import CertificateInUse
 from token_rotator.domain.errors import WiseSecretUnusable
 from token_rotator.domain.outcome import (
     ClientAccepted,
@@ -31,10 +36,12 @@ from token_rotator.domain.outcome import (
     GrantInvalid,
     Liveness,
     NotSent,
+    Refreshed,
     Unknown,
     WeAreWrong,
 )
 
+from .client_certificates import show_to_peers
 from .shared_answer import SharedAnswer
 from .wise_answers import classify, liveness, of_client, profile_ids
 
@@ -47,12 +54,28 @@ if TYPE_CHECKING:
     from token_rotator.domain.outcome import ClientCheck, Outcome
     from token_rotator.domain.tokens import Registration, Secret
 
+    from .client_certificates import ClientCertificate
     from .client_secrets import ClientCredentials, ClientSecrets
 
 MAX_ANSWER: Final = 262_144
 """An answer of more bytes than this is not read on."""
 _CHUNK: Final = 16_384
-_CERTIFICATE_ALERTS: Final = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "UNKNOWN_CA")
+_CERTIFICATE_ALERTS: Final = (
+    "CERTIFICATE_REQUIRED",
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+)
+"""Alerts by which a peer says that it does not take our certificate (RFC 8446 §6.2)."""
+CERTIFICATE_REFUSED: Final = "certificate_refused"
+VERDICT_WITHIN: Final = 0.25
+"""Seconds that a verdict on our certificate is waited for. A server that sends session tickets gives one at once."""
+_SESSIONS: Final = 3
+"""So many certificates may be at hand: the one in use, another version's, and one that a thread is not done with."""
 _current: threading.local = threading.local()
 
 
@@ -63,8 +86,9 @@ class _DeadlineError(OSError):
 class _Watch:
     """Watches one call: whether its connection stands, and that it ends in time."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, certificate: ClientCertificate | None) -> None:
         self.ends = time.monotonic() + seconds
+        self.certificate = certificate
         self.connected = False
         self.late = False
         self._lock = threading.Lock()
@@ -107,7 +131,31 @@ class _WatchedConnection(HTTPSConnection):
         super().connect()
         watch: _Watch | None = getattr(_current, "watch", None)
         if watch is not None and self.sock is not None:
+            if watch.certificate is not None and isinstance(self.sock, ssl.SSLSocket):
+                _await_verdict(self.sock, min(VERDICT_WITHIN, watch.left()))
             watch.guard(self.sock)
+
+
+def _await_verdict(connected: ssl.SSLSocket, seconds: float) -> None:
+    """Give the peer a moment to refuse our certificate. Raises `OSError`: it did, and nothing was sent.
+
+    Session tickets say that it did not (RFC 8446 §4.6.1). With TLS 1.2 the handshake itself was the verdict.
+    """
+    if connected.version() != "TLSv1.3":
+        return
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    if not poll.poll(max(seconds, 0) * 1_000):
+        return
+    timeout = connected.gettimeout()
+    connected.settimeout(0)
+    try:
+        connected.recv(1)
+    except ssl.SSLWantReadError:  # tickets, and nothing else
+        connected.settimeout(timeout)
+    else:
+        msg = "the peer ended the connection, or spoke first"
+        raise ConnectionAbortedError(msg)
 
 
 class _WatchedPool(urllib3.HTTPSConnectionPool):
@@ -138,6 +186,43 @@ class _WatchedAdapter(HTTPAdapter):
         return host, {"ssl_context": self._context} if pool.get("cert_reqs") == "CERT_REQUIRED" else pool
 
 
+class _Sessions:
+    """A session with a TLS context for each certificate that is shown, made at its first use. Safe in threads."""
+
+    def __init__(self, ca_file: str | None) -> None:
+        self._ca_file = ca_file or certifi.where()
+        self._lock = threading.Lock()
+        self._plain = self._made(None)
+        self._made_for: list[tuple[ClientCertificate, requests.Session]] = []
+
+    def of(self, certificate: ClientCertificate | None) -> requests.Session:
+        """Give the session that shows this certificate, or none. Raises `OSError` where OpenSSL refuses it."""
+        if certificate is None:
+            return self._plain
+        with self._lock:
+            for known, session in self._made_for:
+                if known == certificate:
+                    return session
+            session = self._made(certificate)
+            self._made_for.append((certificate, session))
+            over = self._made_for[:-_SESSIONS]
+            del self._made_for[:-_SESSIONS]
+        for _, old in over:  # no connection is kept, so none is cut off
+            old.close()
+        return session
+
+    def _made(self, certificate: ClientCertificate | None) -> requests.Session:
+        context = ssl.create_default_context(cafile=self._ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certificate is not None:
+            show_to_peers(context, certificate)
+        session = requests.Session()
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one user's are not another's
+        session.trust_env = False  # neither a proxy nor a netrc of the machine may touch these calls
+        session.mount("https://", _WatchedAdapter(context))
+        return session
+
+
 @dataclass(frozen=True, slots=True)
 class _Presented:
     """What an attempt last showed to Wise, and when Wise's answer was there."""
@@ -151,7 +236,8 @@ class WiseHttp:
     """`Wise` and `CodeExchange` over its REST API. Safe in threads.
 
     `api_url` is scheme and host; `api_version` a quarter such as `2026Q4`, or empty for the unversioned paths
-    (docs.wise.com/guides/developer/global-versioning). `ca_file` replaces the public certificate authorities.
+    (docs.wise.com/guides/developer/global-versioning). `ca_file` replaces the public certificate authorities. `mtls`:
+    every call shows the certificate of the credentials in use, that with a user's token too.
     """
 
     def __init__(
@@ -163,6 +249,7 @@ class WiseHttp:
         connect_s: float,
         api_version: str = "",
         ca_file: str | None = None,
+        mtls: bool = False,
     ) -> None:
         prefix = f"/{api_version}" if api_version else ""
         self._token_url = f"{api_url}{prefix}/oauth/token"
@@ -171,14 +258,16 @@ class WiseHttp:
         self._secrets = secrets
         self._clock = clock
         self._connect_s = connect_s
+        self._mtls = mtls
         self._settled: SharedAnswer[tuple[ClientCheck, ClientCredentials | None]] = SharedAnswer(time.monotonic)
         self._own = threading.local()
-        context = ssl.create_default_context(cafile=ca_file or certifi.where())
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._session = requests.Session()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one user's are not another's
-        self._session.trust_env = False  # neither a proxy nor a netrc of the machine may touch these calls
-        self._session.mount("https://", _WatchedAdapter(context))
+        self._accepted: ClientCertificate | None = None
+        self._sessions = _Sessions(ca_file)
+
+    def certificate(self) -> CertificateInUse | None:
+        """Give the end of the certificate in use, and whether Wise has answered to it. Reads nothing."""
+        shown = self._secrets.certificate()
+        return None if shown is None else CertificateInUse(shown.not_after, shown == self._accepted)
 
     def check_credentials(self) -> None:
         """See `Wise.check_credentials`."""
@@ -253,23 +342,42 @@ class WiseHttp:
         return check
 
     def _settle(self, attempt_id: str, ends: float) -> tuple[ClientCheck, ClientCredentials | None]:
-        """Ask Wise with each version of the secret until it accepts one, or gives no answer."""
+        """Ask Wise with each version of the secret until it accepts one, or gives no answer.
+
+        A peer that does not take a certificate may also just hang up: then the other version's is tried.
+        """
         refused: ClientCheck | None = None
+        silent: ClientCheck | None = None
+        tried: list[ClientCredentials] = []
         for credentials in self._secrets.versions():
+            if silent is not None and credentials.certificate == tried[-1].certificate:
+                break
             left = timedelta(seconds=ends - time.monotonic())
             if left <= timedelta(0):
-                return Unknown(reason="deadline"), None
+                return silent or Unknown(reason="deadline"), None
             check = of_client(self._exchange({"grant_type": "client_credentials"}, credentials, attempt_id, left))
             if isinstance(check, ClientAccepted):
-                self._secrets.use(credentials)
+                self._use(credentials, tried)
                 return check, credentials
-            if not isinstance(check, ClientRefused | WeAreWrong):
+            tried.append(credentials)
+            if isinstance(check, ClientRefused | WeAreWrong):
+                refused = refused or check
+            elif credentials.certificate is None or not isinstance(check, NotSent | Unknown):
                 return check, None
-            refused = refused or check
+            else:
+                silent = silent or check
+        if silent is not None:
+            return silent, None
         if refused is None:
             return NotSent(reason=WiseSecretUnusable.code), None
         self._secrets.forget()
         return refused, None
+
+    def _use(self, accepted: ClientCredentials, tried: list[ClientCredentials]) -> None:
+        for other in tried:
+            if other.certificate != accepted.certificate:
+                self._secrets.refused(other)
+        self._secrets.use(accepted)
 
     def _exchange(
         self, form: dict[str, str], credentials: ClientCredentials, attempt_id: str, within: timedelta
@@ -280,12 +388,15 @@ class WiseHttp:
             "X-External-Correlation-Id": attempt_id,
         }
         sent_at = self._clock()
-        with _Watch(within.total_seconds()) as watch:
+        with _Watch(within.total_seconds(), credentials.certificate) as watch:
             try:
                 status, answered, content = self._call("POST", self._token_url, headers, form, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return _failed(error, watch)
-        return classify(status, answered, content, sent_at)
+        outcome = classify(status, answered, content, sent_at)
+        if isinstance(outcome, Refreshed | GrantInvalid):
+            self._accepted = credentials.certificate
+        return outcome
 
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         """See `Wise.ask`."""
@@ -305,7 +416,13 @@ class WiseHttp:
             "Authorization": f"Bearer {access_token.reveal()}",
             "X-External-Correlation-Id": attempt_id,
         }
-        with _Watch(within.total_seconds()) as watch:
+        shown = None
+        if self._mtls:
+            credentials = self._secrets.last()
+            if credentials is None or credentials.certificate is None:
+                return None
+            shown = credentials.certificate
+        with _Watch(within.total_seconds(), shown) as watch:
             try:
                 return self._call("GET", url, headers, None, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
@@ -314,8 +431,9 @@ class WiseHttp:
     def _call(
         self, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None, watch: _Watch
     ) -> tuple[int, dict[str, str], bytes]:
+        session = self._sessions.of(watch.certificate)
         seconds = max(watch.left(), 0.001)
-        answer = self._session.request(
+        answer = session.request(
             method,
             url,
             data=form,
@@ -338,6 +456,8 @@ class WiseHttp:
 
 def _failed(error: BaseException, watch: _Watch) -> Outcome:
     """Tell a request that was not sent from one whose outcome is unknown."""
+    if watch.certificate is not None and _about_our_certificate(error):
+        return ClientRefused(error=CERTIFICATE_REFUSED)
     if not watch.connected:
         return NotSent(reason="not-connected")
     if _about_our_certificate(error):
@@ -348,7 +468,7 @@ def _failed(error: BaseException, watch: _Watch) -> Outcome:
 def _about_our_certificate(error: BaseException | None) -> bool:
     """Tell whether the peer refused our certificate. With TLS 1.3 its alert comes after the handshake."""
     while error is not None:
-        if isinstance(error, ssl.SSLError) and any(alert in (error.reason or "") for alert in _CERTIFICATE_ALERTS):
+        if isinstance(error, ssl.SSLError) and (error.reason or "").endswith(_CERTIFICATE_ALERTS):
             return True
         inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
         error = inner or getattr(error, "reason", None) or error.__cause__ or error.__context__

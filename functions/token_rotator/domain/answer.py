@@ -18,6 +18,7 @@ class SealedAnswer:
 
     `base_version` is the grant's version when the attempt began. `refresh_token` is absent where the answer left it
     as it was. `reissued` says for what reason the tokens were had for the registration code, where on-call should know.
+    `foreign`: what it replaces was dead before its time, so that somebody else refreshes the same grant.
     """
 
     key: GrantKey
@@ -30,3 +31,4 @@ class SealedAnswer:
     refresh_expires_at: datetime | None = None
     scope: str | None = None
     reissued: str | None = None
+    foreign: bool = False

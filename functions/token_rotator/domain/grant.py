@@ -83,11 +83,13 @@ class Phase(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """What people are told about: the first four about one grant, the others about the whole deployment."""
+    """What people are told about: the first five about one grant, the others about the whole deployment."""
 
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     HELD = "held"
     """Wise refuses this grant in a way that says neither that it is dead nor that we are at fault."""
+    FOREIGN_REFRESHER = "foreign_refresher"
+    """Somebody else refreshed it: its access token died before its time, and its refresh token still lives."""
     REISSUED = "reissued"
     """The refresh token died, and the registration code brought new tokens: nobody has to do anything."""
     REFRESH_TOKEN_EXPIRING = "refresh_token_expiring"
@@ -95,6 +97,8 @@ class AlertKind(StrEnum):
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     CLIENT_REFUSED = "client_refused"
     WE_ARE_WRONG = "we_are_wrong"
+    CERTIFICATE_EXPIRING = "certificate_expiring"
+    """The certificate that we show to Wise ends soon, or has ended."""
     RECOVERED = "recovered"
 
 
@@ -124,7 +128,7 @@ class Alert:
     @property
     def is_open(self) -> bool:
         """Whether its end is still to be told: neither a message that says so, nor one that asks for nothing."""
-        return self.kind not in (AlertKind.RECOVERED, AlertKind.REISSUED)
+        return self.kind not in (AlertKind.RECOVERED, AlertKind.REISSUED, AlertKind.FOREIGN_REFRESHER)
 
     def in_place_of(self, before: Alert | None) -> Alert:
         """Give this alert as what takes the place of another, of which nothing may get lost.
@@ -165,7 +169,9 @@ class Grant:
     `suspension` the order. `authorized_at`: when the authorization that the refresh token stems from was exchanged by a
     link, or imported; a refresh leaves it as it is. `unproven`: the access token came with an import, and Wise has not
     said yet that it lives. `replace_at`: when people are told that a personal token is old. `on_hold`: the order to
-    serve the grant and not to refresh it, while somebody else still does.
+    serve the grant and not to refresh it, while somebody else still does. `foreign_at`: when on-call was last told
+    that somebody does so without such an order. `user_rank`, `profile_rank`: the rank of the newest change of the
+    user's, or the profile's, state at Wise that was done here what follows from.
     """
 
     key: GrantKey
@@ -201,6 +207,9 @@ class Grant:
     kind: GrantKind = GrantKind.USER
     replace_at: datetime | None = None
     on_hold: Suspension | None = None
+    user_rank: int | None = None
+    profile_rank: int | None = None
+    foreign_at: datetime | None = None
 
     @property
     def reissuable(self) -> bool:

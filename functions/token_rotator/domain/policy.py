@@ -33,6 +33,12 @@ GRANT_INVALID: Final = "grant_invalid"
 """The `last_error` of a grant in doubt that Wise calls dead: only the sweep may judge it, so readers leave it alone."""
 WARN_AHEAD: Final = (timedelta(days=30), timedelta(days=7), timedelta(days=1))
 """How long before the refresh token's end people are told."""
+DEAD_ON_HOLD: Final = "dead_on_hold"
+"""The `last_error` of a grant in doubt that may not be refreshed, and whose access token Wise calls dead."""
+HELD_PROMISE: Final = timedelta(seconds=60)
+"""How long a reader of a grant on hold is promised its token, at most: nobody here knows when it is replaced."""
+FOREIGN_AGAIN: Final = timedelta(days=1)
+"""How long on-call is not told again that somebody else refreshes the same grant."""
 SAME_END: Final = timedelta(hours=12)
 """Two ends of a refresh token that are no further apart are one: Wise counts in seconds from each answer."""
 YOUNG_FOR: Final = timedelta(seconds=60)
@@ -133,7 +139,7 @@ def next_due(grant: Grant, now: datetime) -> datetime | None:
     """Say when anything has next to happen to a grant that nobody is working on and that is not in doubt."""
     moments: list[datetime] = []
     alert, warning = grant.alert, warning_at(grant)
-    if grant.phase is Phase.ACTIVE:
+    if grant.phase is Phase.ACTIVE and grant.on_hold is None:
         moments.append(grant.refresh_at)
     if warning is not None and grant.refresh_expires_at is not None and now < grant.refresh_expires_at:
         moments.append(warning)
@@ -161,12 +167,14 @@ def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: 
             return Decision(Step.RESOLVE_DOUBT, "a lease ran out", None)
         lease_end = (grant.lease_until or now) + budgets.margin
         return Decision(Step.NOTHING, "somebody is at it", lease_end)
-    if grant.in_doubt is not None:
+    if grant.in_doubt is not None and not _dead_on_hold(grant):
         if grant.due_at is None or grant.due_at <= now:
             return Decision(Step.RESOLVE_DOUBT, "a refresh was sent and its outcome is unknown", None)
         return Decision(Step.NOTHING, "in doubt, waits for the next try", grant.due_at)
     if warned(grant, now) is not None:
         return Decision(Step.WARN, "the refresh token ends soon", None)
+    if grant.on_hold is not None:
+        return Decision(Step.NOTHING, "on hold: somebody else refreshes it", next_due(grant, now))
     if grant.refresh_at <= now:
         return Decision(Step.REFRESH, "the access token is due", None)
     return Decision(Step.NOTHING, "nothing is due", next_due(grant, now))
@@ -182,6 +190,7 @@ class Verdict(Enum):
     ABSENT = "absent"
     SUSPENDED = "suspended"
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
+    ON_HOLD = "on_hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +198,20 @@ class Reading:
     """The verdict on one reader's question.
 
     `until`: SERVE: `stable_until`; WAIT and RETRY_LATER: the instant at which asking again is worth while.
-    `attempt_ends`: WAIT for a lease: after this instant its holder writes nothing any more.
+    `attempt_ends`: WAIT for a lease: after this instant its holder writes nothing any more. `on_hold`: SERVE for one
+    that somebody else refreshes.
     """
 
     verdict: Verdict
     until: datetime | None = None
     attempt_ends: datetime | None = None
     degraded: bool = False
+    on_hold: bool = False
+
+
+def _dead_on_hold(grant: Grant) -> bool:
+    """Tell whether nothing can be done about a grant but end its hold, or adopt newer tokens."""
+    return grant.on_hold is not None and grant.in_doubt is not None and grant.last_error == DEAD_ON_HOLD
 
 
 def _last_try_failed(grant: Grant) -> bool:
@@ -219,8 +235,10 @@ def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # no
             return Reading(Verdict.REFRESH)
         until = grant.lease_until or now
         return Reading(Verdict.WAIT, until + budgets.margin, attempt_ends=until - budgets.settle)
+    if grant.on_hold is not None and (grant.in_doubt is None or grant.last_error == DEAD_ON_HOLD):
+        return _read_on_hold(grant, now, budgets)
     if grant.in_doubt is not None:
-        due = grant.due_at is None or grant.due_at <= now
+        due = grant.due_at is None or grant.due_at <= now or grant.last_error == DEAD_ON_HOLD
         if due and grant.last_error != GRANT_INVALID:
             return Reading(Verdict.REFRESH)
         return Reading(Verdict.RETRY_LATER, grant.due_at)
@@ -233,3 +251,12 @@ def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # no
     if now >= grant.refresh_at - budgets.guard:
         return Reading(Verdict.WAIT, grant.refresh_at)
     return Reading(Verdict.RETRY_LATER, grant.refresh_at)
+
+
+def _read_on_hold(grant: Grant, now: datetime, budgets: Budgets) -> Reading:
+    """Give the stored token until shortly before its end, promised for a minute at a time."""
+    gone = grant.access_token is None or grant.in_doubt is not None
+    if gone or grant.expires_at is None or now >= grant.expires_at - budgets.guard:
+        return Reading(Verdict.ON_HOLD)
+    stable_until = min(now + HELD_PROMISE, grant.expires_at - budgets.guard)
+    return Reading(Verdict.SERVE, stable_until, degraded=_last_try_failed(grant), on_hold=True)

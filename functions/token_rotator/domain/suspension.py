@@ -1,4 +1,4 @@
-"""What an operator has stopped: one grant, all of a tenant's, or everything. All instants are aware UTC."""
+"""What is stopped, or on hold: one grant, all of a tenant's, or everything. All instants are aware UTC."""
 
 from __future__ import annotations
 
@@ -7,27 +7,37 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from .grant import Phase
-from .policy import next_due
+from .policy import DEAD_ON_HOLD, HELD_PROMISE, next_due
+from .state_change import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from .grant import Grant, GrantKey
+    from .lease import Budgets
+    from .state_change import StateChange
 
 KNOWN_FOR: Final = timedelta(seconds=5)
 """How old a process's knowledge of what is suspended may be."""
 ASIDE_FOR: Final = timedelta(minutes=5)
 """How long, at most, a due grant of a suspended tenant is out of the sweeps' way: after lifting it is due by then."""
+STATE_CHANGED: Final = "state-change"
+"""Stands where otherwise the attempt stands whose outcome is unknown: Wise may have ended the tokens."""
+DEACTIVATED: Final = "Wise deactivated the account"
 
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """An operator's order to stop: when, which partner service gave it, and what it says of the reason."""
+    """An order to stop, or to hold: when, which partner service gave it, and what it says of the reason.
+
+    `until`: a hold was ended, and nothing is refreshed before this instant: somebody may have been promised a token.
+    """
 
     since: datetime
     by: str
     reason: str | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +56,31 @@ class Suspensions:
         """Give the order that stops a tenant's grants, if there is one."""
         return self.environment or self.tenants.get(tenant)
 
-    def hold_on(self, tenant: str) -> Suspension | None:
-        """Give the order to serve a tenant's grants and not to refresh them, if there is one."""
-        return self.held_environment or self.held_tenants.get(tenant)
+    def hold_on(self, tenant: str, now: datetime) -> Suspension | None:
+        """Give the order to serve a tenant's grants and not to refresh them, if there is one.
+
+        Of two the one that lasts longer. What is no tenant's, our application's own token, is never on hold.
+        """
+        orders = (self.held_environment, self.held_tenants.get(tenant))
+        found = [order for order in orders if order is not None and (order.until is None or now < order.until)]
+        if not tenant or not found:
+            return None
+        return next((order for order in found if order.until is None), max(found, key=_ends_at))
 
     @property
     def in_force(self) -> int:
         """How many orders there are."""
         return len(self.tenants) + (self.environment is not None)
+
+    @property
+    def holds_in_force(self) -> int:
+        """How many orders there are to serve and not to refresh; one that was ended is none."""
+        orders = [*self.held_tenants.values(), self.held_environment]
+        return sum(order is not None and order.until is None for order in orders)
+
+
+def _ends_at(order: Suspension) -> datetime:
+    return order.until or order.since
 
 
 def suspended(grant: Grant, order: Suspension) -> Grant:
@@ -79,3 +106,98 @@ def aside_until(key: GrantKey, now: datetime) -> datetime:
     """Say until when a due grant of a suspended tenant is out of the way: not all of them at the same instant."""
     aside = ASIDE_FOR * (0.5 + 0.5 * key.fraction("aside"))
     return now + aside - aside % timedelta(milliseconds=1)
+
+
+def is_stopped_by(grant: Grant, subject: Subject) -> bool:
+    """Tell whether a grant is suspended because Wise deactivated this account, and by no operator's order."""
+    order = grant.suspension
+    return grant.phase is Phase.SUSPENDED and order is not None and order.by == subject.orderer
+
+
+def state_changed(grant: Grant, change: StateChange, now: datetime, others: StateChange | None) -> Grant:
+    """Do to a grant what follows from a change of its user's or profile's state. `others`: what is known of the other.
+
+    What the grant knows already changes nothing. An operator's order stands, whatever Wise says.
+    """
+    subject = change.account.subject
+    known = grant.user_rank if subject is Subject.USER else grant.profile_rank
+    if known is not None and change.rank <= known:
+        return grant
+    if subject is Subject.USER:
+        grant = replace(grant, user_rank=change.rank)
+    else:
+        grant = replace(grant, profile_rank=change.rank)
+    if change.closes:
+        return _deactivated(grant, subject, now)
+    if others is not None and others.closes and is_stopped_by(grant, subject):
+        return replace(grant, suspension=Suspension(now, others.account.subject.orderer, DEACTIVATED))
+    return _reactivated(grant, subject, now)
+
+
+def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
+    """Stop a grant whose tokens Wise has ended. They are in doubt, whoever lets it go on."""
+    if Phase.ACTIVE in (grant.phase, grant.suspended_from) and grant.access_token is not None:
+        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)
+    return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
+
+
+def _reactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
+    """Let a grant go on that was stopped for this account: active and due at once, whatever it was before.
+
+    No page of Wise's says that tokens come back, or that they do not. So one try is made, and the access token is not
+    served before Wise was asked about it.
+    """
+    if not is_stopped_by(grant, subject):
+        return grant
+    back = replace(grant, phase=Phase.ACTIVE, suspended_from=None, suspension=None, due_at=now)
+    if back.access_token is None:
+        return replace(back, refresh_at=min(back.refresh_at, now))
+    return replace(back, in_doubt=back.in_doubt or STATE_CHANGED)
+
+
+def put_on_hold(grant: Grant, order: Suspension, now: datetime) -> Grant:
+    """Let a grant be served and not refreshed, while nobody works on it. One that is on hold stays as it is."""
+    if grant.on_hold is not None:
+        return grant
+    after = replace(grant, on_hold=order)
+    return replace(after, due_at=_due_at_rest(after, now))
+
+
+def released(grant: Grant, now: datetime, budgets: Budgets) -> Grant:
+    """Undo it, while nobody works on it: the grant is due by the ordinary rules.
+
+    Not before whatever a reader was promised is over, unless Wise has said that its token is dead. A doubt stays, and
+    is resolved at once.
+    """
+    if grant.on_hold is None:
+        return grant
+    after = replace(grant, on_hold=None)
+    if grant.in_doubt is None or grant.last_error != DEAD_ON_HOLD:
+        after = replace(after, refresh_at=max(grant.refresh_at, now + HELD_PROMISE + budgets.margin + budgets.guard))
+    return replace(after, due_at=_due_at_rest(after, now))
+
+
+def _due_at_rest(grant: Grant, now: datetime) -> datetime | None:
+    return now if grant.in_doubt is not None and grant.phase is Phase.ACTIVE else next_due(grant, now)
+
+
+def freed(grant: Grant, now: datetime, budgets: Budgets) -> Grant:
+    """Take the lease from a worker that is gone, as a takeover does: what it may have sent is a doubt."""
+    if grant.attempt_id is None:
+        return grant
+    return replace(
+        grant, attempt_id=None, lease_until=None, in_doubt=grant.attempt_id, hold_until=now + budgets.hold, due_at=now
+    )
+
+
+def held_everywhere_at(order: Suspension, budgets: Budgets) -> datetime:
+    """Say when nobody refreshes any more because of an order that was given to all of a tenant's, or to everything.
+
+    Each process knows it by then, also one whose question failed once, and what was sent before is over.
+    """
+    return order.since + 2 * KNOWN_FOR + budgets.attempt + budgets.margin
+
+
+def released_until(now: datetime, budgets: Budgets) -> datetime:
+    """Say until when nothing is refreshed after such an order was ended: the last promise under it is over then."""
+    return now + 2 * KNOWN_FOR + HELD_PROMISE + budgets.margin + budgets.guard

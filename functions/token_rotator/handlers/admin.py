@@ -1,4 +1,4 @@
-"""Lambda function `admin`: adopting, forgetting, linking and suspending grants."""
+"""Lambda function `admin`: adopting, forgetting, linking, suspending and holding grants."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from .http import Response, Route, Routes, problem, respond
 from .shown import show_grant, show_suspension
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+
+    from token_rotator.domain.grant import Grant
 
     from .http import Request
 
@@ -41,6 +44,7 @@ _FIELDS: Final = frozenset(
         "registration",
         "profile_id",
         "wise_user_id",
+        "hold",
     }
 )
 _LONGEST: Final = timedelta(days=366)
@@ -105,8 +109,19 @@ def _refresh_token(body: dict[str, Any], registration: Secret | None) -> Secret 
     return refresh_token
 
 
-def read_offer(body: dict[str, Any], now: datetime) -> Offer:
-    """Read what a caller gives us to keep, at the instant `now`. Raises `InvalidInput` that names the field."""
+def _hold(body: dict[str, Any], now: datetime, by: str) -> tuple[Suspension | None, bool]:
+    """Read whether a grant is to be put on hold, or released."""
+    value = body.get("hold")
+    if value is not None and not isinstance(value, bool):
+        raise InvalidInput("hold", "must be true, while somebody else refreshes the grant, or false")
+    return Suspension(now, by) if value else None, value is False
+
+
+def read_offer(body: dict[str, Any], now: datetime, by: str) -> Offer:
+    """Read what the partner service `by` gives us to keep, at the instant `now`.
+
+    Raises `InvalidInput` that names the field.
+    """
     for name in body:
         if name not in _FIELDS:
             raise InvalidInput(name[:64], "is not a field of a grant")
@@ -127,6 +142,7 @@ def read_offer(body: dict[str, Any], now: datetime) -> Offer:
     scope = body.get("scope")
     if scope is not None and not (isinstance(scope, str) and _SCOPE.fullmatch(scope)):
         raise InvalidInput("scope", "must be a string of 1 to 256 printable ASCII characters")
+    hold, release = _hold(body, now, by)
     return Offer(
         refresh_token=refresh_token,
         access_token=access_token,
@@ -137,6 +153,8 @@ def read_offer(body: dict[str, Any], now: datetime) -> Offer:
         registration=registration,
         profile_id=_id(body, "profile_id"),
         wise_user_id=_id(body, "wise_user_id"),
+        hold=hold,
+        release=release,
     )
 
 
@@ -157,9 +175,8 @@ def adopt(request: Request) -> Response:
         if found is None:
             raise InvalidInput("If-Match", "must be one version of the grant")
         if_match = int(found.group(2))
-    answer = _administering.adopt_grant(
-        request.key, read_offer(request.json(), _administering.adopt_grant.clock()), if_match
-    )
+    offer = read_offer(request.json(), _administering.adopt_grant.clock(), request.partner.name)
+    answer = _administering.adopt_grant(request.key, offer, if_match)
     if isinstance(answer, Kept):
         status = 201 if answer.created else 200
         headers = {"ETag": f'"{answer.grant.version}"'}
@@ -258,23 +275,63 @@ def lift(request: Request) -> Response:
 def suspensions(request: Request) -> Response:
     """GET /v1/suspension: the orders about the environment and about the caller's own tenants."""
     in_force = _administering.suspensions.read()
-    everything = in_force.environment
+    now, mine = _administering.suspend_grant.clock(), request.partner.tenants
     return Response(
         200,
         {
-            "environment": None if everything is None else show_suspension(everything),
-            "tenants": [
-                {"tenant": tenant, **show_suspension(order)}
-                for tenant, order in sorted(in_force.tenants.items())
-                if tenant in request.partner.tenants
-            ],
+            **_orders(in_force.environment, in_force.tenants, mine, now),
+            "on_hold": _orders(in_force.held_environment, in_force.held_tenants, mine, now),
         },
     )
+
+
+def _orders(
+    everything: Suspension | None, tenants: Mapping[str, Suspension], mine: frozenset[str], now: datetime
+) -> dict[str, Any]:
+    """Show orders; of those that were ended only what still lasts."""
+
+    def lasts(order: Suspension) -> bool:
+        return order.until is None or now < order.until
+
+    return {
+        "environment": None if everything is None or not lasts(everything) else show_suspension(everything),
+        "tenants": [
+            {"tenant": tenant, **show_suspension(order)}
+            for tenant, order in sorted(tenants.items())
+            if tenant in mine and lasts(order)
+        ],
+    }
+
+
+def hold_grant(request: Request) -> Response:
+    """PUT …/{grant_id}/hold: serve one grant and do not refresh it, since somebody else does."""
+    return _shown(_administering.hold_grant(request.key, _order(request)))
+
+
+def release_grant(request: Request) -> Response:
+    """DELETE …/{grant_id}/hold: nobody else does any more."""
+    return _shown(_administering.hold_grant.release(request.key))
+
+
+def _shown(answer: Grant | Declined) -> Response:
+    return _declined(answer) if isinstance(answer, Declined) else Response(200, show_grant(answer))
+
+
+def hold(request: Request) -> Response:
+    """PUT …/{tenant}/hold or /v1/hold: the same for all of a tenant's grants, or everything."""
+    return Response(200, show_suspension(_administering.hold_all(request.tenant or None, _order(request))))
+
+
+def release(request: Request) -> Response:
+    """DELETE …/{tenant}/hold or /v1/hold: end that order; others stay in force."""
+    _administering.hold_all.release(request.tenant or None)
+    return Response(204)
 
 
 _TENANT: Final = "/v1/tenants/{tenant}"
 _GRANT: Final = "/v1/tenants/{tenant}/grants/{grant_id}"
 _EVERYTHING: Final = "/v1/suspension"
+_ALL_HELD: Final = "/v1/hold"
 ROUTES: Final[Routes] = {
     ("PUT", _GRANT): Route("manage", adopt),
     ("DELETE", _GRANT): Route("manage", delete),
@@ -287,6 +344,12 @@ ROUTES: Final[Routes] = {
     ("PUT", _EVERYTHING): Route("operate", suspend),
     ("DELETE", _EVERYTHING): Route("operate", lift),
     ("GET", _EVERYTHING): Route("operate", suspensions),
+    ("PUT", f"{_GRANT}/hold"): Route("manage", hold_grant),
+    ("DELETE", f"{_GRANT}/hold"): Route("manage", release_grant),
+    ("PUT", f"{_TENANT}/hold"): Route("operate", hold),
+    ("DELETE", f"{_TENANT}/hold"): Route("operate", release),
+    ("PUT", _ALL_HELD): Route("operate", hold),
+    ("DELETE", _ALL_HELD): Route("operate", release),
 }
 
 

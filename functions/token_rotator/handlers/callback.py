@@ -1,4 +1,7 @@
-"""Lambda function `callback`: the browser's way back from Wise, and the same for a partner that owns that address."""
+"""Lambda function `callback`: the browser's way back from Wise, the same for a partner that owns that address, and events.
+
+Wise's events are taken where their keys were deployed.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from token_rotator.wiring.linking import wire
 
 from .http import Response, Route, Routes, problem, query_of, respond, where_of
 from .pages import Page, arrived, failed, guarded
+from .webhook import take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 _linking = wire()
 _CODE: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
 _CALLBACK: Final = "/oauth/callback"
+_EVENTS: Final = "/wise/events"
 _AGAIN: Final = "start a new link"
 
 
@@ -149,8 +154,11 @@ ROUTES: Final[Routes] = {
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Answer API Gateway: a browser by a page, a partner by JSON."""
-    if (event.get("httpMethod"), event.get("resource")) != ("GET", _CALLBACK):
+    """Answer API Gateway: a browser by a page, a partner by JSON, Wise by a status."""
+    method = (event.get("httpMethod"), event.get("resource"))
+    if method == ("POST", _EVENTS) and _linking.take_event is not None:
+        return take(event, _linking.take_event, _linking.journal)
+    if method != ("GET", _CALLBACK):
         return respond(event, ROUTES, _linking.settings.partners, _linking.journal)
     page = browse(event)
     logger.info("browser answered", extra={"status": page.status})

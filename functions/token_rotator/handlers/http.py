@@ -39,6 +39,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "not-found": (404, "There is no such thing here."),
     "suspended": (409, "The grant, its tenant or the whole environment is suspended."),
     "reauthorization-required": (409, "The user has to authorize our application at Wise again."),
+    "on-hold": (409, "Somebody else refreshes the grant, and the token that is kept is no longer good."),
     "already-held": (409, "Another grant holds this Wise profile."),
     "different-profile": (409, "The grant belongs to another Wise profile."),
     "code-refused": (409, "Wise does not take the code, or sent none."),
@@ -213,20 +214,24 @@ def _answer(
         facts.update(tenant=tenant)
     if grant_id is not None:
         facts["grant_id"] = GrantKey.parse(tenant, grant_id).grant_id
-    raw = _body(event)
+    raw = body_of(event)
     if len(raw) > MAX_BODY:
         return problem("request-too-large", f"a body may have {MAX_BODY} bytes")
-    headers = {name.lower(): value for name, value in _values(event, "headers", "multiValueHeaders").items()}
-    query = query_of(event)
-    return route.answer(Request(partner, tenant, grant_id, headers, query, raw, link_id))
+    return route.answer(Request(partner, tenant, grant_id, headers_of(event), query_of(event), raw, link_id))
 
 
-def _body(event: Mapping[str, Any]) -> bytes:
+def body_of(event: Mapping[str, Any]) -> bytes:
+    """Read the body of an event, byte by byte as it was sent. Raises `InvalidInput`."""
     body = event.get("body") or ""
     try:
         return base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
     except ValueError:
         raise InvalidInput("body", "must be UTF-8 text, or its base64 form where the event says so") from None
+
+
+def headers_of(event: Mapping[str, Any]) -> dict[str, str]:
+    """Read the headers of an event, by their names in lower case."""
+    return {name.lower(): value for name, value in _values(event, "headers", "multiValueHeaders").items()}
 
 
 def query_of(event: Mapping[str, Any]) -> dict[str, str]:

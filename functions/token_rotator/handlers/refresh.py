@@ -35,6 +35,7 @@ _OUTCOMES: Final = {
     Word.OVERTAKEN: "fresh",
     Word.BARRED: "barred",
     Word.SUSPENDED: "suspended",
+    Word.ON_HOLD: "on_hold",
     Word.SUSPECT: "failed",
 }
 _UNUSABLE_FOR: Final = timedelta(minutes=1)

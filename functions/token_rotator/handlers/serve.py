@@ -30,6 +30,12 @@ _RELINK: Final = (
 )
 
 
+_ON_HOLD: Final = (
+    "Adopt the newer token of whoever refreshes it: PUT the grant with If-Match and its version. Or, once nobody else "
+    "does, release it: DELETE the grant's /hold, or the order about its tenant or everything."
+)
+
+
 def _shown(instant: datetime | None) -> str | None:
     return None if instant is None else show_instant(instant)
 
@@ -39,6 +45,8 @@ def _answer(key: GrantKey, rejected: int | None) -> Response:
     if isinstance(served, NotServed):
         if served.why is Why.REAUTHORIZATION_REQUIRED:
             return problem(served.why.value, _RELINK)
+        if served.why is Why.ON_HOLD:
+            return problem(served.why.value, _ON_HOLD)
         return problem(served.why.value, retry_after=served.retry_after)
     body: dict[str, Any] = {
         "access_token": served.access_token.reveal(),
@@ -51,6 +59,7 @@ def _answer(key: GrantKey, rejected: int | None) -> Response:
         "stable_until": show_instant(served.stable_until),
         "stable_for_s": int(served.stable_for.total_seconds()),
         "degraded": served.degraded,
+        "on_hold": served.on_hold,
     }
     if rejected is not None:
         body["confirmed"] = served.confirmed

@@ -49,6 +49,7 @@ def show_grant(grant: Grant) -> dict[str, Any]:
         shown[name] = None if instant is None else show_instant(instant)
     order = grant.suspension
     shown["suspension"] = None if order is None else show_suspension(order)
+    shown["on_hold"] = None if grant.on_hold is None else show_suspension(grant.on_hold)
     shown["suspended_from"] = None if grant.suspended_from is None else grant.suspended_from.value
     alert = grant.alert
     shown["alert"] = (

@@ -56,6 +56,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     journal.count("WiseCalled", summary.calls)
     journal.count("BreakerOpen", int(_refreshing.breaker.is_open))
     journal.count("SuspensionsInForce", summary.suspensions)
+    journal.count("HoldsInForce", summary.holds)
+    days_left = None if use.certificate is None else use.certificate.days_left()
+    if days_left is not None:
+        journal.count("CertificateDaysLeft", round(days_left, 3))
     told: dict[str, Any] = {
         "advanced": summary.advanced,
         "refreshed": summary.refreshed,
@@ -64,6 +68,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "calls": summary.calls,
         "set_aside": summary.set_aside,
         "suspensions": summary.suspensions,
+        "holds": summary.holds,
         "breaker_open": _refreshing.breaker.is_open,
         "oldest_overdue_s": round(overdue, 3),
         "seconds": round(seconds, 3),

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from token_rotator.domain.grant import GrantKey
     from token_rotator.domain.lease import Budgets
+    from token_rotator.domain.suspension import Suspension
     from token_rotator.domain.tokens import Sealed, Secret
 
-    from .ports import GrantRegistry, Sealer
+    from .ports import GrantReader, GrantRegistry, Sealer
 
 _POLL: Final = timedelta(milliseconds=300)
 
@@ -31,7 +32,8 @@ _POLL: Final = timedelta(milliseconds=300)
 class Offer:
     """What a caller gives us to keep. An access token comes with its dates; a registration code with its e-mail.
 
-    `registration` is the JSON text of both, as it is sealed. Without a refresh token there has to be one.
+    `registration` is the JSON text of both, as it is sealed. Without a refresh token there has to be one. `hold` is the
+    order to serve it and not to refresh it; `release` ends one that was given before.
     """
 
     refresh_token: Secret | None = None
@@ -43,6 +45,8 @@ class Offer:
     registration: Secret | None = None
     profile_id: str | None = None
     wise_user_id: str | None = None
+    hold: Suspension | None = None
+    release: bool = False
 
 
 class Declined(Enum):
@@ -69,7 +73,7 @@ class Kept:
 class Patience:
     """Waiting for a lease that somebody holds, within a time budget."""
 
-    grants: GrantRegistry
+    grants: GrantReader
     budgets: Budgets
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
@@ -95,7 +99,8 @@ class AdoptGrant:
     A replayed import must not bury a newer refresh token: what exists is only replaced under its current version, in
     one conditional write, while nobody refreshes it. An access token that comes along stays in use; Wise is
     asked about it first if the grant before was in doubt or dead. A registration code that was kept stays, unless
-    another one comes along. Costs one GenerateDataKey for each sealed value.
+    another one comes along; an order to hold stays, unless the offer ends it. Costs one GenerateDataKey for each
+    sealed value.
     """
 
     grants: GrantRegistry
@@ -173,6 +178,7 @@ class AdoptGrant:
             registration, spent_at = before.registration, before.registration_spent_at
         alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
         stopped = before is not None and before.phase is Phase.SUSPENDED
+        held = None if before is None else before.on_hold
         grant = Grant(
             key=key,
             phase=Phase.SUSPENDED if stopped else Phase.ACTIVE,
@@ -193,8 +199,11 @@ class AdoptGrant:
             alert=alert,
             created_at=before.created_at if before is not None else now,
             profile_id=offer.profile_id or (before.profile_id if before is not None else None),
-            wise_user_id=offer.wise_user_id,
+            wise_user_id=offer.wise_user_id or (before.wise_user_id if before is not None else None),
+            user_rank=before.user_rank if before is not None else None,
+            profile_rank=before.profile_rank if before is not None else None,
             unproven=access_token is not None,
+            on_hold=None if offer.release else held or offer.hold,
         )
         return replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))
 

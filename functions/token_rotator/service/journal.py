@@ -51,6 +51,14 @@ class AnswerLate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRefresh:
+    """The token that an answer replaced had died before its time: somebody else refreshes the same grant."""
+
+    key: GrantKey
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerParked:
     """A write failed, and the sealed answer lies in the parking queue."""
 
@@ -140,6 +148,35 @@ class LinkLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserDeactivated:
+    """Wise closed the account of a grant, which is suspended for it. `subject`: `user` or `profile`."""
+
+    key: GrantKey
+    subject: str
+    occurred_at: datetime
+    delivery_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserReactivated:
+    """Wise opened it again: the grant is due, in doubt."""
+
+    key: GrantKey
+    subject: str
+    occurred_at: datetime
+    delivery_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventTaken:
+    """An event of Wise's came. `result` is the word of `service.take_event`; the ids are Wise's own."""
+
+    result: str
+    event_type: str | None
+    delivery_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """Something unexpected happened to one grant; others go on. `detail` names the error's type, never its text."""
 
@@ -152,6 +189,7 @@ Event = (
     Sent
     | AttemptEnded
     | AnswerLate
+    | ForeignRefresh
     | AnswerParked
     | ParkedSettled
     | AnswerLost
@@ -162,6 +200,9 @@ Event = (
     | CodeExchanged
     | LinkEnded
     | LinkLost
+    | UserDeactivated
+    | UserReactivated
+    | EventTaken
     | Trouble
 )
 

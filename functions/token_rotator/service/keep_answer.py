@@ -7,9 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from token_rotator.domain.grant import Alert, AlertKind, Grant, Phase, incident_of
-from token_rotator.domain.policy import SAME_END, next_due, refresh_at
+from token_rotator.domain.policy import FOREIGN_AGAIN, SAME_END, next_due, refresh_at
 
-from .journal import AnswerLate
+from .journal import AnswerLate, ForeignRefresh
 from .ports import Done, When
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class KeepAnswer:
                 when = replace(when, phase=stored.phase)
             written = self.grants.write(stored, after, when)
             if isinstance(written, Done):
+                if answer.foreign:
+                    self.journal.record(ForeignRefresh(key=answer.key, attempt_id=answer.attempt_id))
                 if after.in_doubt is None:
                     return Kept(Place.STORED, after)
                 self.journal.record(AnswerLate(key=answer.key, attempt_id=answer.attempt_id, kept=True))
@@ -87,7 +89,7 @@ class KeepAnswer:
 
     def _with_tokens(self, answer: SealedAnswer, stored: Grant) -> Grant:
         version, replaced = stored.version + 1, answer.refresh_token is not None
-        return replace(
+        after = replace(
             stored,
             access_token=answer.access_token,
             refresh_token=answer.refresh_token or stored.refresh_token,
@@ -102,9 +104,30 @@ class KeepAnswer:
             unproven=False,
             alert=self._alert(answer, stored),
         )
+        return self._with_foreign(answer, after) if answer.foreign else after
+
+    def _with_foreign(self, answer: SealedAnswer, after: Grant) -> Grant:
+        """Have on-call told that somebody else refreshes the grant: once a day, however often it is found."""
+        now, told = self.clock(), after.alert
+        if after.foreign_at is not None and now - after.foreign_at < FOREIGN_AGAIN:
+            return after
+        alert = Alert(
+            incident_id=incident_of(after, AlertKind.FOREIGN_REFRESHER),
+            kind=AlertKind.FOREIGN_REFRESHER,
+            reason="dead_before_its_time",
+            raised_at=now,
+            attempt_id=answer.attempt_id,
+        ).in_place_of(told)
+        after = replace(after, alert=alert, foreign_at=now)
+        if told is not None and told.kind is AlertKind.REFRESH_TOKEN_EXPIRING:  # it is not over: it is told again
+            after = replace(after, expiry_told=None)
+        return after
 
     def _alert(self, answer: SealedAnswer, stored: Grant) -> Alert | None:
-        """Give the alert that stays: a held grant that is refreshed again is told to be well."""
+        """Give the alert that stays. A held grant that is refreshed again is told to be well.
+
+        So is one whose refresh token was dead, if that was tried anew because Wise had reactivated its user.
+        """
         alert, now = stored.alert, self.clock()
         if answer.reissued is not None:
             return Alert(
@@ -119,7 +142,9 @@ class KeepAnswer:
         later = answer.refresh_expires_at is not None and (
             stored.refresh_expires_at is None or answer.refresh_expires_at - stored.refresh_expires_at > SAME_END
         )
-        if alert.kind is AlertKind.HELD or (alert.kind is AlertKind.REFRESH_TOKEN_EXPIRING and later):
+        if alert.kind in (AlertKind.HELD, AlertKind.REAUTHORIZATION_REQUIRED) or (
+            alert.kind is AlertKind.REFRESH_TOKEN_EXPIRING and later
+        ):
             return alert.over(now, answer.attempt_id)
         return alert
 

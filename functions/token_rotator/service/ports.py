@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from token_rotator.domain.answer import SealedAnswer
+    from token_rotator.domain.certificate import CertificateWatch
     from token_rotator.domain.fleet import Fleet, Lane
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
     from token_rotator.domain.link import Link, PendingTokens
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
+    from token_rotator.domain.state_change import Account, StateChange
     from token_rotator.domain.suspension import Suspension, Suspensions
     from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
 
@@ -44,6 +46,8 @@ class When:
     phase: Phase | Ignored = IGNORED
     due_at: datetime | Ignored | None = IGNORED
     alert: Alert | Ignored | None = IGNORED
+    user_rank: int | Ignored | None = IGNORED
+    profile_rank: int | Ignored | None = IGNORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,8 @@ class GrantStore(GrantReader, Protocol):
         """Take a free lease in one write, without a read before it.
 
         Takes effect if the grant is active, nobody holds a lease (a lease that ran out counts as held), and: it is
-        due (`refresh_at <= now`), or in doubt and not `due_at > now`, or `cause` rejects the version that is stored. A
-        rejection also sets `due_at` to now, so that the sweep notices if its worker dies.
+        due (`refresh_at <= now`) and not on hold, or in doubt and not `due_at > now`, or `cause` rejects the version
+        that is stored. A rejection also sets `due_at` to now, so that the sweep notices if its worker dies.
         """
         ...
 
@@ -134,7 +138,7 @@ class GrantRegistry(GrantReader, Protocol):
     """The beginning and end of grants. Errors as in `GrantStore`.
 
     A grant with a `profile_id` claims that Wise profile in the same transaction: two grants of one Wise user would
-    kill each other's tokens for ever.
+    kill each other's tokens for ever. One with a `wise_user_id` is listed among that user's, in the same transaction.
 
     `link` is the hash of the link whose tokens are stored: in the same transaction they are spent, for the version
     that is written, and forgotten there. Tokens that are spent already, or are not there, are `Refused`.
@@ -245,6 +249,18 @@ class FleetStore(Protocol):
         ...
 
 
+class CertificateStore(Protocol):
+    """What all processes together know of our certificate's end. Errors as in `GrantStore`."""
+
+    def read(self) -> CertificateWatch:
+        """Read it, consistently; `CertificateWatch()` where nothing was ever stored."""
+        ...
+
+    def write(self, before: CertificateWatch, after: CertificateWatch) -> CertificateWatch | None:
+        """Store `after`, if nobody wrote since `before` was read. Gives what is stored now, `None` if somebody did."""
+        ...
+
+
 class SuspensionReader(Protocol):
     """What is suspended. Errors as in `GrantStore`: who does not know it serves and refreshes nothing."""
 
@@ -265,6 +281,46 @@ class SuspensionStore(SuspensionReader, Protocol):
 
     def lift(self, tenant: str | None) -> Suspensions:
         """End an order, if there is one. Gives what is in force now."""
+        ...
+
+    def hold(self, tenant: str | None, order: Suspension) -> Suspensions:
+        """Put an order to serve and not to refresh in force; otherwise as `suspend`."""
+        ...
+
+    def release(self, tenant: str | None, until: datetime) -> Suspensions:
+        """End such an order, which still lasts until `until`, if there is one that is not ended yet."""
+        ...
+
+
+class SignatureCheck(Protocol):
+    """Telling Wise's events from anybody else's."""
+
+    def is_authentic(self, content: bytes, signature: str) -> bool:
+        """Tell whether one of Wise's keys signed exactly these bytes. Never raises."""
+        ...
+
+
+class StateNotes(Protocol):
+    """Taking note of what became of accounts at Wise. Errors as in `GrantStore`."""
+
+    def note(self, change: StateChange, now: datetime) -> bool:
+        """Keep a change, due at once, unless what is kept of the account ranks as high. False: nothing was written."""
+        ...
+
+
+class StateStore(Protocol):
+    """What is kept about accounts, and whose grants they are. Errors as in `GrantStore`."""
+
+    def look(self, account: Account) -> StateChange | None:
+        """Give the newest change of an account that is kept, consistently."""
+        ...
+
+    def holders(self, account: Account) -> frozenset[GrantKey]:
+        """Give the grants of a user or a profile, consistently."""
+        ...
+
+    def settle(self, change: StateChange) -> bool:
+        """Have it due no longer. False: by now another change is kept of the account, and stays due."""
         ...
 
 
@@ -466,8 +522,8 @@ class RefreshReport:
 
     `outcome` is `refreshed`, `fresh` (nothing was to be done), `confirmed` (Wise says the token lives), `held`
     (somebody is at it), `failed`, `in_doubt`, `barred` (Wise may not be called now), `gone` (no such grant or not
-    active), `suspended` (its tenant or everything is) or `unusable` (no client credentials). `retry_after`
-    says when trying again is worth while.
+    active), `suspended` (its tenant or everything is), `on_hold` (somebody else refreshes it) or `unusable` (no client
+    credentials). `retry_after` says when trying again is worth while.
     """
 
     outcome: str

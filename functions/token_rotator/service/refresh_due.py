@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
-from token_rotator.domain.policy import Step, decide
+from token_rotator.domain.policy import DEAD_ON_HOLD, Step, decide
+from token_rotator.domain.state_change import Account
 from token_rotator.domain.suspension import aside_until
 
 from .breaker import Barred
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.suspension import Suspensions
 
+    from .apply_state import ApplyState
     from .breaker import Breaker
     from .drain_parking import DrainParking
     from .journal import Journal
     from .ports import DueIndex, GrantStore
     from .refresh_grant import RefreshGrant
     from .tell_people import TellPeople
+    from .watch_certificate import WatchCertificate
 
 LOOK_EVERY: Final = timedelta(seconds=1)
 LOOK_LIMIT: Final = 64
@@ -58,7 +61,8 @@ _LEAST_PAUSE: Final = timedelta(milliseconds=20)
 class SweepSummary:
     """What one sweep did. `oldest_overdue` is the largest delay it met, `calls` counts calls to Wise.
 
-    `set_aside` counts due grants of suspended tenants, `suspensions` the orders in force when it last looked.
+    `set_aside` counts due grants of suspended and held tenants, `suspensions` and `holds` the orders in force when it
+    last looked.
     """
 
     advanced: int = 0
@@ -68,6 +72,7 @@ class SweepSummary:
     calls: int = 0
     set_aside: int = 0
     suspensions: int = 0
+    holds: int = 0
     oldest_overdue: timedelta = field(default_factory=timedelta)
 
 
@@ -77,9 +82,11 @@ class RefreshDue:
 
     Parked answers come first. Then the most urgent grants, at the pace of the sweeps' lane; while the breaker is open
     only people are told, and what is due stays due. While the environment is suspended nothing is looked for and Wise
-    is not called; due grants of a suspended tenant are moved out of the way, at a write each. One grant that cannot be
-    advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work grows with what is due.
-    `workers` grants are advanced at a time.
+    is not called; due grants of a suspended tenant are moved out of the way, at a write each; those of a held one too,
+    once people were told and doubts were resolved. What became of accounts at Wise is applied to their grants, without
+    a call, also while the breaker is open. One grant that cannot be advanced never keeps the others waiting: its
+    `due_at` moves, whatever went wrong. The work grows with what is due. `workers` grants are advanced at a time.
+    `certificate` is there where Wise demands one.
     """
 
     refresh: RefreshGrant
@@ -94,6 +101,8 @@ class RefreshDue:
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
     workers: int
+    apply_state: ApplyState
+    certificate: WatchCertificate | None = None
 
     def __call__(self, shards: Sequence[int], until: datetime, barred: Barred | None = None) -> SweepSummary:
         """Advance due grants of these shards; start nothing after `until`. Raises nothing but for faults of its own.
@@ -127,6 +136,26 @@ class RefreshDue:
         now = self.clock()
         self.grants.postpone(key, aside_until(key, now), now)
         return Result(Word.BARRED)
+
+    def apply(self, account: Account) -> Result:
+        """Do to an account's grants what follows from its state at Wise. Raises what the stores raise."""
+        self.apply_state(account)
+        return Result(Word.BARRED)
+
+    def set_held_aside(self, key: GrantKey) -> Result:
+        """Do with a due grant of a held tenant what sends no refresh, or move it. Raises what `RefreshGrant` raises.
+
+        A doubt is resolved by asking Wise, for readers wait for that; the calls are asked for one by one.
+        """
+        grant, now = self.grants.get(key), self.clock()
+        step = Step.NOTHING if grant is None else decide(grant, now, self.budgets).step
+        dead = grant is not None and grant.attempt_id is None and grant.last_error == DEAD_ON_HOLD
+        if step is Step.RESOLVE_DOUBT and not dead:
+            result = self.refresh(key, Due(), alone=False, lane=self.lane)
+            return result if result.word is Word.SUSPECT else replace(result, word=Word.BARRED)
+        if grant is not None and step not in (Step.REFRESH, Step.RESOLVE_DOUBT):
+            return self._follow(grant, Result(Word.BARRED))
+        return self.set_aside(key)
 
     def _follow(self, grant: Grant, result: Result) -> Result:
         """Do what needs no lease: tell people, or put `due_at` right.
@@ -169,7 +198,9 @@ class _Duty:
         self.others_turn = False
         self.backlog: deque[GrantKey] = deque()
         self.aside: deque[GrantKey] = deque()
+        self.held: set[GrantKey] = set()
         self.moving: set[GrantKey] = set()
+        self.accounts: deque[tuple[GrantKey, Account]] = deque()
         self.halted = False
         self.allowance = 0
         self.on_trial = False
@@ -183,7 +214,7 @@ class _Duty:
     def run(self) -> None:
         use = self.use
         self.drained_at = use.drain(self.until)
-        use.breaker.tend()
+        self._mind()
         next_look = use.clock()
         next_tending = next_look + TEND_EVERY
         while True:
@@ -228,10 +259,16 @@ class _Duty:
             self.draining = None
 
     def _tend(self) -> None:
-        """Have the queue drained beside the work, for asking it takes a second; look at the breaker here."""
+        """Have the queue drained beside the work, for asking it takes a second; mind what is the fleet's here."""
         if self.draining is None:
             self.draining = self.pool.submit(self.use.drain, self.until)
+        self._mind()
+
+    def _mind(self) -> None:
+        """Look at the breaker and at our certificate's end."""
         self.use.breaker.tend()
+        if self.use.certificate is not None:
+            self.use.certificate.tend()
 
     def _look(self, now: datetime) -> None:
         self.summary.looks += 1
@@ -240,6 +277,7 @@ class _Duty:
         if stopped is None or self.halted:
             self.backlog.clear()
             self.aside.clear()
+            self.accounts.clear()
             return
         try:
             due = self.use.index.due(self.shards, now, self.limit)
@@ -249,13 +287,23 @@ class _Duty:
         busy = {*self.in_flight.values(), *self.suspects}
         self.backlog.clear()
         self.aside.clear()
+        self.accounts.clear()
+        self.held.clear()
         for due_at, key in due:
             if key in busy or self.resting.get(key, now) > now:
                 continue
             if stopped.of(key.tenant) is not None:
                 self.aside.append(key)
                 continue
+            if stopped.hold_on(key.tenant, now) is not None:
+                self.aside.append(key)
+                self.held.add(key)
+                continue
             self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
+            account = Account.of(key)
+            if account is not None:
+                self.accounts.append((key, account))
+                continue
             self.backlog.append(key)
         if not self.use.breaker.is_open:
             self.limit = LOOK_LIMIT
@@ -269,7 +317,7 @@ class _Duty:
         except (StoreUnavailable, CorruptGrant) as error:
             self.use.journal.record(Trouble(key=None, code=error.code, detail="asking what is suspended"))
             return None
-        self.summary.suspensions = found.in_force
+        self.summary.suspensions, self.summary.holds = found.in_force, found.holds_in_force
         return found
 
     def _fill(self) -> None:
@@ -291,13 +339,17 @@ class _Duty:
                 return
 
     def _set_aside(self) -> None:
-        """Have some of the workers move what may not be refreshed; the others are for what may."""
+        """Have some of the workers do what needs no call to Wise; the others are for what does."""
         share = min(max(self.use.workers // ASIDE_SHARE, 1), self.use.workers - len(self.in_flight) + len(self.moving))
+        while self.accounts and len(self.moving) < share and self.use.clock() < self.until:
+            key, account = self.accounts.popleft()
+            self.moving.add(key)
+            self._submit(key, partial(self.use.apply, account))
         while self.aside and len(self.moving) < share and self.use.clock() < self.until:
             key = self.aside.popleft()
             self.moving.add(key)
             self.summary.set_aside += 1
-            self._submit(key, partial(self.use.set_aside, key))
+            self._submit(key, partial(self.use.set_held_aside if key in self.held else self.use.set_aside, key))
 
     def _submit(self, key: GrantKey, step: Callable[[], Result]) -> None:
         self.in_flight[self.pool.submit(self._safely, key, step)] = key

@@ -33,7 +33,7 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
     name_of,
 )
-from token_rotator.domain.policy import ALERT_CLAIM, GRANT_INVALID, backoff, next_due
+from token_rotator.domain.policy import ALERT_CLAIM, DEAD_ON_HOLD, GRANT_INVALID, backoff, next_due
 
 from .breaker import Barred
 from .journal import AnswerLost, AnswerParked, AttemptEnded, DemandBarred, Sent, Trouble
@@ -87,6 +87,7 @@ class Word(Enum):
     OVERTAKEN = "overtaken"
     BARRED = "barred"
     SUSPENDED = "suspended"
+    ON_HOLD = "on_hold"
     SUSPECT = "suspect"
 
 
@@ -96,7 +97,8 @@ class Result:
 
     `retry_at`: when trying again is worth while. `grant`: what the refused acquire showed, where it was refused.
     `code`: why it failed. `calls`: how many calls to Wise it made. SUSPECT: the grant wants to be advanced alone.
-    BARRED: Wise may not be called now. SUSPENDED: the grant's tenant or the environment is.
+    BARRED: Wise may not be called now. SUSPENDED: the grant's tenant or the environment is. ON_HOLD: it may not be
+    refreshed, since somebody else does.
     """
 
     word: Word
@@ -147,7 +149,8 @@ class RefreshGrant:
         for the call to Wise; without one the caller has asked. `drained_at` is when the parking queue last held
         nothing: only who has seen that judges a grant that was in doubt.
         """
-        if self.suspensions.read().of(key.tenant) is not None:
+        orders = self.suspensions.read()
+        if orders.of(key.tenant) is not None:
             return Result(Word.SUSPENDED)
         if lane is not None and isinstance(cause, Due):
             barred = self.breaker.known()
@@ -163,6 +166,7 @@ class RefreshGrant:
             ends=ends if until is None else min(ends, until),
             drained_at=drained_at,
             may_linger=until is None,
+            held=orders.hold_on(key.tenant, started) is not None,
         )
         held = attempt.acquire(cause, started, alone=alone)
         if isinstance(held, Result):
@@ -218,7 +222,9 @@ class _Attempt:
     """One attempt: what it holds and what it has learned.
 
     `doubt` names the attempt whose request may have killed the stored token, `dead` that Wise said it is dead, and
-    `sure` that the stored token was alive when the (only) request left. `may_linger`: the worker has time after it.
+    `sure` that the stored token was alive when the (only) request left. `foreign`: it was found dead, and no request
+    of ours can have killed it. `may_linger`: the worker has time after it. `held`: an order about the tenant or
+    everything says not to refresh it.
     """
 
     def __init__(
@@ -230,6 +236,7 @@ class _Attempt:
         ends: datetime,
         drained_at: datetime | None,
         may_linger: bool,
+        held: bool,
     ) -> None:
         self.use = use
         self.key = key
@@ -237,6 +244,7 @@ class _Attempt:
         self.ends = ends
         self.drained_at = drained_at
         self.may_linger = may_linger
+        self.held = held
         self.lane: Lane | None = None
         self.sends = 0
         self.calls = 0
@@ -244,6 +252,7 @@ class _Attempt:
         self.doubt: str | None = None
         self.dead = False
         self.sure = True
+        self.foreign = False
 
     # --- the lease
 
@@ -307,6 +316,8 @@ class _Attempt:
             barred = self._admitted(lane, cause)
             if barred is not None:
                 return self._stand_down(grant, barred)
+        if self.held or grant.on_hold is not None:
+            return self._only_ask(grant, cause)
         if grant.last_error == NO_TIME_TO_REISSUE and grant.reissuable and not self._may_be_parked(grant):
             return self._reissue(grant, None, self._why_dead())
         if grant.in_doubt is not None or isinstance(cause, Rejected):
@@ -370,8 +381,9 @@ class _Attempt:
         """Ask Wise before anything is sent. `None`: go on and refresh."""
         liveness = self._ask(grant)
         if liveness is None or liveness is Liveness.DEAD:
-            self.sure = False
             self.dead = liveness is Liveness.DEAD
+            self.foreign = self.dead and self.sure and self.use.clock() < grant.refresh_at
+            self.sure = False
             return None
         if liveness is Liveness.NO_ANSWER:
             return self._give_back(grant, "no-answer")
@@ -380,6 +392,25 @@ class _Attempt:
         if grant.refresh_at <= self.use.clock():
             return None
         return self._confirm(grant)
+
+    def _only_ask(self, grant: Grant, cause: Cause) -> Result:
+        """Find out whether the token of a grant on hold lives: nothing is sent that could kill it."""
+        if grant.in_doubt is None and isinstance(cause, Due):  # it was put on hold while it was being acquired
+            after = replace(self._free(grant), due_at=next_due(grant, self.use.clock()))
+            self._release(grant, after)
+            return Result(Word.ON_HOLD, grant.version)
+        liveness = self._ask(grant)
+        if liveness is Liveness.NO_ANSWER:  # nobody knows
+            return self._give_back(grant, "no-answer")
+        if liveness is Liveness.LIVES:
+            self.doubt = None
+            return self._confirm(grant)
+        now = self.use.clock()
+        in_doubt = self.doubt or (self.lease.attempt_id if liveness is Liveness.DEAD else None)
+        after = replace(self._free(grant), in_doubt=in_doubt, last_error=DEAD_ON_HOLD)
+        after = replace(after, refresh_at=min(grant.refresh_at, now))  # no promise is left, and it is due when released
+        self._release(grant, replace(after, due_at=next_due(after, now)))
+        return Result(Word.ON_HOLD, grant.version)
 
     def _proves(self, grant: Grant) -> Liveness | None:
         """Ask, where a death would prove that a request of ours was carried out: not where it may be old age."""
@@ -425,9 +456,12 @@ class _Attempt:
                 return ended
 
     def _stopped(self) -> str | None:
-        """Say why nothing may be sent: what is suspended may have become known while this attempt went on."""
+        """Say why nothing may be sent: an order to suspend or hold may have become known while this attempt went on."""
         try:
-            return None if self.use.suspensions.read().of(self.key.tenant) is None else Word.SUSPENDED.value
+            orders = self.use.suspensions.read()
+            if orders.of(self.key.tenant) is not None:
+                return Word.SUSPENDED.value
+            return None if orders.hold_on(self.key.tenant, self.use.clock()) is None else Word.ON_HOLD.value
         except (StoreUnavailable, CorruptGrant) as error:
             self._trouble(error, "asking what is suspended")
             return error.code
@@ -718,6 +752,7 @@ class _Attempt:
             refresh_expires_at=tokens.refresh_expires_at,
             scope=tokens.scope,
             reissued=request.reason,
+            foreign=self.foreign and request.presented is not None,
         )
         parked = False
         while True:

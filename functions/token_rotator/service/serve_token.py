@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from token_rotator.domain.grant import Grant, GrantKey
     from token_rotator.domain.lease import Budgets
+    from token_rotator.domain.suspension import Suspension
     from token_rotator.domain.tokens import Secret
 
     from .ports import AccessTokenOpener, GrantReader, Refresher, SuspensionReader
@@ -35,7 +36,8 @@ _SOON: Final = timedelta(seconds=2)
 class Served:
     """An access token. `stable_until`: the rotator does not replace it before; `stable_for` the same as a duration.
 
-    `caused_refresh`: a refresh that this very call asked for was made.
+    `caused_refresh`: a refresh that this very call asked for was made. `on_hold`: somebody else refreshes the grant,
+    and may replace the token at any time.
     """
 
     access_token: Secret
@@ -49,6 +51,7 @@ class Served:
     degraded: bool
     confirmed: bool
     caused_refresh: bool
+    on_hold: bool = False
 
 
 class Why(Enum):
@@ -57,6 +60,7 @@ class Why(Enum):
     ABSENT = "not-found"
     SUSPENDED = "suspended"
     REAUTHORIZATION_REQUIRED = "reauthorization-required"
+    ON_HOLD = "on-hold"
     UNAVAILABLE = "temporarily-unavailable"
     UNKNOWN_VERSION = "unknown-version"
 
@@ -73,6 +77,7 @@ _FINAL: Final = {
     Verdict.ABSENT: Why.ABSENT,
     Verdict.SUSPENDED: Why.SUSPENDED,
     Verdict.REAUTHORIZATION_REQUIRED: Why.REAUTHORIZATION_REQUIRED,
+    Verdict.ON_HOLD: Why.ON_HOLD,
 }
 
 
@@ -149,6 +154,8 @@ class _Question:
         if grant is not None and use.suspensions.read().of(self.key.tenant) is not None:
             return NotServed(Why.SUSPENDED)
         now = use.clock()
+        if grant is not None:
+            grant = _under(use.suspensions.read().hold_on(self.key.tenant, now), grant)
         reading = read(grant, now, use.budgets)
         if grant is None or reading.verdict in _FINAL:
             return NotServed(_FINAL[reading.verdict])
@@ -223,4 +230,14 @@ class _Question:
             degraded=reading.degraded,
             confirmed=self.confirmed,
             caused_refresh=self.caused_refresh,
+            on_hold=reading.on_hold,
         )
+
+
+def _under(hold: Suspension | None, grant: Grant) -> Grant:
+    """Give the grant as an order to hold about its tenant or everything has it read; one that was ended delays only."""
+    if hold is None:
+        return grant
+    if hold.until is not None:
+        return replace(grant, refresh_at=max(grant.refresh_at, hold.until))
+    return replace(grant, on_hold=grant.on_hold or hold)

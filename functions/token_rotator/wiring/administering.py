@@ -12,6 +12,7 @@ from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.adopt_grant import AdoptGrant, DeleteGrant
+from token_rotator.service.hold_grant import HoldAll, HoldGrant
 from token_rotator.service.link_grant import ConfirmLink, StartLink
 from token_rotator.service.suspend_grant import SuspendGrant
 from token_rotator.settings import AdminSettings
@@ -35,6 +36,8 @@ class Administering:
     confirm_link: ConfirmLink
     suspend_grant: SuspendGrant
     suspensions: SuspensionStore
+    hold_grant: HoldGrant
+    hold_all: HoldAll
 
 
 def wire() -> Administering:
@@ -66,4 +69,6 @@ def wire() -> Administering:
         ConfirmLink(store, links, settings.budgets, utc_now, sleep),
         SuspendGrant(store, utc_now),
         suspensions,
+        HoldGrant(store, settings.budgets, utc_now, sleep),
+        HoldAll(suspensions, settings.budgets, utc_now, sleep),
     )

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from token_rotator.adapters.client_secrets import ClientSecrets
 from token_rotator.adapters.dynamo_links import DynamoLinks
+from token_rotator.adapters.dynamo_states import DynamoStates
 from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.known_suspensions import KnownSuspensions
+from token_rotator.adapters.rsa_signatures import RsaSignatures
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.link_grant import TakeArrival
+from token_rotator.service.take_event import TakeEvent
 from token_rotator.settings import CallbackSettings
 from token_rotator.telemetry import PowertoolsJournal
 
@@ -32,6 +35,8 @@ class Linking:
     journal: PowertoolsJournal
     wise: WiseHttp
     take_arrival: TakeArrival
+    take_event: TakeEvent | None
+    """Absent where Wise's events are not taken."""
 
 
 def wire() -> Linking:
@@ -47,11 +52,14 @@ def wire() -> Linking:
     try:
         wise = WiseHttp(
             settings.wise_api_url,
-            ClientSecrets(secrets_client, settings.wise_secret_name, settings.environment, utc_now),
+            ClientSecrets(
+                secrets_client, settings.wise_secret_name, settings.environment, utc_now, mtls=settings.wise_mtls
+            ),
             utc_now,
             connect_s=budgets.connect.total_seconds(),
             api_version=settings.wise_api_version,
             ca_file=settings.wise_ca_file,
+            mtls=settings.wise_mtls,
         )
     except OSError as error:  # an unreadable file, or one that holds no certificate
         msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
@@ -69,4 +77,8 @@ def wire() -> Linking:
         new_token,
         KnownSuspensions(DynamoSuspensions(table, settings.table), journal, utc_now),
     )
-    return Linking(settings, journal, wise, take_arrival)
+    take_event = None
+    if settings.wise_webhook_keys:
+        signatures = RsaSignatures(settings.wise_webhook_keys)
+        take_event = TakeEvent(signatures, DynamoStates(table, settings.table), journal, utc_now)
+    return Linking(settings, journal, wise, take_arrival, take_event)

@@ -9,8 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.adapters.client_secrets import ClientSecrets
+from token_rotator.adapters.dynamo_certificate import DynamoCertificate
 from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_states import DynamoStates
 from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.known_suspensions import KnownSuspensions
@@ -20,12 +22,14 @@ from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.tokens import SealedField
+from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant
 from token_rotator.service.tell_people import TellPeople
+from token_rotator.service.watch_certificate import WatchCertificate
 from token_rotator.settings import RefreshSettings
 from token_rotator.telemetry import PowertoolsJournal
 
@@ -68,7 +72,12 @@ def wire() -> Refreshing:
     }
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
     secrets = ClientSecrets(
-        secrets_client, settings.wise_secret_name, settings.environment, utc_now, client_id=settings.wise_client_id
+        secrets_client,
+        settings.wise_secret_name,
+        settings.environment,
+        utc_now,
+        client_id=settings.wise_client_id,
+        mtls=settings.wise_mtls,
     )
     try:
         wise = WiseHttp(
@@ -78,6 +87,7 @@ def wire() -> Refreshing:
             connect_s=budgets.connect.total_seconds(),
             api_version=settings.wise_api_version,
             ca_file=settings.wise_ca_file,
+            mtls=settings.wise_mtls,
         )
     except OSError as error:  # an unreadable file, or one that holds no certificate
         msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
@@ -102,6 +112,10 @@ def wire() -> Refreshing:
     refresh_grant = RefreshGrant(
         store, wise, sealer, keep, parking, breaker, tell, journal, budgets, utc_now, sleep, new_id, known
     )
+    certificate = None
+    if settings.wise_mtls:
+        watched = DynamoCertificate(dynamodb(), settings.table)
+        certificate = WatchCertificate(watched, publisher, journal, utc_now, wise.certificate)
     refresh_due = RefreshDue(
         refresh_grant,
         store,
@@ -115,6 +129,8 @@ def wire() -> Refreshing:
         utc_now,
         sleep,
         workers=SWEEP_WORKERS,
+        apply_state=ApplyState(DynamoStates(dynamodb(), settings.table), store, journal, utc_now),
+        certificate=certificate,
     )
     demand = Lane("demand", settings.demand_calls_per_minute)
     return Refreshing(settings, journal, wise, breaker, demand, refresh_grant, refresh_due)

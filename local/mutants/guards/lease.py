@@ -25,8 +25,8 @@ GUARDS: Final = (
         name="due-only",
         says="a lease is not taken of a grant whose token may not be replaced yet",
         path=_STORE,
-        old="        due = f\"{update.name('refresh_at')} <= {at}\"\n",
-        new="        due = f\"({update.name('refresh_at')} <= {at} OR attribute_exists(pk))\"\n",
+        old="        due = f\"({update.name('refresh_at')} <= {at} AND ",
+        new="        due = f\"(({update.name('refresh_at')} <= {at} OR attribute_exists(pk)) AND ",
         tests=(f"{_CONTRACT}::test_no_lease_is_taken_otherwise",),
     ),
     Guard(

@@ -35,8 +35,7 @@ GUARDS: Final = (
         name="suspended-not-begun",
         says="no refresh begins while a tenant or everything is suspended",
         path=_ATTEMPT,
-        old="        if self.suspensions.read().of(key.tenant) is not None:\n"
-        "            return Result(Word.SUSPENDED)\n",
+        old="        if orders.of(key.tenant) is not None:\n            return Result(Word.SUSPENDED)\n",
         new="",
         tests=(f"{_UNIT}::test_nobody_is_served_and_nothing_is_sent",),
     ),

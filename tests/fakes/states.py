@@ -1,0 +1,63 @@
+"""States of accounts at Wise, in memory: `StateNotes` and `StateStore`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.grant import GrantKey
+from token_rotator.domain.state_change import Account, StateChange, Subject
+
+from .grants import InMemoryGrants
+
+
+class InMemoryStates:
+    """Beside the grants, since one index holds both. `failures` as in the grants."""
+
+    def __init__(self, grants: InMemoryGrants) -> None:
+        self.grants = grants
+        self.calls: list[str] = []
+        self.failures: list[str] = []
+        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
+        self.before_settle = lambda: None
+
+    def _begin(self, call: str) -> str:
+        self.calls.append(call)
+        plan = self.failures.pop(0) if self.failures else "ok"
+        if plan == "before":
+            raise StoreUnavailable("injected")
+        return plan
+
+    def _end(self, plan: str) -> None:
+        if plan == "after":
+            raise StoreUnavailable("injected")
+
+    def note(self, change: StateChange, now: datetime) -> bool:
+        plan = self._begin("note")
+        kept, _ = self.grants.states.get(change.account.key, (None, None))
+        news = kept is None or change.rank > kept.rank
+        if news:
+            self.grants.states[change.account.key] = (change, now)
+        self._end(plan)
+        return news
+
+    def look(self, account: Account) -> StateChange | None:
+        self._end(self._begin("look"))
+        return self.grants.states.get(account.key, (None, None))[0]
+
+    def holders(self, account: Account) -> frozenset[GrantKey]:
+        self._end(self._begin("holders"))
+        if account.subject is Subject.USER:
+            return frozenset(self.grants.users.get(account.wise_id, ()))
+        holder = self.grants.profiles.get(account.wise_id)
+        return frozenset() if holder is None else frozenset({holder})
+
+    def settle(self, change: StateChange) -> bool:
+        self.before_settle()
+        plan = self._begin("settle")
+        kept, _ = self.grants.states.get(change.account.key, (None, None))
+        same = kept is not None and kept.rank == change.rank
+        if same:
+            self.grants.states[change.account.key] = (change, None)
+        self._end(plan)
+        return same
