@@ -19,8 +19,8 @@ from local.wise.truth import Death, Kind, Verdict
 from .credentials import Credentials as OtherCredentials
 from .endings import Endings
 from .linking import Linking
-from .on_call import OnCall
 from .moving import Moving
+from .on_call import OnCall
 from .partner import Readers, Waiting, hash_of, offered
 from .stage import CLIENT_SECRET, LIFE_S
 from .suspending import Suspending
@@ -170,6 +170,7 @@ class Story:
         return [request for request in self.wise.requests(user=user) if request.grant_type == "refresh_token"]
 
     def wait(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until it holds, at most so long; tell whether it did."""
         deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
