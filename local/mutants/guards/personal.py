@@ -44,9 +44,8 @@ GUARDS: Final = (
         name="personal-not-linked",
         says="a link does not become a grant of another kind",
         path=_LINK,
-        old="        if before is not None and before.kind is not GrantKind.USER:\n"
-        "            return Declined.DIFFERENT_KIND\n",
-        new="",
+        old="        if before is not None and before.kind is not GrantKind.USER:\n",
+        new="        if before is not None and before.version < 0:\n",
         tests=(f"{_TESTS}::test_no_link_leads_to_a_grant_of_a_personal_token",),
     ),
     Guard(
@@ -61,9 +60,8 @@ GUARDS: Final = (
         name="personal-called-old-once",
         says="what people are still to be told is not told over",
         path=_RULES,
-        old="    if grant.phase is not Phase.ACTIVE or "
-        "(grant.alert is not None and grant.alert.published_at is None):\n",
-        new="    if grant.phase is not Phase.ACTIVE:\n",
+        old=" or (grant.alert is not None and grant.alert.published_at is None):\n",
+        new=":\n",
         tests=("tests/unit/test_policy.py::test_what_is_still_to_be_told_is_not_called_old_over",),
     ),
 )
