@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from . import (
+    accounts,
     answers,
     doubt,
     fleet,
@@ -35,6 +36,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *outside.GUARDS,
     *linking.GUARDS,
     *suspension.GUARDS,
+    *accounts.GUARDS,
     *together.GUARDS,
     *restore.GUARDS,
 )
