@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from . import (
+    accounts,
     answers,
     application,
     doubt,
@@ -39,6 +40,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *outside.GUARDS,
     *linking.GUARDS,
     *suspension.GUARDS,
+    *accounts.GUARDS,
     *together.GUARDS,
     *restore.GUARDS,
     *mtls.GUARDS,
