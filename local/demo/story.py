@@ -452,6 +452,7 @@ class Story:
             and use.sha256 in promised
             and use.at_ms < promised[use.sha256]
             and use.killed_by is not Death.REVOCATION
+            and use.sha256 not in _replaced_by_others(truth)
         ]
         calls, troubles = self.readers.calls, self.readers.troubles
         self.report.check(
@@ -503,13 +504,18 @@ class Story:
         )
 
     def _no_dead_token_served(self, truth: Truth) -> None:
-        tokens = {token.sha256: token for token in truth.tokens if token.kind is Kind.ACCESS}
+        tokens = {token.sha256: token for token in truth.tokens if token.kind is not Kind.REFRESH}
+        others = _replaced_by_others(truth)
         dead, broken = [], []
         for served in self.stage.ledger.served:
             token = tokens.get(served.sha256)
             if token is None or (token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.at_ms - 1000):
                 dead.append(served.grant_id)
-            elif token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.stable_until_ms:
+            elif (
+                token.killed_by is Death.REFRESH
+                and (token.died_ms or 0) < served.stable_until_ms
+                and served.sha256 not in others
+            ):
                 broken.append(served.grant_id)
         self.report.check(
             "no token was served that a refresh had replaced, none replaced before its stable_until",
@@ -518,6 +524,12 @@ class Story:
             served_dead=dead[:3],
             replaced_too_early=broken[:3],
         )
+
+
+def _replaced_by_others(truth: Truth) -> set[str]:
+    """Access tokens that the old refresher replaced: requests of ours have a correlation id, its own have none."""
+    theirs = {request.id for request in truth.requests if request.correlation_id is None}
+    return {token.sha256 for token in truth.tokens if token.killed_by_request in theirs}
 
 
 def _attempts(line: str) -> list[str]:
