@@ -86,10 +86,13 @@ def _ends_at(order: Suspension) -> datetime:
 def suspended(grant: Grant, order: Suspension) -> Grant:
     """Stop a grant: it remembers the phase to come back to. One that is stopped already stays as it is.
 
-    Its lease, its doubt and its tokens are left alone: an answer that is under way is stored.
+    An order takes the place of one that follows from Wise's word, so that Wise does not end it. Its lease, its doubt
+    and its tokens are left alone: an answer that is under way is stored.
     """
     if grant.phase is Phase.SUSPENDED:
-        return grant
+        by_wise = any(is_stopped_by(grant, subject) for subject in Subject)
+        ours = all(order.by != subject.orderer for subject in Subject)
+        return replace(grant, suspension=order) if by_wise and ours else grant
     return replace(grant, phase=Phase.SUSPENDED, suspended_from=grant.phase, suspension=order, due_at=None)
 
 
