@@ -546,6 +546,25 @@ def test_who_is_refreshing_goes_on_and_the_answer_is_kept(world: World) -> None:
     assert why(world.serve()) is Why.SUSPENDED
 
 
+def test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves(world: World) -> None:
+    world.due_now()
+    world.grants.items[world.key()] = replace(world.stored(), in_doubt="lost", hold_until=world.clock())
+
+    def close() -> None:
+        world.suspend_grant(world.key(), world.order())
+        deactivated(world)
+        world.suspend_grant.lift(world.key())
+
+    world.wise.after_refresh = close
+    result = world.attempt()
+    assert (result.word, world.stored().in_doubt) == (Word.IN_DOUBT, STATE_CHANGED)
+    assert (world.stored().phase, world.stored().due_at) == (Phase.ACTIVE, world.clock())
+    asked = len(world.wise.asked)
+    world.wise.after_refresh = lambda: None
+    assert isinstance(world.serve(), Served)
+    assert len(world.wise.asked) == asked + 1
+
+
 def test_it_is_applied_while_the_breaker_is_open(world: World) -> None:
     world.fleet.fleet = Fleet(open_until=world.clock() + timedelta(minutes=5), why="unknown", since=world.clock())
     tell(world, "DEACTIVATED")

@@ -140,7 +140,7 @@ def state_changed(grant: Grant, change: StateChange, now: datetime, others: Stat
 def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
     """Stop a grant whose tokens Wise has ended. They are in doubt, whoever lets it go on."""
     if Phase.ACTIVE in (grant.phase, grant.suspended_from) and grant.access_token is not None:
-        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)
+        grant = replace(grant, in_doubt=STATE_CHANGED)  # in place of any doubt that an answer under way would end
     return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
 
 
