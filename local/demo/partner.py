@@ -20,10 +20,23 @@ if TYPE_CHECKING:
 
     from local.aws.ministack import Credentials
     from local.aws.signed import Answer, Api
+    from local.wise.control import SeededUser
 
 _RETRIED: Final = frozenset({429, 503})
 _PATIENCE_S: Final = 120
 """API Gateway ends a call after 29 seconds; the emulator does not, and may have twenty functions to start."""
+
+
+def offered(user: SeededUser) -> dict[str, Any]:
+    """What a partner sends to have a user's tokens adopted."""
+    return {
+        "refresh_token": user.refresh_token,
+        "access_token": user.access_token,
+        "issued_at": user.issued_at.isoformat(),
+        "expires_at": user.expires_at.isoformat(),
+        "refresh_expires_at": user.refresh_expires_at.isoformat(),
+        "scope": user.scope,
+    }
 
 
 def hash_of(token: str) -> str:
@@ -72,7 +85,10 @@ class PartnerService:
 
     def of_tenant(self, method: str, rest: str, **more: Any) -> Answer:
         """Send one signed request about the tenant."""
-        path = f"/v1/tenants/{self._tenant}{rest}"
+        return self.at(method, f"/v1/tenants/{self._tenant}{rest}", **more)
+
+    def at(self, method: str, path: str, **more: Any) -> Answer:
+        """Send one signed request to any path."""
         return self._api.call(method, path, credentials=self._credentials, timeout_s=_PATIENCE_S, **more)
 
     def fetch(self, grant_id: str, within_s: float = 60) -> dict[str, Any]:
@@ -112,18 +128,30 @@ def _ms(instant: str) -> int:
 class Wise:
     """Wise as a partner service sees it."""
 
-    def __init__(self, url: str, ca_file: Path) -> None:
+    def __init__(self, url: str, ca_file: Path, certificate: Path | None = None) -> None:
+        """`certificate` is a PEM file of the partner's own certificate and its key, where Wise demands one."""
         self.url = url
         self.ca_file = ca_file
         context = ssl.create_default_context(cafile=str(ca_file))
+        if certificate is not None:
+            context.load_cert_chain(certificate)
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
 
     def me(self, access_token: str) -> int:
         """Call `GET /v1/me` with a token and give the status."""
+        return self._status("/v1/me", access_token, None)
+
+    def create_user(self, application_token: str, user: dict[str, str]) -> int:
+        """Create a user with a registration code, as a partner does with an application token; give the status."""
+        return self._status("/v1/user/signup/registration_code", application_token, user)
+
+    def _status(self, path: str, token: str, body: dict[str, str] | None) -> int:
         request = urllib.request.Request(  # noqa: S310 - the emulator's own address
-            f"{self.url}/v1/me", headers={"Authorization": f"Bearer {access_token}"}
+            f"{self.url}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
         try:
             with self._opener.open(request, timeout=10) as answer:

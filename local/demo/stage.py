@@ -23,6 +23,8 @@ from .site import Site, site
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from local.wise.clients import IssuedCertificate
+
     from .report import Report
 
 LIFE_S: Final = 90
@@ -34,6 +36,7 @@ PARTNERS: Final[list[dict[str, Any]]] = [
     {"name": "acme-onboarding", "tenants": ["acme"], "may": ["read", "manage", "link"]},
     {"name": "globex-payments", "tenants": ["globex"], "may": ["read", "manage"]},
     {"name": "operations", "tenants": ["acme", "globex"], "may": ["operate"]},
+    {"name": "treasury", "may": ["application"]},
 ]
 
 
@@ -48,6 +51,10 @@ class Stage:
     api: Api
     provider_pid: int
     site: Site
+    certificate: IssuedCertificate
+    """What the rotator shows to Wise: the deployment's own."""
+    plain_url: str
+    """Where Wise's API is for those without a certificate."""
     ledger: Ledger = field(default_factory=Ledger)
 
     def role_arn(self, partner: str) -> str:
@@ -86,7 +93,7 @@ def _processes() -> Iterator[tuple[int, int, str]]:
 
 def _wise(directory: Path, life_s: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "local.wise", "--directory", str(directory)]
-    command += ["--access-token-lifetime-s", str(life_s)]
+    command += ["--access-token-lifetime-s", str(life_s), "--mtls-only"]
     command += ["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -107,7 +114,8 @@ def stage(
         if provider.stdout is None:
             raise RuntimeError("the Wise emulator has no output")
         ready = json.loads(provider.stdout.readline())
-        report.tell(f"Wise emulator at {ready['url']}, access tokens live {life_s:g} s")
+        report.tell(f"Wise emulator at {ready['mtls_url']}, access tokens live {life_s:g} s")
+        report.tell("  it takes nobody's API calls without a client certificate")
         emulator = start(auth=True) if keep else stack.enter_context(ministack(auth=True))
         report.tell(f"AWS emulator at {emulator.url}, IAM and signatures enforced")
         told = ready | {"pid": str(provider.pid)}
@@ -117,10 +125,14 @@ def stage(
 def _deployed(
     emulator: MiniStack, ready: dict[str, str], directory: Path, acme: Site, report: Report, *, directly: bool
 ) -> Stage:
+    control = WiseControl(ready["control_url"])
+    ours, partners_own = control.issue_certificate(), control.issue_certificate()
     secret = {
         "environment": "sandbox",
         "client_id": CLIENT_ID,
         "client_secret": CLIENT_SECRET,
+        "certificate": ours.certificate,
+        "private_key": ours.private_key,
     }
     emulator.client("secretsmanager").create_secret(Name=SECRET_NAME, SecretString=json.dumps(secret))
     report.tell(f"secret {SECRET_NAME} created, as an operator does before the first deploy")
@@ -138,10 +150,12 @@ def _deployed(
         directory / "cdk.out",
         {
             "environment": "sandbox",
-            "wise_api_url": ready["url"],
+            "wise_mtls": True,
+            "wise_api_url": ready["mtls_url"],
             "wise_ca_file": ready["ca_file"],
             "wise_web_host": urlsplit(ready["url"]).netloc,
             "wise_client_id": CLIENT_ID,
+            "wise_webhook_keys": [control.webhook_key()],
             "partners": partners,
             "log_level": "INFO" if directly else "DEBUG",
         },
@@ -153,12 +167,15 @@ def _deployed(
     for row in parity.DIFFERENCES:
         if row.treatment is not parity.Treatment.UNPROVEN:
             report.tell(f"  the emulator differs: {row.resource_type}, {row.what}: {row.treatment}")
-    control = WiseControl(ready["control_url"])
     redirect_uri = deploy.let_browsers_back(deployed)
     control.change_settings(redirect_uris=[redirect_uri])
     report.tell(f"  the API's name is resolved by nobody here: browsers come back to {redirect_uri}")
     api = Api(emulator, outputs["ApiId"])
-    wise = Wise(ready["url"], Path(ready["ca_file"]))
-    made = Stage(emulator, control, wise, deployed, api, int(ready["pid"]), acme)
+    control.subscribe(f"{api.url}/wise/events")
+    pem = directory / "partner.pem"
+    pem.touch(mode=0o600)
+    pem.write_text(partners_own.certificate + partners_own.private_key, encoding="ascii")
+    wise = Wise(ready["mtls_url"], Path(ready["ca_file"]), pem)
+    made = Stage(emulator, control, wise, deployed, api, int(ready["pid"]), acme, ours, ready["url"])
     acme.service = made.partner("acme-onboarding", "acme", session="web-site")
     return made

@@ -16,10 +16,12 @@ from local.aws.signed import assume
 from local.hunt import found
 from local.wise.truth import Death, Kind, Verdict
 
+from .credentials import Credentials as OtherCredentials
 from .endings import Endings
 from .linking import Linking
+from .moving import Moving
 from .on_call import OnCall
-from .partner import Readers, Waiting, hash_of
+from .partner import Readers, Waiting, hash_of, offered
 from .stage import CLIENT_SECRET, LIFE_S
 from .suspending import Suspending
 
@@ -45,17 +47,6 @@ _FORBIDDEN: Final = 403
 _OK: Final = 200
 
 
-def _iso(user: SeededUser) -> dict[str, Any]:
-    return {
-        "refresh_token": user.refresh_token,
-        "access_token": user.access_token,
-        "issued_at": user.issued_at.isoformat(),
-        "expires_at": user.expires_at.isoformat(),
-        "refresh_expires_at": user.refresh_expires_at.isoformat(),
-        "scope": user.scope,
-    }
-
-
 class Story:
     """Plays on a stage and reports."""
 
@@ -73,6 +64,8 @@ class Story:
         self.linking = Linking(self, pictures)
         self.endings = Endings(self)
         self.suspending = Suspending(self)
+        self.credentials = OtherCredentials(self)
+        self.moving = Moving(self)
 
     def play(self) -> None:
         """Play all acts. One that cannot be played is a check that did not hold; the others go on."""
@@ -83,18 +76,26 @@ class Story:
             self.twenty_callers,
             self.refusals,
             self.third_lock,
+            self.credentials.application,
             self.kill_worker,
             self.linking.link_users,
             self.killed_worker,
+            self.moving.move_in,
             self.scheduled,
             self.fetch_and_use,
             self.suspending.suspend,
+            self.moving.close,
+            self.credentials.personal,
             self.endings.begin,
             self.endings.revoked,
             self.endings.reissued,
             self.endings.reclaimed,
+            self.moving.open_again,
             self.suspending.lifted,
+            self.moving.foreign_refresher,
             self.straggler,
+            self.credentials.application_renewed,
+            self.credentials.renew_certificate,
             self.logs_join,
             self.truth,
             self.hunt,
@@ -118,11 +119,11 @@ class Story:
         partner: PartnerService | None = None,
         *,
         age_s: float = 0,
-        registration: dict[str, str] | None = None,
+        **more: object,
     ) -> SeededUser:
-        """Adopt a new user's grant, acme's unless another partner does it."""
+        """Adopt a new user's grant, acme's unless another partner does it; `more` goes into the body."""
         user = self.wise.seed_user(grant_id, age_s=age_s)
-        body = _iso(user) | ({} if registration is None else {"registration": registration})
+        body = offered(user) | {"wise_user_id": str(user.wise_user_id)} | more
         answer = (partner or self.onboarding).call("PUT", grant_id, json_body=body)
         if answer.status != 201:  # noqa: PLR2004
             msg = f"PUT {grant_id} was answered {answer.status}: {answer.body.decode()[:300]}"
@@ -134,11 +135,10 @@ class Story:
         grant_id: str,
         seconds: float,
         partner: PartnerService | None = None,
-        *,
-        registration: dict[str, str] | None = None,
+        **more: object,
     ) -> float:
         """Adopt a grant that is due in so many seconds; give that instant, epoch seconds."""
-        user = self.adopt_one(grant_id, partner, age_s=FIRST_REFRESH_S - seconds, registration=registration)
+        user = self.adopt_one(grant_id, partner, age_s=FIRST_REFRESH_S - seconds, **more)
         return user.issued_at.timestamp() + FIRST_REFRESH_S
 
     def stored(self, pk: str) -> dict[str, Any]:
@@ -163,13 +163,14 @@ class Story:
                 self.alerts += self.on_call.hear()
             return bool(found)
 
-        self._wait(heard, seconds)
+        self.wait(heard, seconds)
         return found[0] if found else {}
 
     def _refreshes(self, user: str) -> list[RequestTruth]:
         return [request for request in self.wise.requests(user=user) if request.grant_type == "refresh_token"]
 
-    def _wait(self, holds: Callable[[], bool], seconds: float) -> bool:
+    def wait(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until it holds, at most so long; tell whether it did."""
         deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
@@ -353,7 +354,7 @@ class Story:
             return done >= set(users)
 
         self.report.tell("  waiting for the schedule, which fires every minute")
-        self._wait(all_refreshed, 120)
+        self.wait(all_refreshed, 120)
         done = [request for request in self.wise.requests() if request.carried_out and request.user in users]
         self.report.check(
             "the schedule refreshes every due grant",
@@ -428,7 +429,7 @@ class Story:
                 }
             return self.scheduled_attempts <= joins["SweepLogGroup"]
 
-        self._wait(joined, 90)
+        self.wait(joined, 90)
         swept = self.scheduled_attempts & joins["SweepLogGroup"]
         self.report.check(
             "every scheduled refresh joins to a sweep's log line",
@@ -451,6 +452,7 @@ class Story:
             and use.sha256 in promised
             and use.at_ms < promised[use.sha256]
             and use.killed_by is not Death.REVOCATION
+            and use.sha256 not in _replaced_by_others(truth)
         ]
         calls, troubles = self.readers.calls, self.readers.troubles
         self.report.check(
@@ -476,7 +478,7 @@ class Story:
             for token in self.wise.truth(values=True).tokens
         }
         secrets["client secret"] = CLIENT_SECRET.encode()
-        secrets |= self.linking.secrets() | self.endings.secrets()
+        secrets |= self.linking.secrets() | self.endings.secrets() | self.credentials.secrets()
         logs = emulator.client("logs")
         places: list[tuple[str, bytes]] = [("the template", json.dumps(self.stage.stack.assembly.template).encode())]
         for group in logs.describe_log_groups()["logGroups"]:
@@ -502,13 +504,18 @@ class Story:
         )
 
     def _no_dead_token_served(self, truth: Truth) -> None:
-        tokens = {token.sha256: token for token in truth.tokens if token.kind is Kind.ACCESS}
+        tokens = {token.sha256: token for token in truth.tokens if token.kind is not Kind.REFRESH}
+        others = _replaced_by_others(truth)
         dead, broken = [], []
         for served in self.stage.ledger.served:
             token = tokens.get(served.sha256)
             if token is None or (token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.at_ms - 1000):
                 dead.append(served.grant_id)
-            elif token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.stable_until_ms:
+            elif (
+                token.killed_by is Death.REFRESH
+                and (token.died_ms or 0) < served.stable_until_ms
+                and served.sha256 not in others
+            ):
                 broken.append(served.grant_id)
         self.report.check(
             "no token was served that a refresh had replaced, none replaced before its stable_until",
@@ -517,6 +524,12 @@ class Story:
             served_dead=dead[:3],
             replaced_too_early=broken[:3],
         )
+
+
+def _replaced_by_others(truth: Truth) -> set[str]:
+    """Access tokens that the old refresher replaced: requests of ours have a correlation id, its own have none."""
+    theirs = {request.id for request in truth.requests if request.correlation_id is None}
+    return {token.sha256 for token in truth.tokens if token.killed_by_request in theirs}
 
 
 def _attempts(line: str) -> list[str]:

@@ -28,22 +28,26 @@ from urllib.parse import parse_qsl, urlsplit
 import boto3
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.wise.control import SeededUser
 from local.wise.running import RunningWise
 from local.wise.settings import WiseSettings
 from local.wise.visitor import Visitor
+from local.wise.webhooks import EventDelivery
 from tests.fakes.world import FakeClock
 
 REGION = "eu-west-1"
 WISE_SECRET = "token-rotator/sandbox/wise"
 REFRESH_FUNCTION = "fixture-refresh-function"
-ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX, OPERATOR = (
+ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX, OPERATOR, LEDGER = (
     "AROAEXAMPLEACMEADMIN1",
     "AROAEXAMPLEACMEREAD01",
     "AROAEXAMPLEACMEWRIT01",
     "AROAEXAMPLEGLOBEX0001",
     "AROAEXAMPLEOPERATOR01",
+    "AROAEXAMPLELEDGER0001",
 )
 PARTNERS = [
     {
@@ -56,6 +60,7 @@ PARTNERS = [
     {"name": "acme-payouts", "role_id": ACME_READER, "tenants": ["acme"], "may": ["read"]},
     {"name": "acme-import", "role_id": ACME_WRITER, "tenants": ["acme"], "may": ["manage"]},
     {"name": "globex", "role_id": GLOBEX, "tenants": ["globex", "globex.eu"], "may": ["read", "manage", "link"]},
+    {"name": "ledger", "role_id": LEDGER, "tenants": [], "may": ["application"]},
     {"name": "operations", "role_id": OPERATOR, "tenants": ["acme", "globex"], "may": ["operate"]},
 ]
 AWS_ENVIRONMENT = {
@@ -67,9 +72,24 @@ AWS_ENVIRONMENT = {
 }
 GRANT = "/v1/tenants/{tenant}/grants/{grant_id}"
 CALLBACK = "/oauth/callback"
+EVENTS = "/wise/events"
 REDIRECT_URI = WiseSettings().redirect_uris[0]
 REQUEST_ID = "00000000-0000-4000-8000-00000000fade"
 """What API Gateway says of every request that a test makes up."""
+
+
+def in_environment(*keys: str) -> str:
+    """Public keys in PEM, as the functions get them."""
+    return " ".join("".join(key.split("\n")[1:-2]) for key in keys)
+
+
+OTHER_SIGNER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+OTHER_KEY = (
+    OTHER_SIGNER.public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
+"""Of two keys that are deployed, the one that Wise does not sign with yet, or no longer."""
 
 
 @dataclass
@@ -224,12 +244,16 @@ class Answer:
 
 @dataclass
 class Deployment:
-    """Everything that `cdk deploy` would have made, and the five functions on it."""
+    """Everything that `cdk deploy` would have made, and the five functions on it.
+
+    `mtls`: they talk to the listener that demands a certificate.
+    """
 
     wise: RunningWise
     clock: FakeClock
     level: str = "INFO"
     log_environment: Mapping[str, str] = field(default_factory=dict)
+    mtls: bool = False
 
     def __post_init__(self) -> None:
         session = boto3.Session(region_name=REGION, aws_access_key_id="fixture", aws_secret_access_key="fixture")
@@ -246,6 +270,8 @@ class Deployment:
         arn = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self.sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn)
         self.parked = self.sqs.create_queue(QueueName="fixture-parked")["QueueUrl"]
+        # Good at the tests' instants and at the machine's: TLS itself goes by the latter.
+        self.certificate = self.wise.control.issue_certificate(days=1_000, starts_in_days=-1_000)
         self.secrets.create_secret(Name=WISE_SECRET, SecretString=self._secret(environment="sandbox"))
         self.sweep = self.load("sweep")
         self.refresh = self.load("refresh")
@@ -292,8 +318,12 @@ class Deployment:
         return "fixture-grants"
 
     def _secret(self, **changes: str) -> str:
-        settings = self.wise.state.settings
-        return json.dumps({"client_id": settings.client_id, "client_secret": settings.client_secret, **changes})
+        settings, shown = self.wise.state.settings, {}
+        if self.mtls:
+            shown = {"certificate": self.certificate.certificate, "private_key": self.certificate.private_key}
+        return json.dumps(
+            {"client_id": settings.client_id, "client_secret": settings.client_secret, **shown, **changes}
+        )
 
     def write_secret(self, text: str | None) -> None:
         """Give the Wise secret another value, the right one by default, which the functions read at the next use."""
@@ -346,10 +376,13 @@ class Deployment:
             common["REFRESH_FUNCTION"] = REFRESH_FUNCTION
         if name in ("sweep", "refresh", "callback"):
             common |= {
-                "WISE_API_URL": self.wise.url,
+                "WISE_API_URL": self.wise.mtls_url if self.mtls else self.wise.url,
+                "WISE_MTLS": str(self.mtls).lower(),
                 "WISE_CA_FILE": str(self.wise.ca_file),
                 "WISE_SECRET_NAME": WISE_SECRET,
             }
+        if name == "callback":
+            common["WISE_WEBHOOK_KEYS"] = in_environment(OTHER_KEY, self.wise.webhooks.public_key)
         if name in ("sweep", "refresh"):
             common |= {"ALERTS_TOPIC_ARN": self.topic, "PARKED_QUEUE_URL": self.parked}
         return common
@@ -362,7 +395,7 @@ class Deployment:
 
     def function_of(self, event: Mapping[str, Any]) -> Function:
         resource = str(event.get("resource"))
-        if resource.endswith(("/link/complete", CALLBACK)):
+        if resource.endswith(("/link/complete", CALLBACK, EVENTS)):
             return self.callback
         manages = event.get("httpMethod") in ("PUT", "DELETE") or "/link" in resource or resource == "/v1/suspension"
         return self.admin if manages else self.serve
@@ -451,6 +484,16 @@ class Deployment:
     def browse(self, query: Mapping[str, str] | None) -> Seen:
         """Come back from Wise with a browser."""
         return seen(self.callback(browser(query)))
+
+    # --- Wise's events
+
+    def events(self) -> list[EventDelivery]:
+        """What Wise has told so far, of whatever it was asked to tell."""
+        return self.wise.webhooks.deliveries()
+
+    def deliver(self, delivery: EventDelivery, **changes: Any) -> int:
+        """Hand an event in as API Gateway does; the status of the answer, which has nothing else in it."""
+        return told(self.callback(delivered(delivery, **changes)))
 
     # --- behind the API
 
@@ -547,6 +590,21 @@ def browser(query: Mapping[str, str] | None, **many: list[str]) -> dict[str, Any
     event["pathParameters"] = None
     event["multiValueQueryStringParameters"] = many or None
     return event
+
+
+def delivered(delivery: EventDelivery, **changes: Any) -> dict[str, Any]:
+    """An event of Wise's, as API Gateway hands it in."""
+    event = request("POST", EVENTS, "", caller=None, headers=delivery.headers)
+    return {**event, "pathParameters": None, "body": delivery.body, **changes}
+
+
+def told(answer: Mapping[str, Any]) -> int:
+    """Read what Wise gets, and hold it to what every such answer has: a status, and nothing to learn from."""
+    assert set(answer) == {"statusCode", "headers", "body", "isBase64Encoded"}
+    assert (answer["body"], answer["isBase64Encoded"]) == ("", False)
+    after = {"Retry-After": "30"} if answer["statusCode"] == 503 else {}
+    assert answer["headers"] == {"Cache-Control": "no-store", **after}
+    return int(answer["statusCode"])
 
 
 def to_ms(instant: datetime) -> int:

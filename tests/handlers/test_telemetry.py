@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -15,6 +15,7 @@ from tests.docs.pages import table, words
 from tests.handlers.deployment import (
     REDIRECT_URI,
     REFRESH_FUNCTION,
+    WISE_SECRET,
     Context,
     Deployment,
     Function,
@@ -24,6 +25,8 @@ from tests.handlers.deployment import (
 from tests.infra.board import shown, widgets
 from tests.infra.template import Template
 from token_rotator.domain.link import LinkFailure
+from token_rotator.domain.state_change import Unread
+from token_rotator.service.take_event import Taken
 
 ALL_SHARDS = {"shards": list(range(16))}
 NAMESPACE = "TokenRotator"
@@ -36,9 +39,10 @@ KNOWN = {
     "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
     "AlertPublished", "AlertPublishFailed", "AnswerParked", "ParkedSettled", "AnswerLost", "AnswerLate",
     "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
-    "SuspensionsInForce",
+    "SuspensionsInForce", "HoldsInForce", "ForeignRefresh",
     "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
     "CertificateDaysLeft",
+    "EventTaken", "EventForged", "UsersDeactivated", "UsersReactivated",
 }  # fmt: skip
 BY_OUTCOME = {
     "RefreshAttempted": OUTCOMES,
@@ -46,6 +50,7 @@ BY_OUTCOME = {
     "ParkedSettled": {"stored", "late", "known", "overtaken", "gone"},
     "CodeExchanged": OUTCOMES,
     "LinkEnded": {"arrived", *LinkFailure},
+    "EventTaken": {*Taken, *(unread.value for unread in Unread)},
 }
 
 
@@ -302,7 +307,20 @@ def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
         "WiseCalled",
         "BreakerOpen",
         "SuspensionsInForce",
+        "HoldsInForce",
     ]
+
+
+def test_what_the_certificate_has_left_is_told_by_a_sweep_that_shows_one(heard: Deployment, ear: Ear) -> None:
+    issued = heard.certificate
+    value = json.loads(heard.secrets.get_secret_value(SecretId=WISE_SECRET)["SecretString"])
+    heard.write_secret(json.dumps({**value, "certificate": issued.certificate, "private_key": issued.private_key}))
+    sweep = heard.load("sweep", WISE_MTLS="true", WISE_API_URL=heard.wise.mtls_url)
+    sweep(ALL_SHARDS, Context(seconds=12))
+    heard.write_secret(None)
+    (left,) = sweep.told("CertificateDaysLeft")
+    assert left == pytest.approx((issued.not_after - heard.clock()) / timedelta(days=1), abs=0.01)
+    ear.listen(sweep)
 
 
 @SERVICES

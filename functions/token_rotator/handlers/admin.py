@@ -45,8 +45,11 @@ _FIELDS: Final = frozenset(
         "profile_id",
         "wise_user_id",
         "hold",
+        "personal_token",
     }
 )
+_OF_A_PERSONAL_TOKEN: Final = frozenset({"personal_token", "issued_at", "scope"})
+_OLDEST_PERSONAL: Final = timedelta(days=3660)
 _LONGEST: Final = timedelta(days=366)
 _AHEAD: Final = timedelta(minutes=1)
 """How far the caller's clock may be ahead of ours."""
@@ -109,6 +112,24 @@ def _refresh_token(body: dict[str, Any], registration: Secret | None) -> Secret 
     return refresh_token
 
 
+def _scope(body: dict[str, Any]) -> str | None:
+    scope = body.get("scope")
+    if scope is not None and not (isinstance(scope, str) and _SCOPE.fullmatch(scope)):
+        raise InvalidInput("scope", "must be a string of 1 to 256 printable ASCII characters")
+    return scope
+
+
+def _personal(body: dict[str, Any], now: datetime) -> Offer:
+    """Read a personal token, which comes alone."""
+    for name, value in body.items():
+        if name not in _OF_A_PERSONAL_TOKEN and value is not None:
+            raise InvalidInput(name, "does not go with a personal_token")
+    issued_at = _instant(body, "issued_at")
+    if issued_at is not None and not now - _OLDEST_PERSONAL <= issued_at <= now + _AHEAD:
+        raise InvalidInput("issued_at", "must be an instant of the last ten years, and not one to come")
+    return Offer(personal_token=_token(body, "personal_token"), issued_at=issued_at, scope=_scope(body))
+
+
 def _hold(body: dict[str, Any], now: datetime, by: str) -> tuple[Suspension | None, bool]:
     """Read whether a grant is to be put on hold, or released."""
     value = body.get("hold")
@@ -125,6 +146,8 @@ def read_offer(body: dict[str, Any], now: datetime, by: str) -> Offer:
     for name in body:
         if name not in _FIELDS:
             raise InvalidInput(name[:64], "is not a field of a grant")
+    if body.get("personal_token") is not None:
+        return _personal(body, now)
     registration = _registration(body)
     refresh_token = _refresh_token(body, registration)
     access_token = _token(body, "access_token")
@@ -139,9 +162,6 @@ def read_offer(body: dict[str, Any], now: datetime, by: str) -> Offer:
         raise InvalidInput("expires_at", "must be within a year from now")
     if issued_at is not None and expires_at is not None and issued_at >= expires_at:
         raise InvalidInput("expires_at", "must be after issued_at")
-    scope = body.get("scope")
-    if scope is not None and not (isinstance(scope, str) and _SCOPE.fullmatch(scope)):
-        raise InvalidInput("scope", "must be a string of 1 to 256 printable ASCII characters")
     hold, release = _hold(body, now, by)
     return Offer(
         refresh_token=refresh_token,
@@ -149,7 +169,7 @@ def read_offer(body: dict[str, Any], now: datetime, by: str) -> Offer:
         issued_at=issued_at,
         expires_at=expires_at,
         refresh_expires_at=_instant(body, "refresh_expires_at"),
-        scope=scope,
+        scope=_scope(body),
         registration=registration,
         profile_id=_id(body, "profile_id"),
         wise_user_id=_id(body, "wise_user_id"),
@@ -275,30 +295,24 @@ def lift(request: Request) -> Response:
 def suspensions(request: Request) -> Response:
     """GET /v1/suspension: the orders about the environment and about the caller's own tenants."""
     in_force = _administering.suspensions.read()
-    now, mine = _administering.suspend_grant.clock(), request.partner.tenants
+    mine = request.partner.tenants
     return Response(
         200,
         {
-            **_orders(in_force.environment, in_force.tenants, mine, now),
-            "on_hold": _orders(in_force.held_environment, in_force.held_tenants, mine, now),
+            **_orders(in_force.environment, in_force.tenants, mine),
+            "on_hold": _orders(in_force.held_environment, in_force.held_tenants, mine),
         },
     )
 
 
-def _orders(
-    everything: Suspension | None, tenants: Mapping[str, Suspension], mine: frozenset[str], now: datetime
-) -> dict[str, Any]:
-    """Show orders; of those that were ended only what still lasts."""
-
-    def lasts(order: Suspension) -> bool:
-        return order.until is None or now < order.until
-
+def _orders(everything: Suspension | None, tenants: Mapping[str, Suspension], mine: frozenset[str]) -> dict[str, Any]:
+    """Show the orders that were not ended."""
     return {
-        "environment": None if everything is None or not lasts(everything) else show_suspension(everything),
+        "environment": None if everything is None or everything.until else show_suspension(everything),
         "tenants": [
             {"tenant": tenant, **show_suspension(order)}
             for tenant, order in sorted(tenants.items())
-            if tenant in mine and lasts(order)
+            if tenant in mine and not order.until
         ],
     }
 

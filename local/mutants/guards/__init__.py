@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from . import (
+    accounts,
     answers,
+    application,
     doubt,
     fleet,
     lease,
     linking,
+    moving,
+    mtls,
     others,
     outside,
     people,
+    personal,
     readers,
     reissue,
     restore,
@@ -36,7 +41,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *outside.GUARDS,
     *linking.GUARDS,
     *suspension.GUARDS,
+    *accounts.GUARDS,
     *together.GUARDS,
     *restore.GUARDS,
     *others.GUARDS,
+    *mtls.GUARDS,
+    *application.GUARDS,
+    *personal.GUARDS,
+    *moving.GUARDS,
 )
