@@ -15,11 +15,14 @@ from enum import StrEnum
 
 from local.proof.history import (
     ACTIVE,
+    FOREIGN_REFRESHER,
     GONE,
     REAUTHORIZATION_REQUIRED,
+    SUSPENDED,
     Adopted,
     Announced,
     Asked,
+    Closed,
     Deleted,
     Died,
     History,
@@ -28,6 +31,7 @@ from local.proof.history import (
     Minted,
     Moment,
     NotServed,
+    OnHold,
     Outage,
     Parked,
     ProcessDied,
@@ -37,6 +41,7 @@ from local.proof.history import (
     RefreshBegan,
     RefreshSettled,
     Reported,
+    Revived,
     Served,
     Stored,
     Suspended,
@@ -54,7 +59,9 @@ class Rule(StrEnum):
     JUDGED = "5 never judge a grant by a fault that is not its own"
     STATIC = "1 never ask for anything in place of a personal token"
     OWN = "7 never serve the token of another grant"
-    SUSPENDED = "2 never serve what an operator has suspended"
+    SUSPENDED = "2 never serve what is suspended"
+    HELD = "1 never refresh what is on hold"
+    ACCUSED = "5 never blame others for what we did"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +104,7 @@ def check(history: History, terms: Terms | None = None) -> list[Violation]:
     terms = terms or Terms()
     found: list[Violation] = []
     for case in _cases(history, terms):
-        for rule in (_one_at_a_time, _static, _not_dead, _promise, _kept, _judged):
+        for rule in (_one_at_a_time, _static, _held, _not_dead, _promise, _kept, _judged, _accused):
             found += rule(case)
         if history.healed:
             found += _ends_well(case)
@@ -160,6 +167,10 @@ class _Case:
     announced: list[Announced] = field(default_factory=list)
     acts: list[Adopted | Deleted] = field(default_factory=list)
     suspended: list[Suspended] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
+    on_hold: list[OnHold] = field(default_factory=list)
+    revived: dict[str, list[tuple[Died, Moment]]] = field(default_factory=dict)
+    """The deaths of tokens that came back, and when they did."""
 
     def take(self, record: Record) -> None:  # noqa: C901, PLR0912 - one line a kind of record
         match record:
@@ -191,6 +202,14 @@ class _Case:
                 self.acts.append(record)
             case Suspended():
                 self.suspended.append(record)
+            case Closed():
+                self.closed.append(record)
+            case OnHold():
+                self.on_hold.append(record)
+            case Revived():
+                death = self.died.pop(record.token, None)
+                if death is not None:
+                    self.revived.setdefault(record.token, []).append((death, record.when))
             case _:
                 pass  # told for whoever reads the history
 
@@ -204,10 +223,17 @@ class _Case:
 
     def lives(self, token: str, when: Moment) -> bool | None:
         """Tell whether a token lives at Wise; None if Wise never issued it."""
-        minted, died = self.minted.get(token), self.died.get(token)
+        minted = self.minted.get(token)
         if minted is None:
             return None
-        return when.at < minted.expires_at and (died is None or died.when > when)
+        return when.at < minted.expires_at and self.death(token, when) is None
+
+    def death(self, token: str, when: Moment) -> Died | None:
+        """Give the death of which a token is dead at a moment."""
+        died = self.died.get(token)
+        if died is not None and died.when <= when:
+            return died
+        return next((past for past, back in self.revived.get(token, ()) if past.when <= when < back), None)
 
     def killer(self, death: Died) -> _Request | None:
         """The refresh of ours that replaced a token."""
@@ -220,7 +246,7 @@ class _Case:
         return end is not None and end - request.began.when.at > self.terms.patience
 
     def misled(self, request: _Request, before: Moment | None = None) -> bool:
-        """Tell whether Wise, while it still had a request, called dead a token that it had ended by itself.
+        """Tell whether Wise, while it still had a request, called dead a token that no request of ours had ended.
 
         That looks as if the request had been carried out. No client can tell the two apart.
         """
@@ -228,8 +254,8 @@ class _Case:
         for asked in self.asked:
             if asked.lives or not asked.told or asked.when < request.began.when:
                 continue
-            death = self.died.get(asked.token)
-            if death is None or death.request is not None or (before is not None and asked.when > before):
+            death = self.death(asked.token, asked.when)
+            if death is None or self.killer(death) is not None or (before is not None and asked.when > before):
                 continue
             if settled is None or asked.when < settled:
                 return True
@@ -358,6 +384,15 @@ def _static(case: _Case) -> Iterator[Violation]:
         yield case.broken(Rule.STATIC, request.began.when, f"attempt {request.began.attempt} asked Wise for tokens")
 
 
+def _held(case: _Case) -> Iterator[Violation]:
+    """Whoever refreshes a grant elsewhere is promised that we do not, until we are told to."""
+    for request in case.ours():
+        orders = [order for order in case.on_hold if order.when < request.began.when]
+        if orders and not orders[-1].lifted:
+            facts = f"attempt {request.began.attempt} sent a refresh, on hold since {orders[-1].when}"
+            yield case.broken(Rule.HELD, request.began.when, facts)
+
+
 def _not_dead(case: _Case) -> Iterator[Violation]:
     for served in case.readers:
         if not isinstance(served, Served):
@@ -366,11 +401,11 @@ def _not_dead(case: _Case) -> Iterator[Violation]:
         if owner not in (None, case.grant):
             yield case.broken(Rule.OWN, served.when, f"a reader got {served.token}, which is {owner}'s")
             continue
-        orders = [order for order in case.suspended if order.when < served.looked]
-        if orders and not orders[-1].lifted:
-            yield case.broken(
-                Rule.SUSPENDED, served.when, f"{served.token} was served, suspended since {orders[-1].when}"
-            )
+        in_force = {order.by: order for order in case.suspended if order.when < served.looked}
+        for order in in_force.values():
+            if not order.lifted:
+                facts = f"{served.token} was served, suspended by {order.by} since {order.when}"
+                yield case.broken(Rule.SUSPENDED, served.when, facts)
         wrong = _why_not(case, served)
         if wrong is not None:
             yield case.broken(
@@ -381,13 +416,13 @@ def _not_dead(case: _Case) -> Iterator[Violation]:
 def _why_not(case: _Case, served: Served) -> str | None:
     """Say why a token should not have been served, as of the rotator's last look."""
     token, looked = served.token, served.looked
-    minted, death = case.minted.get(token), case.died.get(token)
+    minted, death = case.minted.get(token), case.death(token, looked)
     if minted is None:
         brought = any(isinstance(act, Adopted) and act.access == token for act in case.acts)
         return None if brought else "which Wise never issued"
     if looked.at >= minted.expires_at:
         return f"which expired at {minted.expires_at:%H:%M:%S}"
-    if death is not None and death.when < looked:
+    if death is not None:
         return _known_dead(case, token, death, looked)
     for request in case.ours():
         if minted.when < request.began.when < looked and not _resolved(case, token, request, looked):
@@ -398,7 +433,11 @@ def _why_not(case: _Case, served: Served) -> str | None:
 def _known_dead(case: _Case, token: str, death: Died, looked: Moment) -> str | None:
     """Say why the rotator had reason to think a dead token dead; None if it could not know."""
     brought = [act.when for act in case.acts if isinstance(act, Adopted) and act.access == token and act.when < looked]
+    brought += [back for _, back in case.revived.get(token, ()) if back < looked]
     again = max(brought, default=None)
+    for closed in case.closed:
+        if death.when < closed.when < looked and not _lived_since(case, token, closed.when, looked):
+            return f"which ended with the account that Wise closed, as was on record at {closed.when}"
     for asked in case.asked:
         told = asked.token == token and asked.told and not asked.lives and asked.when < looked
         if told and (again is None or asked.when > again):
@@ -412,6 +451,12 @@ def _known_dead(case: _Case, token: str, death: Died, looked: Moment) -> str | N
     if again is not None and again > death.when and _settled_before(case, killer, again):
         return None  # somebody brought a dead token to a rotator that had nothing open
     return f"which the refresh of {killer.began.attempt} had replaced at {death.when}"
+
+
+def _lived_since(case: _Case, token: str, since: Moment, looked: Moment) -> bool:
+    """Tell whether Wise said after a moment that a token lives, or somebody brought it then."""
+    said = any(a.token == token and a.told and a.lives and since < a.when < looked for a in case.asked)
+    return said or any(isinstance(a, Adopted) and a.access == token and since < a.when < looked for a in case.acts)
 
 
 def _settled_before(case: _Case, request: _Request, when: Moment) -> bool:
@@ -512,7 +557,7 @@ def _judged(case: _Case) -> Iterator[Violation]:
             wrong = _wrongly_judged(case, stored)
             if wrong is not None:
                 yield case.broken(Rule.JUDGED, stored.when, wrong)
-        before = stored.phase
+        before = before if stored.phase == SUSPENDED else stored.phase
 
 
 def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
@@ -544,6 +589,20 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
     return None
 
 
+def _accused(case: _Case) -> Iterator[Violation]:
+    """Somebody else is only named where Wise called a token dead that no request of ours had ended."""
+    named: set[str] = set()
+    for told in case.announced:
+        if told.kind != FOREIGN_REFRESHER or told.incident_id in named:
+            continue
+        named.add(told.incident_id)
+        found_dead = (asked for asked in case.asked if asked.told and not asked.lives and asked.when < told.when)
+        deaths = [case.death(asked.token, asked.when) for asked in found_dead]
+        killers = [None if death is None else case.killer(death) for death in deaths]
+        if all(killer is not None and not case.beyond_us(killer) for killer in killers):
+            yield case.broken(Rule.ACCUSED, told.when, f"{told.incident_id} names somebody else, and nobody else did")
+
+
 def _time(event: Adopted | _Request) -> Moment:
     return event.when if isinstance(event, Adopted) else (event.settled or event.began).when
 
@@ -566,17 +625,24 @@ def _ends_well(case: _Case) -> Iterator[Violation]:
         if not any(isinstance(act, Deleted) for act in case.acts):
             yield case.broken(Rule.KEPT, last.when, "the grant is gone, and nobody deleted it")
     elif last.phase == REAUTHORIZATION_REQUIRED:
-        since = next(s.when for s in _streak(case.stored) if s.phase == REAUTHORIZATION_REQUIRED)
+        since = _judged_first(case.stored)
         if not any(a.kind == REAUTHORIZATION_REQUIRED and a.when > since for a in case.announced):
             yield case.broken(Rule.KEPT, since, "it waits for its user, and nobody was told")
     elif last.phase == ACTIVE:
         yield from _ends_active(case, last)
 
 
+def _judged_first(stored: list[Stored]) -> Moment:
+    """Say when it began to wait for its user: with the tokens that it has now, also if it was tried again since."""
+    version = stored[-1].version
+    of_these = [s for s in stored if s.version == version] if version is not None else []
+    return next(s.when for s in of_these or _streak(stored) if s.phase == REAUTHORIZATION_REQUIRED)
+
+
 def _streak(stored: list[Stored]) -> list[Stored]:
-    """The last records that have one phase."""
+    """The last records that have one phase; to be suspended meanwhile changes nothing."""
     start = len(stored) - 1
-    while start > 0 and stored[start - 1].phase == stored[-1].phase:
+    while start > 0 and stored[start - 1].phase in (stored[-1].phase, SUSPENDED):
         start -= 1
     return stored[start:]
 

@@ -79,6 +79,13 @@ class Died(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Revived(Record):
+    """A token that had died lives again: Wise has opened the account that it belongs to."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshBegan(Record):
     """A refresh, or a request for an application token to keep, arrived at Wise.
 
@@ -151,6 +158,8 @@ class Asked(Record):
 
 ACTIVE = "active"
 REAUTHORIZATION_REQUIRED = "reauthorization_required"
+FOREIGN_REFRESHER = "foreign_refresher"
+SUSPENDED = "suspended"
 GONE = "gone"
 
 
@@ -238,7 +247,20 @@ class Reported(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended(Record):
-    """An operator stopped the serving of a grant; or lets it go on (`lifted`)."""
+    """Somebody stopped the serving of a grant; or lets it go on (`lifted`). Each one's order stands by itself."""
+
+    lifted: bool = False
+    by: str = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed(Record):
+    """The rotator took down that Wise has closed the grant's account, and so ended its tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnHold(Record):
+    """The rotator agreed not to refresh a grant, since somebody else does; or was asked to do so again (`lifted`)."""
 
     lifted: bool = False
 

@@ -196,7 +196,7 @@ def drop_what_was_overtaken(patch: pytest.MonkeyPatch) -> None:
 def commit_the_phase(patch: pytest.MonkeyPatch) -> None:
     in_time = KeepAnswer._in_time
     patch.setattr(
-        KeepAnswer, "_in_time", lambda self, answer, stored: replace(in_time(self, answer, stored), phase=Phase.ACTIVE)
+        KeepAnswer, "_in_time", lambda self, *arguments: replace(in_time(self, *arguments), phase=Phase.ACTIVE)
     )
     write = InMemoryGrants.write
 

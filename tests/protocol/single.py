@@ -156,6 +156,37 @@ def explore_one(policy: str, story: str, result: Explored | None = None) -> Expl
     return result
 
 
+@dataclass(frozen=True)
+class Plot:
+    """A story of its own kind: how it begins, who meets a fault, and what may come next after which waits.
+
+    `wrong`: what the checker does not look at.
+    """
+
+    begin: Callable[[], Stage]
+    actor: str
+    following: tuple[str, ...]
+    waits: tuple[float, ...]
+    wrong: Callable[..., list[str]] = lambda *_: []
+
+    def explore(self, name: str, result: Explored | None = None) -> Explored:
+        """One fault, then everything that may come next, after every wait."""
+        result = result or Explored()
+        steps = Once()
+        self.begin().act(self.actor, steps)
+        faults = [(at, fault) for at, step in enumerate(steps.taken) for fault in step.faults]
+        for (at, fault), after, wait in itertools.product(faults, self.following, self.waits):
+            stage, director = self.begin(), Once({at: fault})
+            stage.act(self.actor, director)
+            stage.pass_time(wait)
+            stage.act(after)
+            stage.heal()
+            story = f"{name} [{fault} at {at} {director.taken[at].name}], {wait:.0f} s, {after}"
+            result.violations += [f"{story}: {wrong}" for wrong in self.wrong(stage, director)]
+            result.judge(stage, story)
+        return result
+
+
 def explore_two(policy: str, story: str, following: str, wait: float) -> Explored:
     """A fault in the first actor, and one in whoever comes next."""
     result = Explored()

@@ -11,13 +11,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from local.proof.history import (
     GONE,
     Acted,
     Adopted,
     Announced,
+    Closed,
     Deleted,
     Died,
     History,
@@ -26,11 +27,13 @@ from local.proof.history import (
     Minted,
     Moment,
     NotServed,
+    OnHold,
     Outage,
     Parked,
     ProcessDied,
     Recorder,
     Reported,
+    Revived,
     Served,
     Stored,
     Suspended,
@@ -49,7 +52,9 @@ from token_rotator.domain.errors import (
     RotatorError,
     StoreUnavailable,
 )
-from token_rotator.domain.grant import Alert, Grant, GrantKey
+from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
+from token_rotator.domain.state_change import Account, AccountState, StateChange, Subject
+from token_rotator.domain.suspension import Suspensions
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 from token_rotator.service import serve_token
 from token_rotator.service.adopt_grant import Offer
@@ -84,6 +89,10 @@ class Actor:
 
 
 NOBODY = Actor("nobody")
+Back = Literal["nothing", "refresh token", "all"]
+"""Which of a user's tokens live again once Wise has opened the account: no page of Wise's says."""
+ACCOUNT = Account(Subject.USER, "1000001")
+_WISE = tuple(subject.orderer for subject in Subject)
 
 
 def world_on(clock: StageClock, policy: str) -> World:
@@ -122,6 +131,19 @@ class Stage:
         self.told: list[Alert] = []
         """Every alert that was ever stored, and every message that the topic took."""
         self.late = LATE
+        self.known_after = timedelta(0)
+        """How old a process's knowledge of the orders about tenants is."""
+        self.orders: list[tuple[datetime, Suspensions]] = []
+        self.changes: list[StateChange] = []
+        """What Wise did to the account, in this order."""
+        self.kept_at_wise: tuple[bool, list[str], str] | None = None
+        """Which tokens there were when the account was closed, and whether they lived."""
+        self.rank: int | None = None
+        self.stopped = False
+        """What is stored of Wise's word about the account: the newest change, and that the grant is stopped for it."""
+        self.comes_back: Back = "nothing"
+        self.at_rest: tuple[str, ...] = ()
+        """What is done once everything has come to rest; then it has to come to rest again."""
         self.wise = self.wise_on_stage(self)
         self._wrap()
         self.exported = self._adopted(life)
@@ -181,6 +203,7 @@ class Stage:
             return
         if grant.alert is not None:
             self.raised.append(grant.alert)
+        self._note_orders(grant, when)
         self.recorder.add(
             Stored(
                 when=when,
@@ -194,6 +217,18 @@ class Stage:
                 doubt=grant.in_doubt,
             )
         )
+
+    def _note_orders(self, grant: Grant, when: Moment) -> None:
+        """Take down what is stored of Wise's word about the account."""
+        rank = max(grant.user_rank or 0, grant.profile_rank or 0) or None
+        if rank != self.rank and rank is not None and rank % 2:
+            self.recorder.add(Closed(when=when, grant=NAME))
+        self.rank = rank
+        order = grant.suspension
+        stopped = grant.phase is Phase.SUSPENDED and order is not None and order.by in _WISE
+        if stopped != self.stopped:
+            self.recorder.add(Suspended(when=when, grant=NAME, lifted=not stopped, by="wise"))
+        self.stopped = stopped
 
     def history(self, *, healed: bool = True) -> History:
         return self.recorder.history(healed=healed)
@@ -212,7 +247,10 @@ class Stage:
         world = self.world
         item, reads, wise = ("item", "w"), ("item", "r"), ("wise", "w")
         # What a read leads to being served has its place among what happens at Wise, and so has what others bring.
-        self._wrap_calls(world.grants, "read", StoreUnavailable, get=(reads, ("wise", "r")), due=(reads,))
+        states, kept = ("states", "r"), ("states", "w")
+        self._wrap_calls(world.grants, "read", StoreUnavailable, get=(reads, ("wise", "r")), due=(reads, states))
+        self._wrap_calls(world.states, "read", StoreUnavailable, look=(states,), holders=(reads,))
+        self._wrap_calls(world.states, "write", StoreUnavailable, note=(kept,), settle=(kept,))
         for name in ("acquire", "write", "postpone", "stand_down"):
             self._wrap_calls(world.grants, "write", StoreUnavailable, **{name: (item,)})
         for name in ("create", "replace", "delete"):
@@ -228,6 +266,7 @@ class Stage:
             world.sealer, "key", KeyUnavailable, prepare=(), prepare_reissue=(), open_access_token=(), seal=()
         )
         self.wise.wrap()
+        self._wrap_orders()
         self._wrap_publish()
         self._wrap_invoke()
 
@@ -277,6 +316,18 @@ class Stage:
 
         return call
 
+    def _wrap_orders(self) -> None:
+        """Processes know the orders about tenants from a while ago: `known_after`."""
+        orders, everything = self.world.suspensions, (("item", "w"), ("wise", "w"))
+        self.orders.append((self.clock.now, orders.stored))
+
+        def read() -> Suspensions:
+            since = self.clock.now - self.known_after
+            return next((known for at, known in reversed(self.orders) if at <= since), self.orders[0][1])
+
+        orders.read = read  # type: ignore[method-assign]
+        self._wrap_calls(orders, "write", StoreUnavailable, hold=everything, release=everything)
+
     def _wrap_publish(self) -> None:
         plain = self.world.alerts.publish
 
@@ -312,7 +363,13 @@ class Stage:
             access = self.sealed_name(arguments[0].access_token, SealedField.ACCESS_TOKEN)
             self.recorder.add(Parked(when=self.moment(), grant=NAME, access=access or ""))
         self._note_stored()
+        self._note_ordered()
         return answer
+
+    def _note_ordered(self) -> None:
+        """Remember since when the orders about tenants are in force."""
+        if self.orders[-1][1] is not self.world.suspensions.stored:
+            self.orders.append((self.clock.now, self.world.suspensions.stored))
 
     def _note_act(self, name: str, arguments: tuple[Any, ...]) -> None:
         when = self.moment()
@@ -595,11 +652,163 @@ class Stage:
     def _stop(self) -> None:
         """An operator suspends the grant's tenant; every process knows it from then on."""
         self.world.suspensions.suspend(self.key.tenant, self.world.order())
+        self._note_ordered()
         self.recorder.add(Suspended(when=self.moment(), grant=NAME))
 
     def _go_on(self) -> None:
         self.recorder.add(Suspended(when=self.moment(), grant=NAME, lifted=True))
         self.world.suspensions.lift(self.key.tenant)
+        self._note_ordered()
+
+    # --- others refresh it
+
+    def _hold(self) -> None:
+        """An operator has the grant served and not refreshed."""
+        with self.process("admin"):
+            if isinstance(self.world.hold_grant(self.key, self.world.order()), Grant):
+                self.recorder.add(OnHold(when=self.moment(), grant=NAME))
+
+    def _release(self) -> None:
+        """The operator has ended the other refresher, and ends that."""
+        self.recorder.add(OnHold(when=self.moment(), grant=NAME, lifted=True))
+        with self.process("admin"):
+            self.world.hold_grant.release(self.key)
+
+    def _hold_all(self) -> None:
+        """An operator has all grants of the tenant served and not refreshed."""
+        with self.process("admin"):
+            self.world.hold_all(self.key.tenant, self.world.order())
+            self.recorder.add(OnHold(when=self.moment(), grant=NAME))
+
+    def _let_go(self) -> None:
+        """The operator ends whatever hold there is."""
+        self._release_all()
+        self._release()
+
+    def _release_all(self) -> None:
+        """The operator has ended the other refreshers, and ends that."""
+        self.recorder.add(OnHold(when=self.moment(), grant=NAME, lifted=True))
+        with self.process("admin"):
+            self.world.hold_all.release(self.key.tenant)
+
+    def _elsewhere(self) -> None:
+        """Somebody else refreshes, with the tokens that Wise has given out last."""
+        self.step("others", "refresh elsewhere", ("wise", "w"))
+        if self.user.alive:
+            self.wise.refresh_elsewhere()
+
+    def _bring(self) -> None:
+        """Whoever has the newest tokens brings them."""
+        stored, user = self.stored, self.user
+        if stored is None or not user.alive:
+            return
+        offer = Offer(
+            refresh_token=Secret(user.refresh_token),
+            access_token=Secret(user.access_token),
+            issued_at=user.expires_at - self.world.wise.life,
+            expires_at=user.expires_at,
+        )
+        with self.process("admin"):
+            self.world.adopt_grant(self.key, offer, stored.version)
+
+    def _move(self) -> None:
+        """Somebody else refreshes, and brings the new tokens."""
+        self._elsewhere()
+        self._bring()
+
+    # --- Wise closes the account, and opens it
+
+    def identify(self) -> None:
+        """Let the grant be known as that of a user of Wise's."""
+        stored = self.stored
+        assert stored is not None
+        self.world.grants.items[self.key] = known = replace(stored, wise_user_id=ACCOUNT.wise_id)
+        self.world.grants._listed(None, known)
+        self._note_stored()
+
+    def _close(self) -> None:
+        """Wise deactivates the user: the tokens die, and nobody has been told yet."""
+        self.step("others", "close", ("wise", "w"))
+        user = self.user
+        self.note("account closed at Wise")
+        self.changes.append(StateChange(ACCOUNT, AccountState.DEACTIVATED, self._at_wise()))
+        if self.kept_at_wise is None:
+            self.kept_at_wise = (user.alive, [*user.lingering, user.access_token], user.refresh_token)
+        if user.alive:
+            for token in (*user.lingering, user.access_token, user.refresh_token):
+                self.died(token, None)
+            user.alive = False
+
+    def _open(self) -> None:
+        """Wise opens it again."""
+        self.step("others", "open", ("wise", "w"))
+        if self.kept_at_wise is None:
+            return
+        user, (lived, access, refresh) = self.user, self.kept_at_wise
+        self.note("account opened at Wise")
+        self.changes.append(StateChange(ACCOUNT, AccountState.ACTIVE, self._at_wise()))
+        self.kept_at_wise = None
+        if user.alive or not lived or refresh != user.refresh_token or self.comes_back == "nothing":
+            return
+        user.alive = True
+        back = [refresh]
+        if self.comes_back == "all":
+            back += access
+        else:
+            user.lingering.clear()
+            user.access_token = f"access-{NAME}-{len(self.names) + 300}"
+        for token in back:
+            self.recorder.add(Revived(when=self.moment(), grant=NAME, token=self.name_of(token)))
+
+    def _at_wise(self) -> datetime:
+        """Give the instant of a change, which is later than the one before."""
+        now = self.clock.now
+        return max(now, self.changes[-1].occurred_at + timedelta(milliseconds=1)) if self.changes else now
+
+    def tell(self, number: int) -> None:
+        """Wise tells of one of the changes."""
+        if not self.changes:
+            return
+        with self.process("callback"):
+            self.world.states.note(self.changes[number], self.clock())
+
+    def _tell_first(self) -> None:
+        self.tell(0)
+
+    def _tell_last(self) -> None:
+        self.tell(-1)
+
+    def _tell_all(self) -> None:
+        """Wise tells of all changes, the last one first, and of some twice."""
+        for number in (-1, 0, -1):
+            self.tell(number)
+
+    def _shut(self) -> None:
+        """Wise closes the account, and tells it."""
+        self._close()
+        self._tell_last()
+
+    def _reopen(self) -> None:
+        """Wise opens the account, and tells it."""
+        self._open()
+        self._tell_last()
+
+    def _shut_and_reopen(self) -> None:
+        """Wise closes the account and opens it, and tells both, the second first."""
+        self._close()
+        self._open()
+        self._tell_all()
+
+    def _shut_and_sweep(self) -> None:
+        """Wise closes the account and tells it, and another sweep finds that."""
+        self._shut()
+        self._sweep2()
+
+    def _shut_beside(self) -> None:
+        """The same while an operator has the grant suspended, which he lifts then."""
+        self._suspend()
+        self._shut_and_sweep()
+        self._lift()
 
     # --- time
 
@@ -612,8 +821,15 @@ class Stage:
         assert stored is not None
         self.clock.now = max(self.clock.now, stored.refresh_at)
 
-    def heal(self, within: timedelta = timedelta(minutes=20)) -> None:
-        """No more faults: sweeps look whenever there is something to find, readers come now and then."""
+    def heal(self) -> None:
+        """No more faults: everything comes to rest, also after what is done then."""
+        self._rest()
+        for what in self.at_rest:
+            self.act(what)
+            self._rest()
+
+    def _rest(self, within: timedelta = timedelta(minutes=20)) -> None:
+        """Sweeps look whenever there is something to find, readers come now and then."""
         self.director, self.wise.swift = Undisturbed(), False
         end = self.clock.now + within
         reads = [self.clock.now + timedelta(seconds=s) for s in (0, 40, 300)]
@@ -637,6 +853,7 @@ class Stage:
         now = self.clock.now
         fleet = self.world.fleet.fleet
         moments = [grant.due_at for grant in self.world.grants.items.values() if grant.due_at is not None]
+        moments += [due_at for _, due_at in self.world.grants.states.values() if due_at is not None]
         if fleet.open_until is not None:
             moments = [max(moment, fleet.barred_until(now)) for moment in moments] + [fleet.barred_until(now)]
         moments += [message.visible_at for message in self.world.parking.messages]

@@ -35,6 +35,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "client": ("kill before", "no answer", "refused"),
     "topic": ("kill before", "kill after", "refused", "unknown", "unknown, done"),
     "invoke": ("refused", "lost"),
+    "others": (),
 }
 """What may go wrong at a step of each kind. To kill after a read is to kill before the next step: left out."""
 OUTAGES: dict[str, tuple[tuple[Keeper, ...], float]] = {

@@ -140,6 +140,12 @@ class WiseOnStage:
             return ClientRefused(status=401, error="invalid_client")
         return self.plain_settle(attempt_id=attempt_id, within=within)
 
+    def refresh_elsewhere(self) -> None:
+        """Somebody else refreshes the user's tokens, with the newest ones."""
+        token = self.stage.user.refresh_token
+        request = self._began(None, token)
+        self._during(request, lambda: self.carry_out(token))
+
     # --- behind it
 
     def carry_out(self, refresh_token: str) -> TokenSet | None:
@@ -170,7 +176,7 @@ class WiseOnStage:
         self._settled(carried_out=tokens is not None)
         return tokens
 
-    def _began(self, attempt_id: str, token: str) -> str:
+    def _began(self, attempt_id: str | None, token: str) -> str:
         stage = self.stage
         self.requests += 1
         request = f"request-{self.requests}"

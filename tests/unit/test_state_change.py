@@ -392,6 +392,20 @@ def test_one_whose_refresh_token_had_died_is_tried_once_more(world: World) -> No
     assert world.alerts.published[-1].kind is AlertKind.RECOVERED
 
 
+def test_one_that_is_as_dead_as_it_was_is_not_told_again(world: World) -> None:
+    world.wise.users["anna"].alive = False
+    world.due_now()
+    sweep(world)
+    deactivated(world)
+    tell(world, "ACTIVE")
+    sweep(world, 30)
+    assert (world.stored().phase, len(world.wise.refreshes)) == (Phase.REAUTHORIZATION_REQUIRED, 2)
+    assert [alert.reminder for alert in world.alerts.published] == [False]
+    world.clock.advance(days=1)
+    sweep(world)
+    assert [alert.reminder for alert in world.alerts.published] == [False, True]
+
+
 def test_one_that_never_had_an_access_token_is_due_as_well(world: World) -> None:
     _, refresh = world.wise.add("ben")
     world.adopt_grant(world.key("ben"), Offer(refresh_token=refresh, wise_user_id="7"), None)
@@ -422,6 +436,35 @@ def test_an_operators_order_stands_and_the_token_is_in_doubt_when_it_is_lifted(w
     sweep(world, 2)
     assert world.stored().in_doubt is None
     assert isinstance(world.serve(), Served)
+
+
+def test_an_operators_order_takes_the_place_of_wises_and_is_not_ended_by_wise(world: World) -> None:
+    deactivated(world)
+    order = world.order()
+    assert world.suspend_grant(world.key(), order) == world.stored()
+    assert world.suspend_grant(world.key(), world.order("another reason")) == world.stored()
+    assert (world.stored().suspension, world.stored().in_doubt) == (order, STATE_CHANGED)
+    tell(world, "ACTIVE")
+    sweep(world)
+    assert why(world.serve()) is Why.SUSPENDED
+    world.suspend_grant.lift(world.key())
+    sweep(world, 2)
+    assert isinstance(world.serve(), Served)
+
+
+def test_an_operators_order_given_while_wises_is_ended_stands(world: World) -> None:
+    deactivated(world)
+    tell(world, "ACTIVE")
+    order = world.order()
+
+    def give() -> None:
+        world.grants.before_write = lambda: None  # type: ignore[method-assign]
+        world.suspend_grant(world.key(), order)
+
+    world.grants.before_write = give  # type: ignore[method-assign]
+    sweep(world)
+    assert world.stored().suspension == order
+    assert why(world.serve()) is Why.SUSPENDED
 
 
 def test_a_manager_may_lift_it_before_wise_says_so(world: World) -> None:
@@ -501,6 +544,25 @@ def test_who_is_refreshing_goes_on_and_the_answer_is_kept(world: World) -> None:
     grant = world.stored()
     assert (grant.phase, grant.version, grant.attempt_id) == (Phase.SUSPENDED, version + 1, None)
     assert why(world.serve()) is Why.SUSPENDED
+
+
+def test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves(world: World) -> None:
+    world.due_now()
+    world.grants.items[world.key()] = replace(world.stored(), in_doubt="lost", hold_until=world.clock())
+
+    def close() -> None:
+        world.suspend_grant(world.key(), world.order())
+        deactivated(world)
+        world.suspend_grant.lift(world.key())
+
+    world.wise.after_refresh = close
+    result = world.attempt()
+    assert (result.word, world.stored().in_doubt) == (Word.IN_DOUBT, STATE_CHANGED)
+    assert (world.stored().phase, world.stored().due_at) == (Phase.ACTIVE, world.clock())
+    asked = len(world.wise.asked)
+    world.wise.after_refresh = lambda: None
+    assert isinstance(world.serve(), Served)
+    assert len(world.wise.asked) == asked + 1
 
 
 def test_it_is_applied_while_the_breaker_is_open(world: World) -> None:

@@ -86,10 +86,13 @@ def _ends_at(order: Suspension) -> datetime:
 def suspended(grant: Grant, order: Suspension) -> Grant:
     """Stop a grant: it remembers the phase to come back to. One that is stopped already stays as it is.
 
-    Its lease, its doubt and its tokens are left alone: an answer that is under way is stored.
+    An order takes the place of one that follows from Wise's word, so that Wise does not end it. Its lease, its doubt
+    and its tokens are left alone: an answer that is under way is stored.
     """
     if grant.phase is Phase.SUSPENDED:
-        return grant
+        by_wise = any(is_stopped_by(grant, subject) for subject in Subject)
+        ours = all(order.by != subject.orderer for subject in Subject)
+        return replace(grant, suspension=order) if by_wise and ours else grant
     return replace(grant, phase=Phase.SUSPENDED, suspended_from=grant.phase, suspension=order, due_at=None)
 
 
@@ -137,7 +140,7 @@ def state_changed(grant: Grant, change: StateChange, now: datetime, others: Stat
 def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
     """Stop a grant whose tokens Wise has ended. They are in doubt, whoever lets it go on."""
     if Phase.ACTIVE in (grant.phase, grant.suspended_from) and grant.access_token is not None:
-        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)
+        grant = replace(grant, in_doubt=STATE_CHANGED)  # in place of any doubt that an answer under way would end
     return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
 
 

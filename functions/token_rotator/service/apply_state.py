@@ -54,6 +54,7 @@ class ApplyState:
             when = When(
                 version=stored.version,
                 phase=stored.phase,
+                suspension=stored.suspension,
                 user_rank=stored.user_rank,
                 profile_rank=stored.profile_rank,
             )

@@ -49,9 +49,9 @@ class Kept:
 class KeepAnswer:
     """Makes an answer the stored one.
 
-    Under the lease and the version that its attempt began with it ends every doubt. Otherwise it was overtaken: if
-    nobody has stored a newer version it is stored, in doubt, and another's lease is left alone; if somebody has, it is
-    dropped, on record. Storing it twice does no harm.
+    Under the lease and the version that its attempt began with it ends every doubt that there was then. Otherwise it
+    was overtaken: if nobody has stored a newer version it is stored, in doubt, and another's lease is left alone; if
+    somebody has, it is dropped, on record. Storing it twice does no harm.
     """
 
     grants: GrantStore
@@ -61,6 +61,7 @@ class KeepAnswer:
 
     def __call__(self, answer: SealedAnswer, stored: Grant | None) -> Kept:
         """Store it over what the caller believes to be stored. Raises `StoreUnavailable`, `CorruptGrant`."""
+        doubt = None if stored is None else stored.in_doubt
         while True:
             if stored is None:
                 return self._dropped(answer, Place.GONE, None)
@@ -69,10 +70,11 @@ class KeepAnswer:
             ours, untouched = stored.attempt_id == answer.attempt_id, stored.version == answer.base_version
             if not ours and not untouched:
                 return self._dropped(answer, Place.OVERTAKEN, stored)
-            after = self._in_time(answer, stored) if ours and untouched else self._late(answer, stored)
             when = When(attempt_id=stored.attempt_id, version=stored.version)
-            if not (ours and untouched):
-                when = replace(when, phase=stored.phase)
+            if ours and untouched:
+                after, when = self._in_time(answer, stored, doubt), replace(when, in_doubt=stored.in_doubt)
+            else:
+                after, when = self._late(answer, stored), replace(when, phase=stored.phase)
             written = self.grants.write(stored, after, when)
             if isinstance(written, Done):
                 if answer.foreign:
@@ -148,16 +150,19 @@ class KeepAnswer:
             return alert.over(now, answer.attempt_id)
         return alert
 
-    def _in_time(self, answer: SealedAnswer, stored: Grant) -> Grant:
+    def _in_time(self, answer: SealedAnswer, stored: Grant, doubt: str | None) -> Grant:
+        """End what the attempt began with. A doubt that came since stays: Wise may have ended the new token too."""
+        now = self.clock()
         after = replace(
             self._with_tokens(answer, stored),
             attempt_id=None,
             lease_until=None,
             takeovers=0,
-            in_doubt=None,
+            in_doubt=None if stored.in_doubt == doubt else stored.in_doubt,
             hold_until=None,
         )
-        return replace(after, due_at=next_due(after, self.clock()))
+        waits = after.in_doubt is not None and after.phase is Phase.ACTIVE
+        return replace(after, due_at=now if waits else next_due(after, now))
 
     def _late(self, answer: SealedAnswer, stored: Grant) -> Grant:
         """Make an overtaken answer the stored one, in doubt: nobody knows in which order Wise carried things out."""

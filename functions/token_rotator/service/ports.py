@@ -44,6 +44,7 @@ class When:
     registration: Sealed | Ignored | None = IGNORED
     in_doubt: str | Ignored | None = IGNORED
     phase: Phase | Ignored = IGNORED
+    suspension: Suspension | Ignored | None = IGNORED
     due_at: datetime | Ignored | None = IGNORED
     alert: Alert | Ignored | None = IGNORED
     user_rank: int | Ignored | None = IGNORED

@@ -780,8 +780,13 @@ class _Attempt:
         return "invalid_grant" if self.doubt is None else "outcome_unknown"
 
     def _judge(self, grant: Grant, outcome: GrantInvalid, reason: str) -> Result:
-        """The grant needs its user. It counts only for the tokens, or the code, that are still stored."""
-        alert = self._alert(grant, AlertKind.REAUTHORIZATION_REQUIRED, reason, outcome)
+        """The grant needs its user. It counts only for the tokens, or the code, that are still stored.
+
+        One that was tried again since Wise had opened its account, and is still dead, is told only once.
+        """
+        told, kind = grant.alert, AlertKind.REAUTHORIZATION_REQUIRED
+        again = told is not None and told.incident_id == incident_of(grant, kind) and told.published_at is not None
+        alert = told if again and told is not None else self._alert(grant, kind, reason, outcome)
         after = replace(
             self._free(grant),
             phase=Phase.REAUTHORIZATION_REQUIRED,
@@ -792,6 +797,8 @@ class _Attempt:
             alert=alert,
             due_at=alert.claimed_until,
         )
+        if again:
+            after = replace(after, due_at=next_due(after, self.use.clock()))
         when = When(attempt_id=self.lease.attempt_id, refresh_token=grant.refresh_token, phase=Phase.ACTIVE)
         if reason == RECLAIMED:
             after = replace(after, registration_spent_at=self.use.clock())
@@ -806,8 +813,10 @@ class _Attempt:
             break
         stored = answer.grant
         # a refusal that shows our own alert is a success that the SDK's retry hid
-        if isinstance(answer, Done) or (stored is not None and stored.alert == alert):
-            self.use.tell.publish(after)
+        ours = stored is not None and stored.alert == alert and stored.phase is Phase.REAUTHORIZATION_REQUIRED
+        if isinstance(answer, Done) or ours:
+            if not again:
+                self.use.tell.publish(after)
             self.use.breaker.died(self.lease.attempt_id, outcome.trace_id)
             return Result(Word.REAUTHORIZATION_REQUIRED, grant.version, code=reason)
         if stored is not None and stored.attempt_id == self.lease.attempt_id:

@@ -86,8 +86,8 @@ GUARDS: Final = (
         name="first-order-stands",
         says="a grant that is suspended again still knows the phase to come back to",
         path=_RULES,
-        old="    if grant.phase is Phase.SUSPENDED:\n        return grant\n",
-        new="",
+        old="        return replace(grant, suspension=order) if by_wise and ours else grant\n",
+        new="        pass\n",
         tests=(f"{_UNIT}::test_one_that_is_suspended_already_keeps_its_order",),
     ),
     Guard(

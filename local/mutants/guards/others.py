@@ -1,0 +1,65 @@
+"""Guards that count where others have a hand in a grant: Wise closes its account, and an operator stops it too."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from local.mutants.guard import Guard
+
+_RULES: Final = "functions/token_rotator/domain/suspension.py"
+_APPLY: Final = "functions/token_rotator/service/apply_state.py"
+_REFRESH: Final = "functions/token_rotator/service/refresh_grant.py"
+_KEEP: Final = "functions/token_rotator/service/keep_answer.py"
+_UNIT: Final = "tests/unit/test_state_change.py"
+
+GUARDS: Final = (
+    Guard(
+        name="operators-order-outlives",
+        says="a grant that an operator stops while Wise has closed its account stays stopped when Wise opens it",
+        path=_RULES,
+        old="        return replace(grant, suspension=order) if by_wise and ours else grant\n",
+        new="        return grant\n",
+        tests=(f"{_UNIT}::test_an_operators_order_takes_the_place_of_wises_and_is_not_ended_by_wise",),
+    ),
+    Guard(
+        name="operators-order-beside",
+        says="an operator's order that comes while Wise's is being ended is not ended with it",
+        path=_APPLY,
+        old="                suspension=stored.suspension,\n",
+        new="",
+        tests=(f"{_UNIT}::test_an_operators_order_given_while_wises_is_ended_stands",),
+    ),
+    Guard(
+        name="dead-again-told-once",
+        says="a grant that is tried again and is as dead as it was is not told a second time",
+        path=_REFRESH,
+        old="        again = told is not None and told.incident_id == incident_of(grant, kind)"
+        " and told.published_at is not None\n",
+        new="        again = False\n",
+        tests=(f"{_UNIT}::test_one_that_is_as_dead_as_it_was_is_not_told_again",),
+    ),
+    Guard(
+        name="doubt-since-stays",
+        says="an answer does not end a doubt that came while it was under way",
+        path=_KEEP,
+        old="in_doubt=None if stored.in_doubt == doubt else stored.in_doubt,\n",
+        new="in_doubt=None,\n",
+        tests=(f"{_UNIT}::test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves",),
+    ),
+    Guard(
+        name="doubt-since-seen",
+        says="a doubt that came while an answer was under way is seen by the write that stores it",
+        path=_KEEP,
+        old="self._in_time(answer, stored, doubt), replace(when, in_doubt=stored.in_doubt)\n",
+        new="self._in_time(answer, stored, doubt), when\n",
+        tests=(f"{_UNIT}::test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves",),
+    ),
+    Guard(
+        name="doubt-of-a-closed-account",
+        says="the doubt that a closed account leaves is another than the one that a refresh under way began with",
+        path=_RULES,
+        old="        grant = replace(grant, in_doubt=STATE_CHANGED)  #",
+        new="        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)  #",
+        tests=(f"{_UNIT}::test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves",),
+    ),
+)
