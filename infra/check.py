@@ -48,6 +48,30 @@ PARTNERS: Final = [
     },
 ]
 
+WISE_KEYS: Final = (
+    # Wise's own, of production and the sandbox: docs.wise.com/guides/developer/webhooks/event-handling
+    """-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAvO8vXV+JksBzZAY6GhSO
+XdoTCfhXaaiZ+qAbtaDBiu2AGkGVpmEygFmWP4Li9m5+Ni85BhVvZOodM9epgW3F
+bA5Q1SexvAF1PPjX4JpMstak/QhAgl1qMSqEevL8cmUeTgcMuVWCJmlge9h7B1CS
+D4rtlimGZozG39rUBDg6Qt2K+P4wBfLblL0k4C4YUdLnpGYEDIth+i8XsRpFlogx
+CAFyH9+knYsDbR43UJ9shtc42Ybd40Afihj8KnYKXzchyQ42aC8aZ/h5hyZ28yVy
+Oj3Vos0VdBIs/gAyJ/4yyQFCXYte64I7ssrlbGRaco4nKF3HmaNhxwyKyJafz19e
+HwIDAQAB
+-----END PUBLIC KEY-----
+""",
+    """-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAwpb91cEYuyJNQepZAVfP
+ZIlPZfNUefH+n6w9SW3fykqKu938cR7WadQv87oF2VuT+fDt7kqeRziTmPSUhqPU
+ys/V2Q1rlfJuXbE+Gga37t7zwd0egQ+KyOEHQOpcTwKmtZ81ieGHynAQzsn1We3j
+wt760MsCPJ7GMT141ByQM+yW1Bx+4SG3IGjXWyqOWrcXsxAvIXkpUD/jK/L958Cg
+nZEgz0BSEh0QxYLITnW1lLokSx/dTianWPFEhMC9BgijempgNXHNfcVirg1lPSyg
+z7KqoKUN0oHqWLr2U1A+7kqrl6O2nx3CKs1bj1hToT1+p4kcMoHXA7kA+VBLUpEs
+VwIDAQAB
+-----END PUBLIC KEY-----
+""",
+)
+
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sandbox": {"partners": []},
     "sandbox with partners": {"partners": PARTNERS, "wise_client_id": "fixture-client-id"},
@@ -73,6 +97,18 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "runbook_base_url": "https://runbooks.example.com/token-rotator",
         "api_gateway_account": False,
         "reserved_concurrency": {"sweep": 8, "refresh": 20},
+    },
+    "sandbox with events": {
+        "partners": PARTNERS,
+        "wise_client_id": "fixture-client-id",
+        "wise_webhook_keys": list(WISE_KEYS),
+    },
+    "nothing public but events": {
+        "partners": PARTNERS,
+        "wise_client_id": "fixture-client-id",
+        "redirect_uri": "https://acme.example.com/wise/back",
+        "public_callback": False,
+        "wise_webhook_keys": [WISE_KEYS[1]],
     },
 }
 

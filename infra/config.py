@@ -6,11 +6,16 @@ value is a string; lists, objects, numbers and booleans are then read as JSON.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +72,9 @@ _CLIENT_ID: Final = re.compile(r"[!-9;-~]{1,256}", re.ASCII)
 _URL: Final = re.compile(r"[!-~]{1,512}", re.ASCII)
 _OWN_MACHINE: Final = ("127.0.0.1", "localhost")
 _SECRET_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
+_PEM: Final = re.compile(r"-----BEGIN PUBLIC KEY-----\s([A-Za-z0-9+/=\s]+)\s-----END PUBLIC KEY-----", re.ASCII)
+_LEAST_BITS: Final = 2048
+_MOST_BITS: Final = 4096
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 Choice = TypeVar("Choice", bound=str)
@@ -149,6 +157,7 @@ class DeployConfig:
     alert_emails: tuple[str, ...] = ()
     runbook_base_url: str | None = None
     partners: tuple[Partner, ...] = ()
+    wise_webhook_keys: tuple[str, ...] = ()
     api_gateway_account: bool = True
     reserved_concurrency: Mapping[str, int] = field(default_factory=dict)
 
@@ -212,6 +221,7 @@ class DeployConfig:
             alert_emails=_alert_emails(values.items("alert_emails")),
             runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),
             partners=partners,
+            wise_webhook_keys=_webhook_keys(values.items("wise_webhook_keys"), partners),
             api_gateway_account=values.switch("api_gateway_account", default=True),
             reserved_concurrency=_reserved_concurrency(values.mapping("reserved_concurrency"), schedules),
         )
@@ -392,6 +402,32 @@ def _reserved_concurrency(values: dict[str, Any], schedules: int) -> dict[str, i
         # One minute's sweep may still be finishing while the next begins.
         _whole(name, value, 2 * schedules if key == "sweep" else 1, 1000)
     return values
+
+
+def _webhook_keys(values: list[Any], partners: Sequence[Partner]) -> tuple[str, ...]:
+    """Give the keys in DER as base64, which is PEM without what is around it: a function's environment is small."""
+    keys = tuple(_public_key(f"wise_webhook_keys[{index}]", value) for index, value in enumerate(values))
+    _no_duplicates("wise_webhook_keys", keys, "a key that is in it twice")
+    length = len(" ".join(keys)) + len(json.dumps([partner.setting("A" * _ROLE_ID_LENGTH) for partner in partners]))
+    if keys and length > PARTNERS_LIMIT:
+        raise ConfigError(
+            "wise_webhook_keys", f"take, with the partners, {length} characters of {PARTNERS_LIMIT} in an environment"
+        )
+    return keys
+
+
+def _public_key(name: str, value: object) -> str:
+    found = _PEM.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ConfigError(name, "must be a public key in PEM: -----BEGIN PUBLIC KEY----- and so on")
+    der = "".join(found.group(1).split())
+    try:
+        key = load_der_public_key(base64.b64decode(der, validate=True))
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPublicKey) or not _LEAST_BITS <= key.key_size <= _MOST_BITS:
+        raise ConfigError(name, f"must be an RSA key of {_LEAST_BITS} to {_MOST_BITS} bits")
+    return der
 
 
 def _partners(values: list[Any], environment: str) -> tuple[Partner, ...]:

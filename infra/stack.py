@@ -13,7 +13,7 @@ from infra.dashboard import Dashboard
 from infra.grants_store import GrantsStore
 from infra.keys import Keys
 from infra.refreshing import Refreshing
-from infra.token_api import CALLBACK_PATH, TokenApi
+from infra.token_api import CALLBACK_PATH, EVENTS_PATH, TokenApi
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -84,6 +84,7 @@ class TokenRotatorStack(cdk.Stack):
             "AdminFunction": api.admin.function.function_name,
             "CallbackFunction": api.callback.function.function_name,
             "RedirectUri": config.redirect_uri or f"{api.url}{CALLBACK_PATH}",
+            **({"WiseEventsUrl": f"{api.url}{EVENTS_PATH}"} if config.wise_webhook_keys else {}),
             "SweepLogGroup": refreshing.sweep.log_group.log_group_name,
             "RefreshLogGroup": refreshing.refresh.log_group.log_group_name,
             "ServeLogGroup": api.serve.log_group.log_group_name,

@@ -34,6 +34,7 @@ ACCESS_TOKEN_PATH: Final = f"{GRANT_PATH}/access-token"
 REJECTIONS_PATH: Final = f"{ACCESS_TOKEN_PATH}/rejections"
 LINK_PATH: Final = f"{GRANT_PATH}/link"
 CALLBACK_PATH: Final = "/oauth/callback"
+EVENTS_PATH: Final = "/wise/events"
 GRANT_SUSPENSION_PATH: Final = f"{GRANT_PATH}/suspension"
 TENANT_SUSPENSION_PATH: Final = "/v1/tenants/{tenant}/suspension"
 SUSPENSION_PATH: Final = "/v1/suspension"
@@ -69,6 +70,8 @@ WRITES: Final = Limit(25, 50)
 LINKS: Final = Limit(10, 20)
 BROWSERS: Final = Limit(50, 100)
 """Room for a crowd: whoever knows the address can use it up, and a partner's calls have limits of their own."""
+EVENTS: Final = Limit(20, 40)
+"""Wise delivers again what it could not, for two weeks; nobody else has any business there."""
 
 ROUTES: Final = (
     Route("GET", ACCESS_TOKEN_PATH, "serve", "read", READS),
@@ -96,6 +99,8 @@ ROUTES: Final = (
 )
 PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", BROWSERS)
 """Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
+PUBLIC_EVENTS: Final = Route("POST", EVENTS_PATH, "callback", "", EVENTS)
+"""Wise comes here. The function takes what Wise's key has signed, and nothing else."""
 LINK_ITEMS: Final = {
     "#link#": ("GetItem", "UpdateItem"),
     "#pending#": ("PutItem",),
@@ -103,6 +108,31 @@ LINK_ITEMS: Final = {
     "#suspended": ("GetItem",),
 }
 """What `callback` may do to which items of the table: it never sees a grant."""
+EVENT_ITEMS: Final = {"#state#": ("UpdateItem",)}
+"""What it may do besides where it takes Wise's events."""
+
+
+def public_routes(config: DeployConfig) -> tuple[Route, ...]:
+    """The methods that nobody signs for, as far as they are deployed."""
+    return (*((PUBLIC,) if config.public_callback else ()), *((PUBLIC_EVENTS,) if config.wise_webhook_keys else ()))
+
+
+class Open(NamedTuple):
+    """Why a method is public, and under what name the API's policy allows it."""
+
+    sid: str
+    why: str
+
+
+_PUBLIC: Final = {
+    PUBLIC: Open(
+        "BrowsersFromWise",
+        "Browsers come from Wise and have no credentials; an unguessable state of one use lets them in.",
+    ),
+    PUBLIC_EVENTS: Open(
+        "EventsFromWise", "Wise signs the bodies of its events with its own key, and the function takes no other."
+    ),
+}
 
 
 class Refusal(NamedTuple):
@@ -243,10 +273,11 @@ class TokenApi(Construct):
                 "WISE_SECRET_NAME": config.wise_secret_name,
                 **({} if config.wise_ca_file is None else {"WISE_CA_FILE": config.wise_ca_file}),
                 **({"WISE_MTLS": "true"} if config.wise_mtls else {}),
+                **({"WISE_WEBHOOK_KEYS": " ".join(config.wise_webhook_keys)} if config.wise_webhook_keys else {}),
             },
             audit=True,
         )
-        store.allow_reserved(self.callback.role, LINK_ITEMS)
+        store.allow_reserved(self.callback.role, {**LINK_ITEMS, **(EVENT_ITEMS if config.wise_webhook_keys else {})})
         keys.access_tokens.allow(self.callback.role, "kms:GenerateDataKey")
         keys.refresh_tokens.allow(self.callback.role, "kms:GenerateDataKey")
         self.callback.role.add_to_policy(
@@ -260,7 +291,7 @@ class TokenApi(Construct):
         )
         self.api = self._rest_api(config)
         self.admin.function.add_environment("REDIRECT_URI", config.redirect_uri or f"{self.url}{CALLBACK_PATH}")
-        self._routes(public=config.public_callback)
+        self._routes(public_routes(config))
         self._refusals()
         for partner in config.partners:
             self._allow_partner(partner)
@@ -285,7 +316,7 @@ class TokenApi(Construct):
             rest_api_name=cdk.Aws.STACK_NAME,
             description="Access tokens for partner services",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
-            policy=self._only_partner_roles(public=config.public_callback),
+            policy=self._only_partner_roles(public_routes(config)),
             # The account's setting, without which no stage can have a log. It stays when the stack goes.
             cloud_watch_role=config.api_gateway_account,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN if config.api_gateway_account else None,
@@ -307,7 +338,7 @@ class TokenApi(Construct):
                         throttling_rate_limit=route.limit.per_s,
                         throttling_burst_limit=route.limit.burst,
                     )
-                    for route in (*ROUTES, *((PUBLIC,) if config.public_callback else ()))
+                    for route in (*ROUTES, *public_routes(config))
                     if route.limit != READS
                 },
             ),
@@ -325,43 +356,45 @@ class TokenApi(Construct):
             )
         return api
 
-    def _only_partner_roles(self, *, public: bool) -> iam.PolicyDocument:
-        """Lock two: a denial of every path but the public one to everybody but the partner roles.
+    def _only_partner_roles(self, public: Sequence[Route]) -> iam.PolicyDocument:
+        """Lock two: a denial of every path but the public ones to everybody but the partner roles.
 
         It allows nothing else: within an account either policy's Allow is enough, and the roles have theirs. A request
-        by nobody has no principal, which the negated condition matches, so it is denied as well. The public method
+        by nobody has no principal, which the negated condition matches, so it is denied as well. A public method
         needs an Allow, since under a policy API Gateway refuses what nothing allows
         (docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-authorization-flow.html).
         """
-        callback = f"execute-api:/{STAGE}/{PUBLIC.method}{PUBLIC.path}"
+        open_to_all = {route: f"execute-api:/{STAGE}/{route.method}{route.path}" for route in public}
         denial = iam.PolicyStatement(
             sid="OnlyPartnerRoles",
             effect=iam.Effect.DENY,
             principals=[iam.StarPrincipal()],
             actions=["execute-api:Invoke"],
             resources=None if public else ["execute-api:/*"],
-            not_resources=[callback] if public else None,
+            not_resources=list(open_to_all.values()) or None,
         )
-        allowed = iam.PolicyStatement(
-            sid="BrowsersFromWise",
-            principals=[iam.StarPrincipal()],
-            actions=["execute-api:Invoke"],
-            resources=[callback],
-        )
+        allowed = [
+            iam.PolicyStatement(
+                sid=_PUBLIC[route].sid,
+                principals=[iam.StarPrincipal()],
+                actions=["execute-api:Invoke"],
+                resources=[resource],
+            )
+            for route, resource in open_to_all.items()
+        ]
         arns = [arn for role in self.partner_roles.values() for arn in _forms(self, role)]
         if arns:
             denial.add_condition("ArnNotLike", {"aws:PrincipalArn": arns})
-        return iam.PolicyDocument(statements=[denial, allowed] if public else [denial])
+        return iam.PolicyDocument(statements=[denial, *allowed])
 
-    def _routes(self, *, public: bool) -> None:
+    def _routes(self, public: Sequence[Route]) -> None:
         for route in ROUTES:
             method = self._method(route, apigateway.AuthorizationType.IAM)
             acknowledge(method, "COG4", "Callers are services that sign with a role; no person signs in.")
-        if public:
-            method = self._method(PUBLIC, apigateway.AuthorizationType.NONE)
-            why = "Browsers come from Wise and have no credentials; an unguessable state of one use lets them in."
-            acknowledge(method, "APIG4", why)
-            acknowledge(method, "COG4", why)
+        for route in public:
+            method = self._method(route, apigateway.AuthorizationType.NONE)
+            acknowledge(method, "APIG4", _PUBLIC[route].why)
+            acknowledge(method, "COG4", _PUBLIC[route].why)
 
     def _method(self, route: Route, authorization: apigateway.AuthorizationType) -> cdk.CfnResource:
         functions = {"serve": self.serve, "admin": self.admin, "callback": self.callback}

@@ -29,6 +29,7 @@ from local.wise.truth import (
     Verdict,
 )
 from local.wise.users import Profile, ProfileType, WiseUser
+from local.wise.webhooks import EventDelivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -213,6 +214,30 @@ class WiseControl:
     def subscriptions(self) -> list[Subscription]:
         """The application's webhook subscriptions."""
         return [Subscription(**item) for item in self._call("GET", "/subscriptions")["subscriptions"]]
+
+    # Webhooks
+
+    def subscribe(self, url: str, *, version: str = "4.0.0") -> list[Subscription]:
+        """Have all events delivered to an address, as if subscribed by hand."""
+        answer = self._call("POST", "/subscriptions", {"url": url, "version": version})
+        return [Subscription(**item) for item in answer["subscriptions"]]
+
+    def webhook_key(self) -> str:
+        """The public key, in PEM, that goes with the signatures of events."""
+        return str(self._call("GET", "/webhooks")["public_key"])
+
+    def hold_webhooks(self, *, held: bool = True) -> None:
+        """Send events only when told to, or as they come."""
+        self._call("PATCH", "/webhooks", {"at_once": not held})
+
+    def deliveries(self) -> list[EventDelivery]:
+        """What was to be delivered so far, in the order of what it tells."""
+        return [_delivery(item) for item in self._call("GET", "/webhooks/deliveries")["deliveries"]]
+
+    def deliver(self, ids: Sequence[str] | None = None, *, times: int = 1) -> list[EventDelivery]:
+        """Send these in this order, or all that were not taken; each ``times`` times. Returns what was answered."""
+        arguments: dict[str, Json] = {"times": times} if ids is None else {"ids": list(ids), "times": times}
+        return [_delivery(item) for item in self._call("POST", "/webhooks/deliveries", arguments)["deliveries"]]
 
     def authorize(
         self,
@@ -574,6 +599,19 @@ def _user(item: Mapping[str, Any]) -> WiseUser:
         for profile in item["profiles"]
     )
     return WiseUser(**{**item, "profiles": profiles, "closed_profiles": tuple(item["closed_profiles"])})
+
+
+def _delivery(item: Mapping[str, Any]) -> EventDelivery:
+    headers = item["headers"]
+    return EventDelivery(
+        id=item["id"],
+        event_type=item["event_type"],
+        url=item["url"],
+        body=item["body"],
+        signature=headers["X-Signature-SHA256"],
+        test="X-Test-Notification" in headers,
+        statuses=item["statuses"],
+    )
 
 
 def _authorization(item: Mapping[str, Any]) -> AuthorizationTruth:

@@ -22,6 +22,11 @@ POST     /users/{user}/personal-tokens      ``token``?, ``age_s``?: the user mak
 DELETE   /users/{user}/personal-tokens      ``ordinal``?: the user revokes all of them, or one
 POST     /users/{user}/authorization        ``redirect_uri``, ``state``?, ``profile_id``?, ``refuse``?: as at the page
 GET      /subscriptions                     the application's webhook subscriptions
+POST     /subscriptions                     ``url``, ``version``?: subscribes to all, without an application token
+GET      /webhooks                          ``public_key`` (PEM), ``at_once``
+PATCH    /webhooks                          ``at_once``: whether deliveries are sent as they come, or only when told to
+GET      /webhooks/deliveries               body, headers and what each time was answered
+POST     /webhooks/deliveries               ``ids``?, ``times``?: sends these in this order, or all that were not taken
 POST     /certificates                      ``common_name``?, ``days``?, ``starts_in_days``?, ``key_type``?: issues one
 GET      /certificates                      all of them, whether refused, and the requests that came with each
 POST     /certificates/{serial}/refusal     refuses it from now on
@@ -79,6 +84,7 @@ if TYPE_CHECKING:
     from local.wise.certificates import ClientAuthority
     from local.wise.chaos import Chaos
     from local.wise.state import WiseState
+    from local.wise.webhooks import Webhooks
 
 _LONGEST_USER = 128
 _LARGEST_BODY = 4 * 1024 * 1024
@@ -91,9 +97,16 @@ _CAUSES = (Death.REVOCATION, Death.ENHANCED_SECURITY, Death.SUSPECTED_BREACH, De
 class Control:
     """The calls of the control port, without HTTP. They raise ``BadValueError`` and ``LookupError``."""
 
-    def __init__(
-        self, state: WiseState, faults: Faults, chaos: Chaos, withheld: Withheld, authority: ClientAuthority
+    def __init__(  # noqa: PLR0917 - the parts of the emulator, each of its own type
+        self,
+        state: WiseState,
+        faults: Faults,
+        chaos: Chaos,
+        withheld: Withheld,
+        authority: ClientAuthority,
+        webhooks: Webhooks,
     ) -> None:
+        self._hooks = webhooks
         self._authority = authority
         self._state = state
         self._faults = faults
@@ -121,6 +134,11 @@ class Control:
             ("DELETE", re.compile("/users/([^/]+)/personal-tokens"), self._revoke_personal_tokens),
             ("POST", re.compile("/users/([^/]+)/authorization"), self._authorize),
             ("GET", re.compile("/subscriptions"), self._subscriptions),
+            ("POST", re.compile("/subscriptions"), self._subscribe),
+            ("GET", re.compile("/webhooks"), self._webhooks),
+            ("PATCH", re.compile("/webhooks"), self._change_webhooks),
+            ("GET", re.compile("/webhooks/deliveries"), self._deliveries),
+            ("POST", re.compile("/webhooks/deliveries"), self._deliver),
             ("POST", re.compile("/certificates"), self._issue_certificate),
             ("GET", re.compile("/certificates"), self._certificates),
             ("POST", re.compile("/certificates/([^/]+)/refusal"), self._refuse_certificate),
@@ -252,6 +270,32 @@ class Control:
     def _subscriptions(self, arguments: Mapping[str, Json]) -> Json:
         _only(arguments)
         return {"subscriptions": [asdict(subscription) for subscription in self._state.subscriptions()]}
+
+    def _subscribe(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "url", "version")
+        url, version = _text(arguments, "url") or "", _text(arguments, "version") or "4.0.0"
+        return {"subscriptions": [asdict(made) for made in self._state.subscribe_to_all(url, version)]}
+
+    def _webhooks(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return {"public_key": self._hooks.public_key, "at_once": self._hooks.at_once}
+
+    def _change_webhooks(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "at_once")
+        self._hooks.at_once = _flag(arguments, "at_once", default=self._hooks.at_once)
+        return self._webhooks({})
+
+    def _deliveries(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments)
+        return {"deliveries": [delivery.as_json() for delivery in self._hooks.deliveries()]}
+
+    def _deliver(self, arguments: Mapping[str, Json]) -> Json:
+        _only(arguments, "ids", "times")
+        ids, times = arguments.get("ids"), whole_number("times", arguments.get("times", 1))
+        if ids is not None and not (isinstance(ids, list) and all(isinstance(one, str) for one in ids)):
+            raise BadValueError("ids: must be a list of strings")
+        chosen = None if ids is None else [str(one) for one in ids]
+        return {"deliveries": [delivery.as_json() for delivery in self._hooks.deliver(chosen, times=times)]}
 
     def _refresh_elsewhere(self, arguments: Mapping[str, Json], user: str) -> Json:
         _only(arguments, "profile_id")

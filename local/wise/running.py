@@ -18,6 +18,7 @@ from local.wise.faults import Faults, Withheld
 from local.wise.server import LOOPBACK, WiseServer
 from local.wise.settings import WiseSettings
 from local.wise.state import WiseState
+from local.wise.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ class RunningWise:
     """The emulator's own state, for tests in the same process."""
     authority: ClientAuthority = field(repr=False)
     """Issues the certificates that the mutual listener takes."""
+    webhooks: Webhooks = field(repr=False)
+    """Signs and delivers events."""
 
     def token_url(self, quarter: str = "") -> str:
         """The token endpoint, in a quarter such as ``2026Q4`` or without."""
@@ -83,7 +86,9 @@ def running_wise(
         stack.callback(server.stop)
         mutual = WiseServer(mtls_port, authority, state=state, faults=faults, chaos=chaos, withheld=withheld)
         stack.callback(mutual.stop)
-        control_server = ControlServer(control_port, Control(state, faults, chaos, withheld, authority))
+        webhooks = Webhooks(state)
+        stack.callback(webhooks.stop)
+        control_server = ControlServer(control_port, Control(state, faults, chaos, withheld, authority, webhooks))
         stack.callback(control_server.stop)
         server.start()
         mutual.start()
@@ -97,4 +102,5 @@ def running_wise(
             control=WiseControl(control_url),
             state=state,
             authority=authority,
+            webhooks=webhooks,
         )

@@ -698,6 +698,23 @@ class WiseState:
             self._subscriptions[made.id] = made
             return told(self._as_json(made))
 
+    def subscribe_to_all(self, url: str, version: str) -> list[Subscription]:
+        """Subscribe to every event, as by hand in Wise's Developer Hub. ``BadValueError`` for what Wise refuses."""
+        with self._lock:
+            made = [
+                read_subscription(
+                    {"name": "by hand", "trigger_on": event_type, "delivery": {"version": version, "url": url}},
+                    new_id=lambda: new_uuid(self._random),
+                    now_ms=self._now_ns() // _NS_PER_MS,
+                )
+                for event_type in EventType
+            ]
+            taken = [one for one in made if isinstance(one, Subscription)]
+            if len(taken) != len(made):
+                raise BadValueError("url, version: must be an absolute http(s) URL and a version that Wise knows")
+            self._subscriptions.update((one.id, one) for one in taken)
+            return taken
+
     def subscribed(self, token: str | None, client_key: str, subscription_id: str | None) -> Answer | None:
         """All subscriptions, or one; none if it is not there."""
         with self._lock:

@@ -28,11 +28,14 @@ from urllib.parse import parse_qsl, urlsplit
 import boto3
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.wise.control import SeededUser
 from local.wise.running import RunningWise
 from local.wise.settings import WiseSettings
 from local.wise.visitor import Visitor
+from local.wise.webhooks import EventDelivery
 from tests.fakes.world import FakeClock
 
 REGION = "eu-west-1"
@@ -67,9 +70,24 @@ AWS_ENVIRONMENT = {
 }
 GRANT = "/v1/tenants/{tenant}/grants/{grant_id}"
 CALLBACK = "/oauth/callback"
+EVENTS = "/wise/events"
 REDIRECT_URI = WiseSettings().redirect_uris[0]
 REQUEST_ID = "00000000-0000-4000-8000-00000000fade"
 """What API Gateway says of every request that a test makes up."""
+
+
+def in_environment(*keys: str) -> str:
+    """Public keys in PEM, as the functions get them."""
+    return " ".join("".join(key.split("\n")[1:-2]) for key in keys)
+
+
+OTHER_SIGNER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+OTHER_KEY = (
+    OTHER_SIGNER.public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
+"""Of two keys that are deployed, the one that Wise does not sign with yet, or no longer."""
 
 
 @dataclass
@@ -350,6 +368,8 @@ class Deployment:
                 "WISE_CA_FILE": str(self.wise.ca_file),
                 "WISE_SECRET_NAME": WISE_SECRET,
             }
+        if name == "callback":
+            common["WISE_WEBHOOK_KEYS"] = in_environment(OTHER_KEY, self.wise.webhooks.public_key)
         if name in ("sweep", "refresh"):
             common |= {"ALERTS_TOPIC_ARN": self.topic, "PARKED_QUEUE_URL": self.parked}
         return common
@@ -362,7 +382,7 @@ class Deployment:
 
     def function_of(self, event: Mapping[str, Any]) -> Function:
         resource = str(event.get("resource"))
-        if resource.endswith(("/link/complete", CALLBACK)):
+        if resource.endswith(("/link/complete", CALLBACK, EVENTS)):
             return self.callback
         manages = event.get("httpMethod") in ("PUT", "DELETE") or "/link" in resource or resource == "/v1/suspension"
         return self.admin if manages else self.serve
@@ -451,6 +471,16 @@ class Deployment:
     def browse(self, query: Mapping[str, str] | None) -> Seen:
         """Come back from Wise with a browser."""
         return seen(self.callback(browser(query)))
+
+    # --- Wise's events
+
+    def events(self) -> list[EventDelivery]:
+        """What Wise has told so far, of whatever it was asked to tell."""
+        return self.wise.webhooks.deliveries()
+
+    def deliver(self, delivery: EventDelivery, **changes: Any) -> int:
+        """Hand an event in as API Gateway does; the status of the answer, which has nothing else in it."""
+        return told(self.callback(delivered(delivery, **changes)))
 
     # --- behind the API
 
@@ -547,6 +577,21 @@ def browser(query: Mapping[str, str] | None, **many: list[str]) -> dict[str, Any
     event["pathParameters"] = None
     event["multiValueQueryStringParameters"] = many or None
     return event
+
+
+def delivered(delivery: EventDelivery, **changes: Any) -> dict[str, Any]:
+    """An event of Wise's, as API Gateway hands it in."""
+    event = request("POST", EVENTS, "", caller=None, headers=delivery.headers)
+    return {**event, "pathParameters": None, "body": delivery.body, **changes}
+
+
+def told(answer: Mapping[str, Any]) -> int:
+    """Read what Wise gets, and hold it to what every such answer has: a status, and nothing to learn from."""
+    assert set(answer) == {"statusCode", "headers", "body", "isBase64Encoded"}
+    assert (answer["body"], answer["isBase64Encoded"]) == ("", False)
+    after = {"Retry-After": "30"} if answer["statusCode"] == 503 else {}
+    assert answer["headers"] == {"Cache-Control": "no-store", **after}
+    return int(answer["statusCode"])
 
 
 def to_ms(instant: datetime) -> int:

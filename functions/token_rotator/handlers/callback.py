@@ -1,6 +1,6 @@
-"""Lambda function `callback`: the browser's way back from Wise, the same for a partner that owns that address, and events.
+"""Lambda function `callback`: the browser's way back from Wise, the same for a partner that owns that address; events.
 
-Wise's events are taken where their keys were deployed.
+Wise's events are taken where the keys that they are signed with were deployed.
 """
 
 from __future__ import annotations
