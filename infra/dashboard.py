@@ -162,6 +162,10 @@ class Dashboard(Construct):
                     served("TokenDegraded", "SampleCount", "served"),
                     served("TokenDegraded", "Sum", "of these degraded"),
                 ],
+                right=[
+                    metrics.ours(self._config, "ForeignRefresh", service, "Sum", label=f"others' refreshes, {service}")
+                    for service in REFRESHING
+                ],
                 of=3,
             ),
             self._graph(
@@ -239,6 +243,7 @@ class Dashboard(Construct):
             [
                 metrics.ours(self._config, "BreakerOpen", "sweep", "Maximum", label="open"),
                 metrics.ours(self._config, "SuspensionsInForce", "sweep", "Maximum", label="suspensions in force"),
+                metrics.ours(self._config, "HoldsInForce", "sweep", "Maximum", label="holds in force"),
             ],
             right=closed,
             of=3,

@@ -230,13 +230,14 @@ def test_an_inner_module_takes_time_chance_and_settings_from_its_caller(path: Pa
 def test_only_the_edges_read_clocks_and_the_environment(path: Path) -> None:
     """Wiring reads both; telemetry the names that Powertools has; sealing needs chance, a call to Wise its deadline.
 
-    And a write of the fleet something to be known by, if the SDK sent it twice.
+    And a write of the fleet or of the certificate's end something to be known by, if the SDK sent it twice.
     """
     allowed = {
         "wiring": OUTSIDE,
         "telemetry": {"os.environ"},
         "adapters/kms_sealer.py": {"os.urandom"},
         "adapters/dynamo_fleet.py": {"uuid.uuid4"},
+        "adapters/dynamo_certificate.py": {"uuid.uuid4"},
         "adapters/wise_http.py": {"time.monotonic"},
     }
     place = path.relative_to(PACKAGE).as_posix()

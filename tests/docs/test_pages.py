@@ -22,6 +22,7 @@ from local.proof.checker import Rule
 from local.soak.breaks import BREAKS as SOAK_BREAKS
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, links, program, read, section, table, words
 from token_rotator import telemetry
+from token_rotator.domain.certificate import CertificateWatch
 from token_rotator.domain.fleet import Fleet
 from token_rotator.domain.grant import AlertKind
 from token_rotator.domain.lease import Budgets
@@ -307,6 +308,11 @@ def test_the_kinds_of_alerts_are_those_of_the_code() -> None:
 def test_the_breakers_item_is_explained() -> None:
     told = [word for row in table("docs/operations.md", "fields: Fleet") for word in words(row[0])]
     assert sorted(told) == sorted(field.name for field in fields(Fleet))
+
+
+def test_the_certificates_item_is_explained() -> None:
+    told = [word for row in table("docs/mtls.md", "fields: CertificateWatch") for word in words(row[0])]
+    assert sorted(told) == sorted(field.name for field in fields(CertificateWatch))
 
 
 def _constants(calls: set[str]) -> set[str]:

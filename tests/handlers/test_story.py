@@ -62,7 +62,7 @@ def test_a_token_goes_from_adoption_to_a_partner_and_is_good_at_wise(deployment:
     assert served.status == 200
     assert set(body) == {
         "access_token", "token_type", "scope", "version", "issued_at", "expires_at", "expires_in", "stable_until",
-        "stable_for_s", "degraded",
+        "stable_for_s", "degraded", "on_hold",
     }  # fmt: skip
     assert (body["access_token"], body["token_type"], body["version"]) == (user.access_token, "bearer", version)
     assert body["degraded"] is False

@@ -168,7 +168,8 @@ def test_a_process_that_never_knew_refuses(
 
 
 def test_orders_are_shown_to_who_may_give_them(deployment: Deployment) -> None:
-    assert deployment.suspension("GET").body == {"environment": None, "tenants": []}
+    nothing: dict[str, object] = {"environment": None, "tenants": []}
+    assert deployment.suspension("GET").body == {**nothing, "on_hold": nothing}
     since = deployment.suspension("PUT", "globex").body["since"]
     deployment.suspension("PUT", "acme", body={"reason": "first"})
     deployment.suspension("PUT", None, body={"reason": "all"})
@@ -178,6 +179,7 @@ def test_orders_are_shown_to_who_may_give_them(deployment: Deployment) -> None:
             {"tenant": "acme", "since": since, "by": "operations", "reason": "first"},
             {"tenant": "globex", "since": since, "by": "operations", "reason": None},
         ],
+        "on_hold": nothing,
     }
     deployment.suspension("DELETE", None)
     shown = deployment.suspension("GET").body

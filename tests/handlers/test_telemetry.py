@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -36,7 +36,7 @@ KNOWN = {
     "SweepStarted", "SweepFinished", "SweepSeconds", "OldestOverdueSeconds", "GrantsAdvanced", "RefreshAttempted",
     "AlertPublished", "AlertPublishFailed", "AnswerParked", "ParkedSettled", "AnswerLost", "AnswerLate",
     "BreakerOpen", "BreakerOpened", "BreakerClosed", "DemandBarred", "StoreRefused", "WiseSecretUnusable",
-    "SuspensionsInForce",
+    "SuspensionsInForce", "HoldsInForce", "ForeignRefresh",
     "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
     "CertificateDaysLeft",
 }  # fmt: skip
@@ -302,7 +302,27 @@ def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
         "WiseCalled",
         "BreakerOpen",
         "SuspensionsInForce",
+        "HoldsInForce",
     ]
+
+
+def test_what_the_certificate_has_left_is_told_by_a_sweep_that_shows_one(heard: Deployment, ear: Ear) -> None:
+    issued = heard.wise.control.issue_certificate(days=1_000, starts_in_days=-1_000)
+    settings = heard.wise.state.settings
+    value = {
+        "environment": "sandbox",
+        "client_id": settings.client_id,
+        "client_secret": settings.client_secret,
+        "certificate": issued.certificate,
+        "private_key": issued.private_key,
+    }
+    heard.write_secret(json.dumps(value))
+    sweep = heard.load("sweep", WISE_MTLS="true", WISE_API_URL=heard.wise.mtls_url)
+    sweep(ALL_SHARDS, Context(seconds=12))
+    heard.write_secret(None)
+    (left,) = sweep.told("CertificateDaysLeft")
+    assert left == pytest.approx((issued.not_after - heard.clock()) / timedelta(days=1), abs=0.01)
+    ear.listen(sweep)
 
 
 @SERVICES

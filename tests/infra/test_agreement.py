@@ -218,17 +218,26 @@ def test_the_schedules_share_the_shards_that_the_store_writes() -> None:
 
 def test_no_deployment_is_refused_only_when_its_functions_start(production: Template) -> None:
     given = production.function("sweep")["Environment"]["Variables"]
-    for environment, domains in WISE_DOMAINS.items():
-        for domain in domains:
-            url = f"https://api.{domain}"
-            taken = {**given, "ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": url}
-            assert settings.RefreshSettings.of(taken).wise_api_url == url
-            assert DeployConfig.from_context({"environment": environment, "wise_api_url": url}).wise_api_url == url
-    for wrong in ("https://api.wise-sandbox.com", "http://api.wise.com", "https://api.wise.com/v1"):
-        with pytest.raises(SettingsError, match="WISE_API_URL"):
-            settings.RefreshSettings.of({**given, "WISE_API_URL": wrong})
-        with pytest.raises(ConfigError, match="wise_api_url"):
-            DeployConfig.from_context({"environment": "production", "wise_api_url": wrong})
+    for mtls, host in ((False, "api"), (True, "api-mtls")):
+        given = {**given, "WISE_MTLS": str(mtls).lower()}
+        for environment, domains in WISE_DOMAINS.items():
+            context = {"environment": environment, "wise_mtls": mtls}
+            for domain in domains:
+                url = f"https://{host}.{domain}"
+                taken = {**given, "ROTATOR_ENVIRONMENT": environment, "WISE_API_URL": url}
+                assert settings.RefreshSettings.of(taken).wise_api_url == url
+                assert DeployConfig.from_context({**context, "wise_api_url": url}).wise_api_url == url
+        other = "https://api.wise.com" if mtls else "https://api-mtls.transferwise.com"
+        for wrong in (
+            f"https://{host}.wise-sandbox.com",
+            f"http://{host}.wise.com",
+            f"https://{host}.wise.com/v1",
+            other,
+        ):
+            with pytest.raises(SettingsError, match="WISE_API_URL"):
+                settings.RefreshSettings.of({**given, "WISE_API_URL": wrong})
+            with pytest.raises(ConfigError, match="wise_api_url"):
+                DeployConfig.from_context({"environment": "production", "wise_mtls": mtls, "wise_api_url": wrong})
 
 
 def test_a_function_emits_metrics_under_the_names_that_alarms_watch(every: Template) -> None:

@@ -41,7 +41,7 @@ def test_exactly_these_metrics_are_watched(request: pytest.FixtureRequest, varia
     template: Template = request.getfixturevalue(variant)
     expected = {
         ours(environment, "sweep", metric)
-        for metric in ("SweepStarted", "SweepFinished", "OldestOverdueSeconds", "SweepSeconds")
+        for metric in ("SweepStarted", "SweepFinished", "OldestOverdueSeconds", "SweepSeconds", "CertificateDaysLeft")
     }
     for service in ("sweep", "refresh"):
         expected |= {
@@ -142,6 +142,13 @@ def test_readers_who_go_away_without_a_token_are_an_alarm(every: Template) -> No
     assert alarm["TreatMissingData"] == "notBreaching", "nobody asks"
 
 
+def test_a_certificate_that_ends_within_a_week_is_an_alarm(every: Template) -> None:
+    alarm = one(every, "CertificateDaysLeft")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 7)
+    assert (alarm["Statistic"], alarm["Period"], alarm["EvaluationPeriods"]) == ("Minimum", 300, 1)
+    assert alarm["TreatMissingData"] == "notBreaching", "most deployments show none"
+
+
 def test_cloudwatch_may_tell_the_topic_and_use_its_key_for_alarms_of_this_account_only(every: Template) -> None:
     """An alarm whose topic or key refuses CloudWatch is silent, and nothing says so."""
     asked = {
@@ -166,7 +173,7 @@ def test_cloudwatch_may_tell_the_topic_and_use_its_key_for_alarms_of_this_accoun
 
 def test_one_of_anything_else_is_enough(every: Template) -> None:
     own = {"OldestOverdueSeconds", "SweepSeconds", "Count", "5XXError", "ApproximateAgeOfOldestMessage",
-           "ApproximateNumberOfMessagesNotVisible"} | BREACHING  # fmt: skip
+           "ApproximateNumberOfMessagesNotVisible", "CertificateDaysLeft"} | BREACHING  # fmt: skip
     for (_, metric, _), alarm in watched(every).items():
         if metric not in own:
             assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0), metric

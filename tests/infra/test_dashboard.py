@@ -97,6 +97,7 @@ def test_a_graph_with_a_threshold_draws_the_alarms_own(every: Template) -> None:
         "SweepSeconds",
         "5XXError",
         "ApproximateAgeOfOldestMessage",
+        "CertificateDaysLeft",
     } == set(drawn)
     assert drawn == {name: thresholds[name] for name in drawn}
 

@@ -233,6 +233,12 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
         ("/~1v1~1suspension", "PUT"): (25, 50),
         ("/~1v1~1suspension", "DELETE"): (25, 50),
         ("/~1v1~1suspension", "GET"): (25, 50),
+        (f"{grant}~1hold", "PUT"): (25, 50),
+        (f"{grant}~1hold", "DELETE"): (25, 50),
+        ("/~1v1~1tenants~1{tenant}~1hold", "PUT"): (25, 50),
+        ("/~1v1~1tenants~1{tenant}~1hold", "DELETE"): (25, 50),
+        ("/~1v1~1hold", "PUT"): (25, 50),
+        ("/~1v1~1hold", "DELETE"): (25, 50),
         **public,
     }
 

@@ -331,7 +331,9 @@ def test_the_first_lock_names_its_methods(sandbox: Template) -> None:
             for arn in listed(statement["Resource"]):
                 _, stage, method, path = arn.split(":")[5].split("/", 3)
                 assert (stage, method in PATHS and method not in HTTP) == ("live", True)
-                assert path == "v1/suspension" or (path.startswith("v1/tenants/") and "*" not in path.split("/")[2])
+                assert path in ("v1/suspension", "v1/hold") or (
+                    path.startswith("v1/tenants/") and "*" not in path.split("/")[2]
+                )
 
 
 def test_the_second_lock_refuses_everybody_but_the_partner_roles(sandbox: Template) -> None:

@@ -275,30 +275,24 @@ def lift(request: Request) -> Response:
 def suspensions(request: Request) -> Response:
     """GET /v1/suspension: the orders about the environment and about the caller's own tenants."""
     in_force = _administering.suspensions.read()
-    now, mine = _administering.suspend_grant.clock(), request.partner.tenants
+    mine = request.partner.tenants
     return Response(
         200,
         {
-            **_orders(in_force.environment, in_force.tenants, mine, now),
-            "on_hold": _orders(in_force.held_environment, in_force.held_tenants, mine, now),
+            **_orders(in_force.environment, in_force.tenants, mine),
+            "on_hold": _orders(in_force.held_environment, in_force.held_tenants, mine),
         },
     )
 
 
-def _orders(
-    everything: Suspension | None, tenants: Mapping[str, Suspension], mine: frozenset[str], now: datetime
-) -> dict[str, Any]:
-    """Show orders; of those that were ended only what still lasts."""
-
-    def lasts(order: Suspension) -> bool:
-        return order.until is None or now < order.until
-
+def _orders(everything: Suspension | None, tenants: Mapping[str, Suspension], mine: frozenset[str]) -> dict[str, Any]:
+    """Show the orders that were not ended."""
     return {
-        "environment": None if everything is None or not lasts(everything) else show_suspension(everything),
+        "environment": None if everything is None or everything.until else show_suspension(everything),
         "tenants": [
             {"tenant": tenant, **show_suspension(order)}
             for tenant, order in sorted(tenants.items())
-            if tenant in mine and lasts(order)
+            if tenant in mine and not order.until
         ],
     }
 

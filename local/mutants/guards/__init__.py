@@ -10,6 +10,7 @@ from . import (
     fleet,
     lease,
     linking,
+    mtls,
     outside,
     people,
     readers,
@@ -37,4 +38,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *suspension.GUARDS,
     *together.GUARDS,
     *restore.GUARDS,
+    *mtls.GUARDS,
 )

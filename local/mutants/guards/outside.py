@@ -92,7 +92,7 @@ GUARDS: Final = (
         name="accepted-secret",
         says="the client secret that Wise accepts is used from then on",
         path=_HTTP,
-        old="                self._secrets.use(credentials)\n",
+        old="        self._secrets.use(accepted)\n",
         new="",
         tests=(f"{_WISE}::test_the_client_secret_that_wise_accepts_is_used_from_then_on",),
     ),
@@ -100,8 +100,15 @@ GUARDS: Final = (
         name="refusal-of-both",
         says="one version's refusal proves nothing while the other has no answer",
         path=_HTTP,
-        old="            if not isinstance(check, ClientRefused | WeAreWrong):\n                return check, None\n",
-        new="",
+        old=(
+            "            if isinstance(check, ClientRefused | WeAreWrong):\n"
+            "                refused = refused or check\n"
+            "            elif credentials.certificate is None or not isinstance(check, NotSent | Unknown):\n"
+            "                return check, None\n"
+            "            else:\n"
+            "                silent = silent or check\n"
+        ),
+        new="            refused = refused or check\n",
         tests=(f"{_WISE}::test_a_refusal_of_one_version_proves_nothing_while_the_other_has_no_answer",),
     ),
     Guard(
