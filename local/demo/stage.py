@@ -155,6 +155,7 @@ def _deployed(
             "wise_ca_file": ready["ca_file"],
             "wise_web_host": urlsplit(ready["url"]).netloc,
             "wise_client_id": CLIENT_ID,
+            "wise_webhook_keys": [control.webhook_key()],
             "partners": partners,
             "log_level": "INFO" if directly else "DEBUG",
         },
@@ -170,6 +171,7 @@ def _deployed(
     control.change_settings(redirect_uris=[redirect_uri])
     report.tell(f"  the API's name is resolved by nobody here: browsers come back to {redirect_uri}")
     api = Api(emulator, outputs["ApiId"])
+    control.subscribe(f"{api.url}/wise/events")
     pem = directory / "partner.pem"
     pem.touch(mode=0o600)
     pem.write_text(partners_own.certificate + partners_own.private_key, encoding="ascii")

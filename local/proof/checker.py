@@ -38,6 +38,7 @@ from local.proof.history import (
     RefreshSettled,
     Reported,
     Served,
+    Shut,
     Stored,
     Suspended,
     Told,
@@ -160,6 +161,7 @@ class _Case:
     announced: list[Announced] = field(default_factory=list)
     acts: list[Adopted | Deleted] = field(default_factory=list)
     suspended: list[Suspended] = field(default_factory=list)
+    shut: list[Shut] = field(default_factory=list)
 
     def take(self, record: Record) -> None:  # noqa: C901, PLR0912 - one line a kind of record
         match record:
@@ -191,6 +193,8 @@ class _Case:
                 self.acts.append(record)
             case Suspended():
                 self.suspended.append(record)
+            case Shut():
+                self.shut.append(record)
             case _:
                 pass  # told for whoever reads the history
 
@@ -220,20 +224,26 @@ class _Case:
         return end is not None and end - request.began.when.at > self.terms.patience
 
     def misled(self, request: _Request, before: Moment | None = None) -> bool:
-        """Tell whether Wise, while it still had a request, called dead a token that it had ended by itself.
+        """Tell whether Wise, while it still had a request, called dead a token that no request of ours had ended.
 
         That looks as if the request had been carried out. No client can tell the two apart.
         """
         settled = request.settled.when if request.settled is not None else None
         for asked in self.asked:
-            if asked.lives or not asked.told or asked.when < request.began.when:
+            if asked.lives or not asked.told or asked.when < request.began.when or not self._ended_by_others(asked):
                 continue
-            death = self.died.get(asked.token)
-            if death is None or death.request is not None or (before is not None and asked.when > before):
+            if before is not None and asked.when > before:
                 continue
             if settled is None or asked.when < settled:
                 return True
         return False
+
+    def _ended_by_others(self, asked: Asked) -> bool:
+        """Tell whether a token that Wise called dead was so by itself, by its user or by somebody else's refresh."""
+        death = self.died.get(asked.token)
+        if death is None:
+            return any(shut.when < asked.when and (shut.ended is None or asked.when < shut.ended) for shut in self.shut)
+        return self.killer(death) is None and death.request not in self.questions
 
     def ended_by_a_question(self, death: Died, looked: Moment) -> Questioned | None:
         """The question of ours that ended a token, if what it may have done had to be on record when we looked.
@@ -534,7 +544,7 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
             foreign = foreign or event.began.attempt is None
             if not _kept_before(case, event, when):
                 lost = case.unkeepable(event) or "dropped"
-    if token is None or foreign or not case.lives(token, when):
+    if token is None or foreign or not case.lives(token, when) or _told_while_shut(case, when):
         return None
     if lost is None or lost == "dropped":
         return f"it was judged dead though its {kind} token {token} lives" + (" and had reached us" if lost else "")
@@ -542,6 +552,16 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
     if reason is not None and reason != "outcome_unknown":
         return f"an answer was lost ({lost}), and it was judged dead for {reason}"
     return None
+
+
+def _told_while_shut(case: _Case, when: Moment) -> bool:
+    """Tell whether Wise's last word before a verdict came while it refused the tokens of a closed account."""
+    told = [r for r in case.ours() if r.told is Told.INVALID and r.answered is not None and r.answered.when < when]
+    if not told:
+        return False
+    last = max(told, key=lambda request: request.began.when)
+    arrived, settled = last.began.when, (last.settled or last.began).when
+    return any(shut.when < settled and (shut.ended is None or arrived < shut.ended) for shut in case.shut)
 
 
 def _time(event: Adopted | _Request) -> Moment:
