@@ -241,7 +241,7 @@ class _Case:
     def _ended_by_others(self, asked: Asked) -> bool:
         """Tell whether a token that Wise called dead was so by itself, by its user or by somebody else's refresh."""
         death = self.died.get(asked.token)
-        if death is None:
+        if death is None or death.when > asked.when:
             return any(shut.when < asked.when and (shut.ended is None or asked.when < shut.ended) for shut in self.shut)
         return self.killer(death) is None and death.request not in self.questions
 
