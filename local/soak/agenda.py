@@ -39,7 +39,7 @@ class Agenda:
         """Begin nothing more, and wait until what is under way is over."""
         self._stop.set()
         ends = time.monotonic() + within_s
-        for thread in self._threads:
+        for thread in (thread for thread in self._threads if thread.is_alive()):
             thread.join(max(ends - time.monotonic(), 0))
 
     def _work(self) -> None:

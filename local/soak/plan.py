@@ -124,7 +124,7 @@ class Plan:
         for n in range(max(9, self.grants // 10)):
             tenant = _tenant(n)
             leaving = (Leaving.SWITCHED_OFF, Leaving.STUBBORN, Leaving.SWITCHED_OFF)[n // len(POLICIES) % 3]
-            if n % 10 == 9:  # noqa: PLR2004 - a tenth
+            if n % 9 == 8:  # noqa: PLR2004 - a ninth
                 leaving = Leaving.STAYS
             latest = 0.1 if leaving is Leaving.STUBBORN else 0.7
             moves.append(
