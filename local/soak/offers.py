@@ -45,13 +45,17 @@ def adopt(partner: PartnerService, offer: Offer, ledger: Ledger, *, replaces: bo
     asked_ms = now_ms()
     said = "nothing"
     for turn in range(_TURNS):
-        headers = {"If-Match": str(_version(partner, offer.grant_id))} if replaces else {}
-        answer = _put(partner, offer, headers)
+        version = _version(partner, offer.grant_id) if replaces else None
+        if replaces and version is None:
+            continue
+        answer = _put(partner, offer, {} if version is None else {"If-Match": str(version)})
         if answer is None:
             continue
         taken = answer.status in (_OK, _CREATED)
         if taken or (answer.status == _EXISTS and not replaces and turn):  # an earlier one took effect, unsaid
             version = int(answer.json()["version"]) if taken else _version(partner, offer.grant_id)
+            if version is None:
+                continue
             _note(offer, ledger, asked_ms, version, replaced=replaces)
             return version
         said = f"{answer.status}: {answer.body.decode()[:300]}"
@@ -70,8 +74,16 @@ def _put(partner: PartnerService, offer: Offer, headers: dict[str, str]) -> Answ
         return None
 
 
-def _version(partner: PartnerService, grant_id: str) -> int:
-    return int(partner.call("GET", grant_id).json()["version"])
+def _version(partner: PartnerService, grant_id: str) -> int | None:
+    """Look which version is there; none where nobody says so. A moment has passed then."""
+    try:
+        answer = partner.call("GET", grant_id)
+    except _LOST:
+        return None
+    if answer.status == _OK:
+        return int(answer.json()["version"])
+    time.sleep(float(answer.headers.get("retry-after", 1)))
+    return None
 
 
 def _note(offer: Offer, ledger: Ledger, asked_ms: int, version: int, *, replaced: bool, certain: bool = True) -> None:

@@ -16,7 +16,7 @@ from .killer import Killer
 from .ledger import Heard, Ledger, now_ms
 from .offers import Offer, adopt
 from .others import Others
-from .plan import TENANTS
+from .plan import TENANTS, Leaving
 from .readers import Reader, Tenant, ask, use
 from .table import GrantsTable, State
 
@@ -180,12 +180,19 @@ class Soak:
         return readers
 
     def _special(self) -> list[Tenant]:
-        """Who reads what is not like the others: of each tenant one, and two services that share the application's."""
+        """Who reads what is not like the others: of each tenant one, and two services that share the application's.
+
+        And of each tenant one more for what an old refresher goes on with: who does not ask notices nothing.
+        """
         by_tenant: defaultdict[str, list[str]] = defaultdict(list)
+        stubborn: defaultdict[str, list[str]] = defaultdict(list)
         for tenant, grant_id in self.others.ids:
             by_tenant[tenant].append(grant_id)
-        special = [Tenant(self._reader(tenant), its, come_back=True) for tenant, its in by_tenant.items()]
-        return [*special, special[-1]]
+        for move in self.others.moves:
+            if move.leaving is Leaving.STUBBORN:
+                stubborn[move.tenant].append(move.grant_id)
+        readings = [*by_tenant.items(), ("", by_tenant[""]), *stubborn.items()]
+        return [Tenant(self._reader(tenant), its, come_back=True) for tenant, its in readings]
 
     def _await_first_refresh(self) -> None:
         """Let the time run only once the rotator is at work: nothing proves nothing."""
@@ -265,12 +272,14 @@ class Soak:
 
         Nobody asks for a grant that is held back: it has nothing to give yet.
         """
-        states = {row.grant_id: row.state for row in self.table.rows()}
 
         def last(tenant: str, grant_id: str) -> Row | None:
             ends = time.monotonic() + _LAST_ASK_S
             rejected: int | None = None
-            while states.get(grant_id) is not State.WAITING:
+            while True:
+                row = self.table.row(tenant, grant_id)
+                if row is not None and row.state is State.WAITING:
+                    return row
                 noted, body, retry_after_s = ask(self._reader(tenant), "last", grant_id, self.ledger, rejected)
                 row = self.table.row(tenant, grant_id)
                 if noted.sha256 is not None:
@@ -286,7 +295,6 @@ class Soak:
                 if time.monotonic() + retry_after_s > ends:
                     return row
                 time.sleep(retry_after_s)
-            return self.table.row(tenant, grant_id)
 
         with ThreadPoolExecutor(_ADOPTERS) as pool:
             rows = list(pool.map(lambda one: last(*one), [*(one[:2] for one in self.ids), *self.others.ids]))

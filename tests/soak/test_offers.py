@@ -29,12 +29,13 @@ class Partner:
         self.answers = list(answers)
         self.offered: list[dict[str, str]] = []
         self.version = 6
+        self.silent_at: set[int] = set()
 
     def call(self, method: str, grant_id: str, **more: Any) -> Answer:
         assert grant_id == "acme-1"
         if method == "GET":
             self.version += 1
-            return answer(200, self.version)
+            return answer(503) if self.version in self.silent_at else answer(200, self.version)
         assert more["json_body"] == {"hold": True}
         self.offered.append(more["headers"])
         answered = self.answers.pop(0)
@@ -67,6 +68,13 @@ def test_newer_tokens_name_the_version_that_is_there_now() -> None:
     assert brought(partner, ledger, replaces=True) == 12
     assert partner.offered == [{"If-Match": "7"}, {"If-Match": "8"}, {"If-Match": "9"}]
     assert [(one.version, one.replaced) for one in ledger.adoptions] == [(12, True)]
+
+
+def test_version_that_nobody_tells_is_asked_for_again() -> None:
+    partner, ledger = Partner(answer(200, 12)), Ledger()
+    partner.silent_at = {7}
+    assert brought(partner, ledger, replaces=True) == 12
+    assert partner.offered == [{"If-Match": "8"}]
 
 
 @pytest.mark.parametrize("answers", [lambda: [answer(400)], lambda: [answer(412)], lambda: [OSError()] * 20])
