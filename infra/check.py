@@ -46,6 +46,12 @@ PARTNERS: Final = [
         "tenants": ["acme", "globex"],
         "may": ["operate"],
     },
+    {
+        "name": "ledger",
+        "principal": "444455556666",
+        "external_id": "fixture-external-id-4",
+        "may": ["application"],
+    },
 ]
 
 WISE_KEYS: Final = (
@@ -84,6 +90,7 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "demand_calls_per_minute": 200,
         "remind_after_h": 12,
         "many_grants_dying": 500,
+        "personal_token_days": 60,
         "audit_days": 731,
         "wise_api_version": "2026Q4",
         "wise_ca_file": "/opt/ca.pem",

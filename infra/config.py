@@ -27,7 +27,7 @@ Environment = Literal["sandbox", "production"]
 """Wise's word: each has hosts and credentials of its own."""
 
 FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin", "callback")
-MAY: Final = ("read", "manage", "link", "operate")
+MAY: Final = ("read", "manage", "link", "operate", "application")
 
 WISE_API_URLS: Final = {"sandbox": "https://api.wise-sandbox.com", "production": "https://api.wise.com"}
 WISE_MTLS_URLS: Final = {
@@ -55,8 +55,10 @@ ROLE_POLICY_LIMIT: Final = 10_240
 
 _ROLE_ID_LENGTH: Final = 21
 _PATH_ARN_LENGTH: Final = 100
-_ARNS_OF: Final = {"read": 4, "manage": 4, "link": 3, "operate": 2}
+_ARNS_OF: Final = {"read": 4, "manage": 4, "link": 3, "operate": 2, "application": 0}
 """How many ARNs of methods a permission takes in the policy of a role, for each tenant."""
+_APPLICATION_ARNS: Final = 3
+"""How many it takes to use the application's own token, which is of no tenant."""
 _POLICY_FRAME_LENGTH: Final = 800
 
 _PARTNER_NAME_LENGTH: Final = 32
@@ -152,6 +154,7 @@ class DeployConfig:
     demand_calls_per_minute: int = 100
     remind_after_h: int = 24
     many_grants_dying: int = 100
+    personal_token_days: int = 90
     audit_days: int = 400
     log_level: str = "INFO"
     alert_emails: tuple[str, ...] = ()
@@ -216,6 +219,7 @@ class DeployConfig:
             demand_calls_per_minute=values.calls("demand_calls_per_minute", cls.demand_calls_per_minute),
             remind_after_h=values.number("remind_after_h", least=1, most=24 * 90) or cls.remind_after_h,
             many_grants_dying=values.calls("many_grants_dying", cls.many_grants_dying),
+            personal_token_days=values.number("personal_token_days", least=1, most=3650) or cls.personal_token_days,
             audit_days=values.one_of("audit_days", AUDIT_DAYS, cls.audit_days),
             log_level=values.choice("log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
             alert_emails=_alert_emails(values.items("alert_emails")),
@@ -446,24 +450,35 @@ def _partner(name: str, value: object, environment: str) -> Partner:
     for key in value:
         if key not in fields:
             raise ConfigError(f"{name}.{key}", f"unknown; the fields are {', '.join(fields)}")
+    may = _texts(f"{name}.may", value.get("may", ["read"]), MAY.__contains__, f"one of {', '.join(MAY)}")
     partner = Partner(
         name=_text(f"{name}.name", value.get("name"), _is_partner_name, "words of a-z and 0-9 joined by hyphens"),
         principal=_text(f"{name}.principal", value.get("principal"), _is_principal,
                         "an account id, or the ARN of an IAM role or user without wildcards"),
         external_id=_text(f"{name}.external_id", value.get("external_id"), _is_external_id,
                           "2 to 1224 letters, digits and _+=,.@:/-"),
-        tenants=_texts(f"{name}.tenants", value.get("tenants"), _is_tenant,
-                       "a tenant: a letter or digit, then up to 127 letters, digits and ._- without '..'"),
-        may=_texts(f"{name}.may", value.get("may", ["read"]), MAY.__contains__, f"one of {', '.join(MAY)}"),
+        tenants=_tenants(f"{name}.tenants", value.get("tenants"), may),
+        may=may,
         return_urls=_return_urls(f"{name}.return_urls", value.get("return_urls"), environment),
     )  # fmt: skip
     if partner.return_urls and "link" not in partner.may:
         raise ConfigError(f"{name}.return_urls", "are for a partner that may link")
     arns = sum(_ARNS_OF[may] for may in partner.may)
-    length = _POLICY_FRAME_LENGTH + sum(arns * (_PATH_ARN_LENGTH + len(tenant)) for tenant in partner.tenants)
+    length = _POLICY_FRAME_LENGTH + ("application" in partner.may) * _APPLICATION_ARNS * _PATH_ARN_LENGTH
+    length += sum(arns * (_PATH_ARN_LENGTH + len(tenant)) for tenant in partner.tenants)
     if length > ROLE_POLICY_LIMIT:
         raise ConfigError(f"{name}.tenants", "too many for the policy of one role; divide them between two partners")
     return partner
+
+
+def _tenants(name: str, value: object, may: tuple[str, ...]) -> tuple[str, ...]:
+    if may == ("application",):  # the only permission that is about no tenant
+        if value:
+            raise ConfigError(name, "are for a partner that may more than application")
+        return ()
+    return _texts(
+        name, value, _is_tenant, "a tenant: a letter or digit, then up to 127 letters, digits and ._- without '..'"
+    )
 
 
 def _return_urls(name: str, value: object, environment: str) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ LINKED: Final = (
     "suspended",
 )
 """How a link may end for the browser."""
+EVENTS_TAKEN: Final = ("noted", "known", "test", "other", "unreadable", "old")
+"""What may become of an event of Wise's."""
 REFRESHING: Final = ("sweep", "refresh")
 """The services that refresh."""
 
@@ -86,6 +88,7 @@ class Dashboard(Construct):
         self._row(*self._breaker())
         self._row(*self._parked(refreshing))
         self._row(*self._links())
+        self._row(*self._accounts())
         self._row(*self._people(alerts))
         self._row(*self._functions(functions, refreshing, api))
 
@@ -305,6 +308,26 @@ class Dashboard(Construct):
                 "Links: codes exchanged, by what Wise answered",
                 self._by_outcome("CodeExchanged", "callback", OUTCOMES),
                 stacked=True,
+                of=2,
+            ),
+        ]
+
+    def _accounts(self) -> list[cloudwatch.IWidget]:
+        return [
+            self._graph(
+                "Events of Wise's: what became of them",
+                [
+                    *self._by_outcome("EventTaken", "callback", EVENTS_TAKEN),
+                    metrics.ours(self._config, "EventForged", "callback", "Sum", label="not Wise's"),
+                ],
+                of=2,
+            ),
+            self._graph(
+                "Grants of accounts that Wise closed and opened",
+                [
+                    metrics.ours(self._config, "UsersDeactivated", "sweep", "Sum", label="suspended"),
+                    metrics.ours(self._config, "UsersReactivated", "sweep", "Sum", label="tried again"),
+                ],
                 of=2,
             ),
         ]

@@ -41,6 +41,8 @@ SUSPENSION_PATH: Final = "/v1/suspension"
 GRANT_HOLD_PATH: Final = f"{GRANT_PATH}/hold"
 TENANT_HOLD_PATH: Final = "/v1/tenants/{tenant}/hold"
 HOLD_PATH: Final = "/v1/hold"
+APPLICATION_PATH: Final = "/v1/application"
+APPLICATION_TOKEN_PATH: Final = f"{APPLICATION_PATH}/access-token"
 
 
 class Limit(NamedTuple):
@@ -78,6 +80,9 @@ ROUTES: Final = (
     Route("POST", REJECTIONS_PATH, "serve", "read", REPORTS),
     Route("GET", GRANT_PATH, "serve", "read", READS),
     Route("GET", GRANTS_PATH, "serve", "read", READS),
+    Route("GET", APPLICATION_TOKEN_PATH, "serve", "application", READS),
+    Route("POST", f"{APPLICATION_TOKEN_PATH}/rejections", "serve", "application", REPORTS),
+    Route("GET", APPLICATION_PATH, "serve", "application", READS),
     Route("PUT", GRANT_PATH, "admin", "manage", WRITES),
     Route("DELETE", GRANT_PATH, "admin", "manage", WRITES),
     Route("POST", LINK_PATH, "admin", "link", LINKS),
@@ -106,6 +111,7 @@ LINK_ITEMS: Final = {
     "#pending#": ("PutItem",),
     "#profile#": ("GetItem",),
     "#suspended": ("GetItem",),
+    "#application": ("UpdateItem",),
 }
 """What `callback` may do to which items of the table: it never sees a grant."""
 EVENT_ITEMS: Final = {"#state#": ("UpdateItem",)}
@@ -249,6 +255,7 @@ class TokenApi(Construct):
                 **environment,
                 "REFRESH_TOKENS_KEY_ARN": keys.refresh_tokens.arn,
                 "WISE_WEB_HOST": config.wise_web_host,
+                "PERSONAL_TOKEN_DAYS": str(config.personal_token_days),
                 **({} if config.wise_client_id is None else {"WISE_CLIENT_ID": config.wise_client_id}),
             },
             audit=True,
@@ -435,8 +442,8 @@ class TokenApi(Construct):
         starred = set()
         for route in ROUTES:
             if route.may in partner.may:
-                named = [route.path_of(tenant) for tenant in partner.tenants]
-                paths = dict.fromkeys(named)  # one where the path names no tenant
+                of_all = "{tenant}" not in route.path
+                paths = [route.path] if of_all else [route.path_of(tenant) for tenant in partner.tenants]
                 arns = [self.api.arn_for_execute_api(route.method, path, STAGE) for path in paths]
                 role.add_to_policy(iam.PolicyStatement(actions=["execute-api:Invoke"], resources=arns))
                 starred |= {f"{STAGE}/{route.method}{path}" for path in paths if "*" in path}

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 DOUBT: Final = "restore"
 """Stands where otherwise the attempt stands whose outcome is unknown."""
-LASTING: Final = ("#suspended",)
-"""Reserved items that hold for longer than a moment. A profile's claim comes with its grant."""
+LASTING: Final = ("#suspended", "#state#")
+"""What reserved items begin with that hold for longer than a moment. Claims of accounts come with their grants."""
 _LEASE: Final = ("attempt_id", "lease_until", "hold_until")
 _AT_ONCE: Final = 16
 _REFUSED: Final = "ConditionalCheckFailed"
@@ -108,12 +108,12 @@ class BringBack:
     def _one(self, item: Item) -> tuple[str, Fate]:
         pk = str(item["pk"].get("S"))
         if pk.startswith("#"):
-            return pk, self._put(item, []) if pk in LASTING else Fate.OF_THE_MOMENT
+            return pk, self._put(item, [], []) if pk.startswith(LASTING) else Fate.OF_THE_MOMENT
         try:
             row = marked(item, self.clock())
         except CorruptGrant:
             return pk, Fate.UNREADABLE
-        return pk, self._put(row, self._claim(row))
+        return pk, self._put(row, self._claim(row), self._listed(row))
 
     def _claim(self, row: Item) -> list[Item]:
         """Claim the grant's Wise profile as adopting does: two grants of one user would kill each other's tokens."""
@@ -128,12 +128,30 @@ class BringBack:
             }
         ]
 
-    def _put(self, item: Item, claim: list[Item]) -> Fate:
-        """Put a row where there is none, together with its claim."""
+    def _listed(self, row: Item) -> list[Item]:
+        """List the grant among those of its Wise user, as adopting does."""
+        if "wise_user_id" not in row:
+            return []
+        return [
+            {
+                "Key": {"pk": TEXT.encode(f"#user#{TEXT.decode(row['wise_user_id'])}")},
+                "UpdateExpression": "ADD holders :me",
+                "ExpressionAttributeValues": {":me": {"SS": [row["pk"]["S"]]}},
+            }
+        ]
+
+    def _put(self, item: Item, claim: list[Item], listed: list[Item]) -> Fate:
+        """Put a row where there is none, together with its claims."""
         if self.dry_run:
             return self._foretold(item, claim)
         puts = [{"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}, *claim]
-        together = cast("Any", [{"Put": {"TableName": self.live, **put}} for put in puts])
+        together = cast(
+            "Any",
+            [
+                *({"Put": {"TableName": self.live, **put}} for put in puts),
+                *({"Update": {"TableName": self.live, **update}} for update in listed),
+            ],
+        )
         pauses = iter(_PAUSES_S)
         while True:
             try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENTS: Final = ("sandbox", "production")
-PERMISSIONS: Final = frozenset({"read", "manage", "link", "operate"})
+PERMISSIONS: Final = frozenset({"read", "manage", "link", "operate", "application"})
 _QUARTER: Final = re.compile(r"20\d\dQ[1-4]", re.ASCII)
 _WEB_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?", re.ASCII)
 _API_URL: Final = re.compile(r"https://([A-Za-z0-9][A-Za-z0-9.-]*)(?::\d{1,5})?", re.ASCII)
@@ -191,6 +191,8 @@ def _partner(index: int, entry: object) -> Partner:
             raise SettingsError(msg)
     for name in ("tenants", "may"):
         values = fields.get(name)
+        if name == "tenants" and values == [] and fields.get("may") == ["application"]:
+            continue  # the only permission that is about no tenant
         if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
             msg = f"{where}.{name} must be a list of strings"
             raise SettingsError(msg)
@@ -310,7 +312,10 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminSettings:
-    """What `admin` is told. Users are sent to `wise_web_url`, and from there to `redirect_uri`."""
+    """What `admin` is told. Users are sent to `wise_web_url`, and from there to `redirect_uri`.
+
+    `personal_for`: how old a personal token gets before people are told to replace it.
+    """
 
     environment: str
     table: str
@@ -320,6 +325,7 @@ class AdminSettings:
     wise_web_url: str
     wise_client_id: str
     redirect_uri: str
+    personal_for: timedelta
     budgets: Budgets
 
     @classmethod
@@ -335,6 +341,7 @@ class AdminSettings:
             wise_web_url=_wise_web_url(environ, environment),
             wise_client_id=_client_id(environ, partners),
             redirect_uri=_redirect_uri(environ),
+            personal_for=timedelta(days=_whole(environ, "PERSONAL_TOKEN_DAYS", 90, 3650)),
             budgets=_budgets(environ),
         )
 

@@ -150,7 +150,7 @@ class Credentials:
         return self.treasury.at("GET", _APPLICATION)
 
     def _issued(self) -> list[object]:
-        return [one for one in self.wise.requests() if one.grant_type == "client_credentials" and one.carried_out]
+        return [one for one in self.wise.requests() if one.grant_type == "client_credentials" and one.status == _OK]
 
     def _creates_a_user(self, name: str, told: dict[str, Any]) -> int:
         body = {"email": f"{name}@example.com", "registrationCode": f"demo-code-of-{name}".ljust(36, "-")}

@@ -19,8 +19,8 @@ from local.wise.truth import Death, Kind, Verdict
 from .credentials import Credentials as OtherCredentials
 from .endings import Endings
 from .linking import Linking
-from .on_call import OnCall
 from .moving import Moving
+from .on_call import OnCall
 from .partner import Readers, Waiting, hash_of, offered
 from .stage import CLIENT_SECRET, LIFE_S
 from .suspending import Suspending
@@ -170,6 +170,7 @@ class Story:
         return [request for request in self.wise.requests(user=user) if request.grant_type == "refresh_token"]
 
     def wait(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until it holds, at most so long; tell whether it did."""
         deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
@@ -451,6 +452,7 @@ class Story:
             and use.sha256 in promised
             and use.at_ms < promised[use.sha256]
             and use.killed_by is not Death.REVOCATION
+            and use.sha256 not in _replaced_by_others(truth)
         ]
         calls, troubles = self.readers.calls, self.readers.troubles
         self.report.check(
@@ -502,13 +504,18 @@ class Story:
         )
 
     def _no_dead_token_served(self, truth: Truth) -> None:
-        tokens = {token.sha256: token for token in truth.tokens if token.kind is Kind.ACCESS}
+        tokens = {token.sha256: token for token in truth.tokens if token.kind is not Kind.REFRESH}
+        others = _replaced_by_others(truth)
         dead, broken = [], []
         for served in self.stage.ledger.served:
             token = tokens.get(served.sha256)
             if token is None or (token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.at_ms - 1000):
                 dead.append(served.grant_id)
-            elif token.killed_by is Death.REFRESH and (token.died_ms or 0) < served.stable_until_ms:
+            elif (
+                token.killed_by is Death.REFRESH
+                and (token.died_ms or 0) < served.stable_until_ms
+                and served.sha256 not in others
+            ):
                 broken.append(served.grant_id)
         self.report.check(
             "no token was served that a refresh had replaced, none replaced before its stable_until",
@@ -517,6 +524,12 @@ class Story:
             served_dead=dead[:3],
             replaced_too_early=broken[:3],
         )
+
+
+def _replaced_by_others(truth: Truth) -> set[str]:
+    """Access tokens that the old refresher replaced: requests of ours have a correlation id, its own have none."""
+    theirs = {request.id for request in truth.requests if request.correlation_id is None}
+    return {token.sha256 for token in truth.tokens if token.killed_by_request in theirs}
 
 
 def _attempts(line: str) -> list[str]:

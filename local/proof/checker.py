@@ -249,10 +249,10 @@ class _Case:
         """The question of ours that ended a token, if what it may have done had to be on record when we looked.
 
         That takes a while after the answer, or after nobody can wait for one any longer. None as well where the process
-        died over it, and where the table took no write.
+        died over it, and where the table did not take the note.
         """
         question = None if death.request is None else self.questions.get(death.request)
-        if question is None:
+        if question is None or not question.noted:
             return None
         known = question.ended.at if question.told and question.ended is not None else question.when.at
         if not question.told:

@@ -61,6 +61,7 @@ def history_of(
     ours: Callable[[str | None], bool] = lambda correlation_id: correlation_id is not None,
     application: str | None = None,
     is_question: Callable[[wise.RequestTruth], bool] = lambda _request: False,
+    was_noted: Callable[[wise.RequestTruth], bool] = lambda _request: True,
     personal: Mapping[str, str] | None = None,
 ) -> History:
     """Join the emulator's log with the ledger's records, whose moments come from `at`.
@@ -71,8 +72,8 @@ def history_of(
     was ahead of the machine's.
 
     `application` names the grant of the application's own token, if that is to appear; `is_question` tells which of our
-    requests for one were questions about our client, whose token nobody keeps. `personal` names the grant of each
-    user's personal token.
+    requests for one were questions about our client, whose token nobody keeps, and `was_noted` of which the table took
+    the note. `personal` names the grant of each user's personal token.
     """
     log = _Log(
         truth=truth,
@@ -83,6 +84,7 @@ def history_of(
         ours=ours,
         application=application,
         is_question=is_question,
+        was_noted=was_noted,
         personal=personal or {},
     )
     entries = sorted(log.entries(), key=lambda entry: entry[0])
@@ -106,6 +108,7 @@ class _Log:
     ours: Callable[[str | None], bool]
     application: str | None
     is_question: Callable[[wise.RequestTruth], bool]
+    was_noted: Callable[[wise.RequestTruth], bool]
     personal: Mapping[str, str]
 
     @cached_property
@@ -221,6 +224,7 @@ class _Log:
                 attempt=request.correlation_id or "",
                 ended=None if request.end_ms is None else _moment(request.end_ms),
                 told=self._told(request) is not Told.NOTHING,
+                noted=self.was_noted(request),
             )
             yield request.begin_seq, request.begin_ms, questioned
             return

@@ -127,13 +127,15 @@ class Questioned(Record):
     """The rotator asked Wise about our client, whose answer is an application token that nobody keeps.
 
     `grant` is that of the application's token, which the question may have ended. `ended`: when its answer was written
-    or lost; None: not yet. `told`: Wise's answer reached the rotator.
+    or lost; None: not yet. `told`: Wise's answer reached the rotator. `noted`: the table took the note that the token
+    may be dead; if not, that was on record as trouble, and a report or its half-life has to renew it.
     """
 
     request: str
     attempt: str
     ended: Moment | None = None
     told: bool = True
+    noted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from local.wise.clients import HighestTls
 from local.wise.running import running_wise
 from local.wise.settings import (
+    ApplicationAsUser,
     ApplicationTokenFormat,
     BadValueError,
     DeactivatedError,
@@ -33,6 +34,7 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "refresh_token_policy": RefreshTokenPolicy,
     "token_format": TokenFormat,
     "application_token_format": ApplicationTokenFormat,
+    "application_as_user": ApplicationAsUser,
     "expired_refresh": ExpiredRefresh,
     "wrong_client_error": WrongClientError,
     "refused_grant_error": RefusedGrantError,
@@ -40,7 +42,12 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "mtls_highest": HighestTls,
     "refused_certificate": RefusedCertificate,
 }
-_SECONDS = ("access_token_lifetime_s", "refresh_token_lifetime_s", "authorization_code_lifetime_s")
+_SECONDS = (
+    "access_token_lifetime_s",
+    "refresh_token_lifetime_s",
+    "authorization_code_lifetime_s",
+    "claim_account_code_lifetime_s",
+)
 _NUMBERS = (
     "created_at_digits",
     "registration_refused_status",
@@ -83,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = WiseSettings()
-    parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's token endpoint.")
+    parser = argparse.ArgumentParser(prog="python -m local.wise", description="Emulates Wise's API of tokens.")
     parser.add_argument("--port", type=int, default=0, help="for HTTPS; 0 takes a free one")
     parser.add_argument(
         "--mtls-port", type=int, default=0, help="for HTTPS with client certificates; 0 takes a free one"
@@ -92,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--directory", type=Path, required=True, help="where ca.pem is written")
     parser.add_argument("--client-id", default=defaults.client_id)
     parser.add_argument("--client-secret", default=defaults.client_secret)
+    parser.add_argument("--client-key", default=defaults.client_key)
     for name, choices in _CHOICES.items():
         flag, default = _flag(name), getattr(defaults, name)
         parser.add_argument(flag, type=choices, choices=list(choices), default=default, metavar="|".join(choices))

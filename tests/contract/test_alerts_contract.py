@@ -22,7 +22,7 @@ from tests.contract.examples import HOUR, KEY, NOW, TICK, an_alert
 from tests.fakes.alerts import InMemoryAlerts
 from token_rotator.adapters.sns_alerts import SnsAlerts
 from token_rotator.domain.errors import PublishRefused, PublishUnknown
-from token_rotator.domain.grant import AlertKind, GrantKey
+from token_rotator.domain.grant import APPLICATION, Alert, AlertKind, GrantKey
 from token_rotator.service.ports import AlertPublisher
 
 
@@ -172,6 +172,29 @@ def test_an_alert_whose_answer_was_lost_may_have_arrived(topic: Topic) -> None:
 # --- what arrives
 
 
+@pytest.mark.parametrize(
+    ("alert", "words"),
+    [
+        (an_alert(reason="personal_token_rejected"), "its owner has to make another one"),
+        (an_alert(kind=AlertKind.PERSONAL_TOKEN_OLD, reason="age"), "It goes on being served"),
+        (an_alert(kind=AlertKind.RECOVERED, reason="personal_token_rejected"), "is over"),
+    ],
+)
+def test_an_alert_about_a_personal_token_speaks_of_one(sns: Sns, alert: Alert, words: str) -> None:
+    sns.port.publish(KEY, alert)
+    (envelope,) = sns.received()
+    assert words in json.loads(envelope["Message"])["summary"]
+
+
+def test_an_alert_about_our_applications_own_token_names_no_tenant(sns: Sns) -> None:
+    sns.port.publish(APPLICATION, an_alert(kind=AlertKind.HELD, reason="client_refused"))
+    (envelope,) = sns.received()
+    message = json.loads(envelope["Message"])
+    assert (message["tenant"], message["grant_id"]) == (None, "application")
+    assert "our application's own token" in message["summary"]
+    assert set(envelope["MessageAttributes"]) == {"kind", "environment", "incident_id", "reminder"}
+
+
 def test_a_message_tells_people_and_machines(sns: Sns) -> None:
     sns.port.publish(KEY, an_alert(raised_at=NOW - HOUR + 7 * TICK))
     (envelope,) = sns.received()
@@ -231,6 +254,7 @@ def test_every_kind_has_a_runbook_of_its_own(sns: Sns) -> None:
         "reissued.md",
         "foreign-refresher.md",
         "refresh-token-expiring.md",
+        "personal-token-old.md",
         "many-grants-dying.md",
         "provider-unavailable.md",
         "client-refused.md",

@@ -329,6 +329,26 @@ def test_credentials_that_work_outlast_a_new_version_that_cannot_be_used(vault: 
         secrets.get()
 
 
+def test_a_new_version_that_cannot_be_used_is_told_while_the_old_one_is(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    secrets = vault.secrets()
+    secrets.get()
+    assert secrets.passed_over() is None
+    vault.put("{}")
+    vault.clock.advance(minutes=5)
+    secrets.get()
+    assert "has no environment" in str(secrets.passed_over())
+    vault.error = NO_ANSWERS[0]
+    vault.clock.advance(minutes=5)
+    secrets.get()
+    assert secrets.passed_over() is None, "nobody knows"
+    vault.error = None
+    vault.put(good("fixture-secret"))
+    vault.clock.advance(minutes=5)
+    secrets.get()
+    assert secrets.passed_over() is None
+
+
 @pytest.mark.parametrize(
     "broken", [{"AWSCURRENT"}, {"AWSPREVIOUS"}, {"AWSCURRENT", "AWSPREVIOUS"}], ids=["current", "previous", "both"]
 )

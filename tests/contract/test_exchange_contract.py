@@ -17,6 +17,7 @@ from tests.fakes.wise import FakeWise
 from tests.fakes.world import FakeClock
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import WiseSecretUnusable
+from token_rotator.domain.link import ProfilesShown
 from token_rotator.domain.outcome import (
     ClientRefused,
     GrantInvalid,
@@ -59,6 +60,7 @@ class FakeScene:
         self.client_id = self.port.client_id
         self.profile_id = "9001"
         self.port.of_users["anna"] = frozenset({self.profile_id})
+        self.port.user_ids["anna"] = "1000001"
 
     def code(self) -> Secret:
         return self.port.code("anna", REDIRECT_URI)
@@ -155,7 +157,10 @@ def test_another_clients_users_are_not_exchanged(scene: Scene) -> None:
 
 def test_wise_says_whose_profile_it_is(scene: Scene) -> None:
     tokens = tokens_of(exchange(scene, scene.code()))
-    assert scene.port.profiles(tokens.access_token, attempt_id="a", within=AMPLE) == {scene.profile_id}
+    shown = scene.port.profiles(tokens.access_token, attempt_id="a", within=AMPLE)
+    assert shown is not None
+    assert shown.ids == {scene.profile_id}
+    assert shown.user_id is not None
     dead = Secret("fixture-dead-token")
     assert scene.port.profiles(dead, attempt_id="a", within=AMPLE) is None
 
@@ -181,7 +186,23 @@ def test_an_answer_that_lists_no_profiles_is_none(
 ) -> None:
     tokens = tokens_of(exchange(https, https.code()))
     https.emulator.control.add_fault(fault)
-    assert https.port.profiles(tokens.access_token, attempt_id="a", within=SHORT) == expected
+    shown = https.port.profiles(tokens.access_token, attempt_id="a", within=SHORT)
+    assert shown == (None if expected is None else ProfilesShown(frozenset(expected)))
+
+
+@pytest.mark.parametrize(
+    ("users", "expected"),
+    [("7", "7"), ('"u-8"', "u-8"), ("null", None), ("true", None), ('"a b"', None), ("7.5", None)],
+)
+def test_the_user_is_whom_every_profile_names(https: HttpScene, users: str, expected: str | None) -> None:
+    tokens = tokens_of(exchange(https, https.code()))
+    for body, user in (
+        (f'[{{"id": 1, "userId": {users}}}, {{"id": 2, "userId": {users}}}]', expected),
+        (f'[{{"id": 1, "userId": {users}}}, {{"id": 2, "userId": 9}}]', None),
+    ):
+        https.emulator.control.add_fault(Fault(endpoint=Endpoint.PROFILES, status=200, body=body, carry_out=False))
+        shown = https.port.profiles(tokens.access_token, attempt_id="a", within=AMPLE)
+        assert shown == ProfilesShown(frozenset({"1", "2"}), user)
 
 
 def test_profiles_are_asked_for_in_a_quarter_too(emulator: RunningWise, https: HttpScene) -> None:
@@ -194,7 +215,9 @@ def test_profiles_are_asked_for_in_a_quarter_too(emulator: RunningWise, https: H
         api_version="2026Q4",
         ca_file=str(emulator.ca_file),
     )
-    assert port.profiles(tokens.access_token, attempt_id="a", within=AMPLE) == {https.profile_id}
+    shown = port.profiles(tokens.access_token, attempt_id="a", within=AMPLE)
+    assert shown is not None
+    assert shown.ids == {https.profile_id}
 
 
 def test_credentials_that_wise_refuses_are_read_anew(https: HttpScene) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.contract.examples import HOUR, KEY, LEASE, NOW, TICK, a_grant, an_alert
 from tests.fakes.grants import InMemoryGrants
 from token_rotator.adapters.dynamo_grants import DynamoGrants
-from token_rotator.domain.grant import SHARDS, Alert, AlertKind, Grant, GrantKey, GrantKind, Phase
+from token_rotator.domain.grant import APPLICATION, SHARDS, Alert, AlertKind, Grant, GrantKey, GrantKind, Phase
 from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Sealed
 from token_rotator.service.ports import (
@@ -641,3 +641,69 @@ def test_the_last_page_may_be_full_or_empty(store: Store) -> None:
     assert list(store.page("acme", 2, None).rows) == list(whole.rows)
     assert store.page("acme", 5, "b").rows == []
     assert store.page("nobody", 5, None).rows == []
+
+
+# --- our application's own token
+
+
+OWN = Grant(
+    key=APPLICATION,
+    phase=Phase.ACTIVE,
+    version=7,
+    refresh_at=NOW,
+    created_at=NOW,
+    due_at=NOW,
+    kind=GrantKind.APPLICATION,
+)
+
+
+def test_what_begins_is_there_and_due(store: Store) -> None:
+    store.begin(OWN)
+    assert store.get(APPLICATION) == OWN
+    assert store.due(range(SHARDS), NOW, 10) == [(NOW, APPLICATION)]
+    assert isinstance(store.acquire(APPLICATION, LEASE, Due(), NOW), Done)
+
+
+def test_what_is_there_does_not_begin_again(store: Store) -> None:
+    store.begin(OWN)
+    store.begin(replace(OWN, version=8, scope="other"))
+    assert store.get(APPLICATION) == OWN
+
+
+def test_it_is_in_no_tenants_list(store: Store) -> None:
+    store.begin(OWN)
+    assert [row for row in store.page("acme", 10, None).rows if row[0] == "application"] == []
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_doubt_from_outside_is_of_another_version_whoever_works_on_it(
+    store: Store,
+    held: bool,  # noqa: FBT001 - a case
+) -> None:
+    store.begin(replace(OWN, refresh_at=NOW if held else NOW + HOUR))
+    if held:
+        store.acquire(APPLICATION, LEASE, Due(), NOW)
+    before = store.get(APPLICATION)
+    assert before is not None
+    store.doubt(APPLICATION, "attempt-other", NOW + TICK)
+    after = replace(before, in_doubt="attempt-other", due_at=NOW + TICK, version=OWN.version + 1)
+    assert store.get(APPLICATION) == after
+    assert store.write(before, replace(before, attempt_id=None), When(version=before.version)) == Refused(after)
+    store.doubt(APPLICATION, "attempt-other", NOW + TICK)
+    assert store.get(APPLICATION) == replace(after, version=OWN.version + 2)
+
+
+def test_a_doubt_that_comes_late_leaves_a_newer_token_alone(store: Store) -> None:
+    newer = replace(OWN, issued_at=NOW + TICK, expires_at=NOW + HOUR)
+    store.begin(newer)
+    store.doubt(APPLICATION, "attempt-other", NOW)
+    assert store.get(APPLICATION) == newer
+    store.doubt(APPLICATION, "attempt-other", NOW + TICK)
+    stored = store.get(APPLICATION)
+    assert stored is not None
+    assert stored.in_doubt == "attempt-other"
+
+
+def test_a_doubt_about_what_is_not_there_is_no_error(store: Store) -> None:
+    store.doubt(APPLICATION, "attempt-other", NOW)
+    assert store.get(APPLICATION) is None

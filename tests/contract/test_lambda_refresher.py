@@ -20,6 +20,7 @@ from types_boto3_lambda import LambdaClient
 from tests.contract.examples import KEY
 from tests.fakes.world import RecordingJournal
 from token_rotator.adapters.lambda_refresher import LambdaRefresher
+from token_rotator.domain.grant import APPLICATION
 from token_rotator.service.journal import Trouble
 from token_rotator.service.ports import Cause, Due, RefreshReport, Rejected
 from token_rotator.wiring.clients import client as wired_client
@@ -84,6 +85,19 @@ def test_the_question_is_ids_and_a_version(
         asked = {"FunctionName": "refresh", "Payload": question}
         stubber.add_response("invoke", {"StatusCode": 200, "Payload": answer}, asked)
         assert LambdaRefresher(client, "refresh", journal).refresh(KEY, cause) == RefreshReport("fresh", 7)
+        stubber.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(("cause", "rejected"), [(Due(), None), (Rejected(7), 7)])
+def test_of_our_applications_own_token_the_question_names_no_ids(
+    client: LambdaClient, journal: RecordingJournal, cause: Cause, rejected: int | None
+) -> None:
+    question = json.dumps({"application": True, "rejected": rejected}).encode()
+    answer = payload(b'{"outcome":"fresh","version":7,"retry_after_s":null}')
+    with Stubber(client) as stubber:
+        asked = {"FunctionName": "refresh", "Payload": question}
+        stubber.add_response("invoke", {"StatusCode": 200, "Payload": answer}, asked)
+        assert LambdaRefresher(client, "refresh", journal).refresh(APPLICATION, cause) == RefreshReport("fresh", 7)
         stubber.assert_no_pending_responses()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 
 from local.wise.clients import IssuedCertificate, KeyType
@@ -282,6 +283,24 @@ def test_an_ended_certificate_beside_an_unusable_one_is_not_used_on(place: Place
     place.store(place.wise.control.issue_certificate(), private_key="fixture")
     place.ahead += timedelta(days=2)
     with pytest.raises(WiseSecretUnusable, match="not in PEM"):
+        client.check_credentials()
+
+
+def test_an_ended_certificate_is_not_used_on_while_the_secret_cannot_be_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.issue(days=1)
+    client = place.client()
+    assert isinstance(place.refresh(client), Refreshed)
+
+    def down(**_: str) -> None:
+        raise EndpointConnectionError(endpoint_url="https://secrets.invalid")
+
+    monkeypatch.setattr(place.vault, "get_secret_value", down)
+    place.ahead += timedelta(hours=23)
+    assert isinstance(place.refresh(client), Refreshed)
+    place.ahead += timedelta(hours=1)
+    with pytest.raises(WiseSecretUnusable, match="cannot be read"):
         client.check_credentials()
 
 

@@ -32,7 +32,7 @@ from token_rotator.adapters import sqs_parking
 from token_rotator.adapters.sqs_parking import SqsParking
 from token_rotator.domain.answer import SealedAnswer
 from token_rotator.domain.errors import ParkingUnavailable
-from token_rotator.domain.grant import GrantKey
+from token_rotator.domain.grant import APPLICATION, GrantKey
 from token_rotator.domain.tokens import Sealed
 from token_rotator.service.ports import Parked, ParkingQueue
 
@@ -179,7 +179,12 @@ def answers(parked: Sequence[Parked]) -> list[SealedAnswer | None]:
 # --- over both
 
 
-@pytest.mark.parametrize("answer", [an_answer(), bare_answer()], ids=["whole", "bare"])
+def own_answer() -> SealedAnswer:
+    """An answer with our application's own token."""
+    return replace(bare_answer(), key=APPLICATION)
+
+
+@pytest.mark.parametrize("answer", [an_answer(), bare_answer(), own_answer()], ids=["whole", "bare", "own"])
 def test_what_was_parked_is_received(lot: Lot, answer: SealedAnswer) -> None:
     lot.port.park(answer)
     assert answers(lot.port.receive()) == [answer]

@@ -19,7 +19,7 @@ from tests.fakes.sealer import InMemorySealer
 from tests.fakes.world import FakeClock
 from token_rotator.adapters.kms_sealer import OPENED_KEYS, KmsSealer
 from token_rotator.domain.errors import KeyRefused, KeyUnavailable, Unsealable
-from token_rotator.domain.grant import GrantKey
+from token_rotator.domain.grant import APPLICATION, GrantKey
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
 from token_rotator.service.ports import AccessTokenOpener, LinkSealer, RefreshSealer, Sealer
 
@@ -484,3 +484,20 @@ def test_each_new_authorization_has_a_data_key_of_its_own_for_the_refresh_token(
     one, other = (sealer.prepare_new(ANNA).seal_refresh_token(Secret(TOKEN)).blob for _ in range(2))
     assert one[:40] != other[:40]
     assert kms.calls == {"GenerateDataKey": 3}
+
+
+@pytest.mark.parametrize("length", [36, 800, 8_000, 200_000])
+def test_an_application_token_of_any_size_goes_round(sealer: Whole, length: int) -> None:
+    sealed = sealer.prepare_application(APPLICATION).seal_access_token(Secret("x" * length))
+    assert sealer.open_access_token(APPLICATION, sealed).reveal() == "x" * length
+    with pytest.raises(Unsealable):
+        sealer.open_access_token(ANNA, sealed)
+
+
+def test_an_application_token_needs_the_shared_key_and_opens_nothing(kms: Kms) -> None:
+    sealer = kms.sealer()
+    sealer.prepare_application(APPLICATION)
+    envelope = sealer.prepare_application(APPLICATION)
+    kms.error = ReadTimeoutError(endpoint_url="fixture")
+    envelope.seal_access_token(Secret(TOKEN))
+    assert kms.calls == {"GenerateDataKey": 1}

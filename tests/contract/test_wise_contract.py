@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import socket
 import ssl
 import threading
@@ -1270,3 +1271,55 @@ def test_nothing_shows_a_token_or_the_secret(wise: Setting, caplog: pytest.LogCa
     )
     for secret in secrets:
         assert secret not in shown
+
+
+# --- our application's own token
+
+
+def test_an_application_token_comes_alone(scene: Callable[[str], Scene]) -> None:
+    anna = scene("same")
+    outcome = anna.port.issue_application_token(attempt_id="a", within=AMPLE)
+    assert isinstance(outcome, Refreshed)
+    tokens = outcome.tokens
+    assert (tokens.refresh_token, tokens.refresh_expires_at) == (None, None)
+    assert tokens.expires_at - tokens.issued_at == pytest.approx(timedelta(hours=12), abs=timedelta(seconds=2))
+    again = anna.port.issue_application_token(attempt_id="b", within=AMPLE)
+    assert isinstance(again, Refreshed)
+    assert again.tokens.access_token != tokens.access_token
+    assert anna.port.ask(anna.access_token, attempt_id="c", within=AMPLE) is Liveness.LIVES
+
+
+def test_a_refused_client_gets_no_application_token(scene: Callable[[str], Scene]) -> None:
+    anna = scene("same")
+    anna.have(WRONG, RIGHT)
+    assert isinstance(anna.port.issue_application_token(attempt_id="a", within=AMPLE), ClientRefused)
+    check = anna.port.settle_client(attempt_id="a", within=AMPLE)
+    assert isinstance(check, ClientAccepted)
+    assert check.changed
+    assert isinstance(anna.port.issue_application_token(attempt_id="a", within=AMPLE), Refreshed)
+
+
+def test_without_credentials_nothing_is_sent_for_the_application(wise: Setting) -> None:
+    wise.secrets.usable = False
+    outcome = wise.client().issue_application_token(attempt_id="a", within=AMPLE)
+    assert outcome == NotSent(reason=WiseSecretUnusable.code)
+    assert wise.asked_about_client() == []
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_token"])
+def test_an_application_token_is_never_dead(wise: Setting, error: str) -> None:
+    wise.emulator.control.fail_next(status=400, body=f'{{"error":"{error}"}}')
+    outcome = wise.client().issue_application_token(attempt_id="a", within=AMPLE)
+    assert isinstance(outcome, WeAreWrong)
+    assert (outcome.status, outcome.error) == (400, error)
+
+
+@pytest.mark.parametrize("length", [36, 800, 8_000, 200_000])
+def test_an_application_token_of_any_size_is_taken_as_it_is(wise: Setting, length: int) -> None:
+    token = "fixture." + "x" * (length - 8)
+    body = json.dumps({"access_token": token, "refresh_token": "fixture-not-ours", "expires_in": 60})
+    wise.emulator.control.fail_next(status=200, body=body)
+    outcome = wise.client().issue_application_token(attempt_id="a", within=AMPLE)
+    assert isinstance(outcome, Refreshed)
+    assert outcome.tokens.access_token.reveal() == token
+    assert outcome.tokens.refresh_token is None

@@ -240,6 +240,7 @@ def test_guards_that_are_named_exist() -> None:
     "name",
     [
         "AccessToken",
+        "Application",
         "Grant",
         "Offer",
         "LinkStart",

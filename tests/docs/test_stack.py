@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.check import VARIANTS, build
-from infra.token_api import ACCESS_LOG, PUBLIC, REFUSALS, ROUTES
+from infra.token_api import ACCESS_LOG, PUBLIC, PUBLIC_EVENTS, REFUSALS, ROUTES
 from tests.docs.pages import PAGES, read, section, table, words
 from token_rotator.handlers.http import PROBLEMS
 
@@ -50,7 +50,7 @@ def test_the_routes_are_those_of_the_stack_and_of_the_functions() -> None:
     assert all(route.limit.burst == 2 * route.limit.per_s for route in ROUTES)
     paths = json.loads(read("docs/openapi.json"))["paths"]
     described = {(method.upper(), path) for path, item in paths.items() for method in item if method != "parameters"}
-    assert described == {(route.method, route.path) for route in (*ROUTES, PUBLIC)}
+    assert described == {(route.method, route.path) for route in (*ROUTES, PUBLIC, PUBLIC_EVENTS)}
 
 
 def test_the_handlers_answer_the_routes() -> None:

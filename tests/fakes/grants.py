@@ -107,6 +107,21 @@ class InMemoryGrants:
             if change is not None and due_at is not None and due_at <= now:
                 self.states[key] = (change, until)
 
+    def begin(self, grant: Grant) -> None:
+        with self._lock:
+            self._write(grant.key, grant, ok=grant.key not in self.items)
+
+    def doubt(self, key: GrantKey, attempt_id: str, due_at: datetime) -> None:
+        with self._lock:
+            stored = self.items.get(key)
+            if stored is None:
+                self._missing()
+                return
+            if stored.issued_at is not None and stored.issued_at > due_at:
+                return
+            after = replace(stored, in_doubt=attempt_id, due_at=due_at, version=stored.version + 1)
+            self._write(key, after, ok=True)
+
     def stand_down(self, key: GrantKey, until: datetime, now: datetime, code: str) -> None:
         with self._lock:
             stored = self.items.get(key)

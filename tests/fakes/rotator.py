@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from token_rotator.domain.fleet import Lane
-from token_rotator.domain.grant import Grant, GrantKey
+from token_rotator.domain.grant import APPLICATION, Grant, GrantKey
 from token_rotator.domain.lease import Budgets
 from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import SealedField, Secret
 from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant, Kept, Offer
 from token_rotator.service.apply_state import ApplyState
+from token_rotator.service.ask_about_client import AskAboutClient
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.hold_grant import HoldAll, HoldGrant
@@ -59,6 +60,7 @@ class World:
         self.tell = TellPeople(self.grants, self.alerts, self.journal, self.clock, self.remind_after)
         self.keep = KeepAnswer(self.grants, self.journal, self.budgets, self.clock)
         self.drain = DrainParking(self.parking, self.grants, self.keep, self.journal, self.clock)
+        self.asker = AskAboutClient(self.wise, self.grants, self.journal, self.budgets, self.clock)
         self.breaker = self.new_breaker()
         self.refresh_grant = RefreshGrant(
             self.grants,
@@ -126,6 +128,7 @@ class World:
             self.new_id,
             self.new_token,
             self.suspensions,
+            self.asker,
         )
         self.confirm_link = ConfirmLink(self.grants, self.links, self.budgets, self.clock, self.clock.sleep)
         self.suspend_grant = SuspendGrant(self.grants, self.clock)
@@ -137,7 +140,7 @@ class World:
         """The breaker as one more process sees it."""
         return Breaker(
             fleet=self.fleet,
-            wise=self.wise,
+            wise=self.asker,
             publisher=self.alerts,
             journal=self.journal,
             budgets=self.budgets,
@@ -184,6 +187,20 @@ class World:
         kept = self.adopt_grant(self.key(name), Offer(registration=self.registration_of(name)), None)
         assert isinstance(kept, Kept)
         return kept.grant
+
+    def personal(self, name: str = "anna", token: str = "personal-1", **more: object) -> Grant:
+        """A grant of a personal token that lives."""
+        self.wise.personal.add(token)
+        offer = Offer(personal_token=Secret(token), **more)  # type: ignore[arg-type]
+        kept = self.adopt_grant(self.key(name), offer, None)
+        assert isinstance(kept, Kept)
+        return self.stored(name)
+
+    def application(self) -> str:
+        """Have our application's own token: what is stored for it now."""
+        sealed = self.grants.items[APPLICATION].access_token
+        assert sealed is not None
+        return self.sealer.unbox(APPLICATION, SealedField.ACCESS_TOKEN, sealed).reveal()
 
     def order(self, reason: str = "a drill") -> Suspension:
         return Suspension(self.clock(), "operator", reason)

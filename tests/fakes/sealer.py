@@ -52,6 +52,10 @@ class InMemorySealer:
         self._kms("generate")
         return InMemoryEnvelope(self, key, self.unbox(key, SealedField.REFRESH_TOKEN, refresh_token))
 
+    def prepare_application(self, key: GrantKey) -> InMemoryApplicationEnvelope:
+        self._kms("generate")
+        return InMemoryApplicationEnvelope(self, key)
+
     def prepare_reissue(self, key: GrantKey, registration: Sealed) -> InMemoryReissueEnvelope:
         self._kms("decrypt")
         self._kms("generate")
@@ -60,6 +64,15 @@ class InMemorySealer:
         if opened is None:
             raise Unsealable("not a registration")
         return InMemoryReissueEnvelope(self, key, opened)
+
+
+@dataclass(frozen=True)
+class InMemoryApplicationEnvelope:
+    sealer: InMemorySealer
+    key: GrantKey
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        return self.sealer.box(self.key, SealedField.ACCESS_TOKEN, token)
 
 
 @dataclass(frozen=True)

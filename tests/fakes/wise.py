@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from token_rotator.domain.errors import WiseSecretUnusable
+from token_rotator.domain.link import ProfilesShown
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientCheck,
@@ -54,6 +55,10 @@ class FakeWise:
 
     `code` is what a user's consent gives. A code is single use; its exchange ends the user's refresh token, and the
     access token lives on until it expires or the new one is replaced.
+
+    `application` are the application tokens that live; without `coexist` each that is issued ends the others, also
+    one that `settle_client` is answered with. `application_script` holds what the next requests for one do, and
+    `late_applications` how many Wise may still carry out.
     """
 
     def __init__(self, clock: Callable[[], datetime], policy: str = "same") -> None:
@@ -83,8 +88,19 @@ class FakeWise:
         self.client_id = "fixture-client-id"
         self.codes: dict[str, _Code] = {}
         self.exchanges: list[str] = []
+        self.application: list[str] = []
+        self.coexist = True
+        self.application_script: list[Outcome | str] = []
+        self.applications: list[str] = []
+        self.late_applications = 0
+        self.issued = 0
+        self.on_application: Callable[[], None] = lambda: None
+        self.after_application: Callable[[], None] = lambda: None
+        self.personal: set[str] = set()
+        """The personal tokens that live."""
         self.of_users: dict[str, frozenset[str]] = {}
         """The profiles of users; of others it does not answer."""
+        self.user_ids: dict[str, str] = {}
 
     def add(self, name: str, life: timedelta = LIFE) -> tuple[Secret, Secret]:
         """Add a user; give access and refresh token."""
@@ -204,6 +220,40 @@ class FakeWise:
             return GrantInvalid(status=401, error="invalid_grant", trace_id="e" * 32)
         return Refreshed(tokens=tokens, status=200)
 
+    def carry_out_application(self) -> TokenSet:
+        """Issue a token to our application."""
+        self.issued += 1
+        made = f"application-{self.issued}"
+        self.application = [*(self.application if self.coexist else []), made]
+        expires_at = self.clock() + self.life
+        return TokenSet(access_token=Secret(made), issued_at=self.clock(), expires_at=expires_at, scope="transfers")
+
+    def carry_out_late_application(self) -> None:
+        self.late_applications -= 1
+        self.carry_out_application()
+
+    def issue_application_token(self, *, attempt_id: str, within: timedelta) -> Outcome:
+        assert within > timedelta(0)
+        self.on_application()
+        told = self.application_script.pop(0) if self.application_script else "plain"
+        if not isinstance(told, str):
+            if not isinstance(told, NotSent):
+                self.applications.append(attempt_id)
+            return told
+        self.applications.append(attempt_id)
+        if hasattr(self.clock, "advance"):
+            self.clock.advance(seconds=self.takes.total_seconds())
+        if self.secret not in self.valid_secrets:
+            return ClientRefused(status=401, error="invalid_client")
+        if told == "drop":
+            self.late_applications += 1
+            return Unknown(reason="deadline")
+        tokens = self.carry_out_application()
+        self.after_application()
+        if told == "lose":
+            return Unknown(reason="connection-broke")
+        return Refreshed(tokens=tokens, status=200)
+
     def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
         assert within > timedelta(0)
         self.asked.append(attempt_id)
@@ -239,10 +289,11 @@ class FakeWise:
             return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
         return Refreshed(tokens=tokens, status=200)
 
-    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         assert within > timedelta(0)
-        names = (name for name, user in self.users.items() if user.access_token == access_token.reveal())
-        return self.of_users.get(next(names, "")) if self.lives(access_token.reveal()) else None
+        name = next((name for name, user in self.users.items() if user.access_token == access_token.reveal()), "")
+        ids = self.of_users.get(name) if self.lives(access_token.reveal()) else None
+        return None if ids is None else ProfilesShown(ids, self.user_ids.get(name))
 
     def _exchanged(self, text: str, redirect_uri: str) -> TokenSet | None:
         code = self.codes.pop(text, None)
@@ -269,12 +320,13 @@ class FakeWise:
         for secret in self.secrets:
             if secret in self.valid_secrets:
                 changed, self.secret = secret != self.secret, secret
+                self.carry_out_application()
                 return ClientAccepted(changed=changed, status=200)
         return ClientRefused(status=401, error="invalid_client")
 
     def lives(self, access_token: str) -> bool:
         now = self.clock()
-        return any(
+        return access_token in self.personal or any(
             user.alive
             and (
                 (user.access_token == access_token and (user.expires_at or now) > now)

@@ -41,12 +41,13 @@ from tests.fakes.world import FakeClock
 REGION = "eu-west-1"
 WISE_SECRET = "token-rotator/sandbox/wise"
 REFRESH_FUNCTION = "fixture-refresh-function"
-ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX, OPERATOR = (
+ACME_ADMIN, ACME_READER, ACME_WRITER, GLOBEX, OPERATOR, LEDGER = (
     "AROAEXAMPLEACMEADMIN1",
     "AROAEXAMPLEACMEREAD01",
     "AROAEXAMPLEACMEWRIT01",
     "AROAEXAMPLEGLOBEX0001",
     "AROAEXAMPLEOPERATOR01",
+    "AROAEXAMPLELEDGER0001",
 )
 PARTNERS = [
     {
@@ -59,6 +60,7 @@ PARTNERS = [
     {"name": "acme-payouts", "role_id": ACME_READER, "tenants": ["acme"], "may": ["read"]},
     {"name": "acme-import", "role_id": ACME_WRITER, "tenants": ["acme"], "may": ["manage"]},
     {"name": "globex", "role_id": GLOBEX, "tenants": ["globex", "globex.eu"], "may": ["read", "manage", "link"]},
+    {"name": "ledger", "role_id": LEDGER, "tenants": [], "may": ["application"]},
     {"name": "operations", "role_id": OPERATOR, "tenants": ["acme", "globex"], "may": ["operate"]},
 ]
 AWS_ENVIRONMENT = {
@@ -242,12 +244,16 @@ class Answer:
 
 @dataclass
 class Deployment:
-    """Everything that `cdk deploy` would have made, and the five functions on it."""
+    """Everything that `cdk deploy` would have made, and the five functions on it.
+
+    `mtls`: they talk to the listener that demands a certificate.
+    """
 
     wise: RunningWise
     clock: FakeClock
     level: str = "INFO"
     log_environment: Mapping[str, str] = field(default_factory=dict)
+    mtls: bool = False
 
     def __post_init__(self) -> None:
         session = boto3.Session(region_name=REGION, aws_access_key_id="fixture", aws_secret_access_key="fixture")
@@ -264,6 +270,8 @@ class Deployment:
         arn = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self.sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn)
         self.parked = self.sqs.create_queue(QueueName="fixture-parked")["QueueUrl"]
+        # Good at the tests' instants and at the machine's: TLS itself goes by the latter.
+        self.certificate = self.wise.control.issue_certificate(days=1_000, starts_in_days=-1_000)
         self.secrets.create_secret(Name=WISE_SECRET, SecretString=self._secret(environment="sandbox"))
         self.sweep = self.load("sweep")
         self.refresh = self.load("refresh")
@@ -310,8 +318,12 @@ class Deployment:
         return "fixture-grants"
 
     def _secret(self, **changes: str) -> str:
-        settings = self.wise.state.settings
-        return json.dumps({"client_id": settings.client_id, "client_secret": settings.client_secret, **changes})
+        settings, shown = self.wise.state.settings, {}
+        if self.mtls:
+            shown = {"certificate": self.certificate.certificate, "private_key": self.certificate.private_key}
+        return json.dumps(
+            {"client_id": settings.client_id, "client_secret": settings.client_secret, **shown, **changes}
+        )
 
     def write_secret(self, text: str | None) -> None:
         """Give the Wise secret another value, the right one by default, which the functions read at the next use."""
@@ -364,7 +376,8 @@ class Deployment:
             common["REFRESH_FUNCTION"] = REFRESH_FUNCTION
         if name in ("sweep", "refresh", "callback"):
             common |= {
-                "WISE_API_URL": self.wise.url,
+                "WISE_API_URL": self.wise.mtls_url if self.mtls else self.wise.url,
+                "WISE_MTLS": str(self.mtls).lower(),
                 "WISE_CA_FILE": str(self.wise.ca_file),
                 "WISE_SECRET_NAME": WISE_SECRET,
             }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import START
-from tests.handlers.deployment import Deployment, answered, seen
+from tests.handlers.deployment import LEDGER, Deployment, answered, request, seen
 
 EVENTS = Path(__file__).parents[2] / "events"
 GRANT = "grant-0001"
@@ -27,6 +27,7 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "serve.apigateway.access-token-malformed-id": (400, "bad-request", "grant_id"),
     "serve.apigateway.access-token-encoded-tenant": (404, "not-found", None),
     "serve.apigateway.access-token-trailing-slash": (404, "not-found", None),
+    "serve.apigateway.application-token-reader": (403, "forbidden", None),
     "serve.apigateway.rejection": (200, None, None),
     "serve.apigateway.rejection-of-a-403": (400, "bad-request", "error"),
     "serve.apigateway.rejection-without-version": (400, "bad-request", "version"),
@@ -42,6 +43,7 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "admin.apigateway.create": (201, None, None),
     "admin.apigateway.create-refresh-token-only": (201, None, None),
     "admin.apigateway.create-registration-only": (201, None, None),
+    "admin.apigateway.create-personal": (201, None, None),
     "admin.apigateway.create-existing": (412, "precondition-failed", None),
     "admin.apigateway.create-reader": (403, "forbidden", None),
     "admin.apigateway.create-without-refresh-token": (400, "bad-request", "refresh_token"),
@@ -88,6 +90,7 @@ REFRESHES: dict[str, str] = {
     "refresh.serve.rejected": "confirmed",
     "refresh.serve.missing": "gone",
     "refresh.serve.malformed": "failed",
+    "refresh.serve.application": "refreshed",
 }
 
 
@@ -163,7 +166,10 @@ def test_a_refresh_is_asked_for(stocked: Deployment, name: str) -> None:
 def test_serve_asks_as_the_events_say(stocked: Deployment) -> None:
     """The files of `refresh.serve.*` have the fields that `serve` really sends."""
     stocked.reject(GRANT, stocked.ask("GET", GRANT).body["version"])
-    (sent,) = stocked.invocations.calls
+    path = "/v1/application/access-token"
+    assert stocked.call(request("GET", path, "", caller=f"{LEDGER}:fixture")).status == 200
+    sent, of_our_own = stocked.invocations.calls
     for name in REFRESHES:
-        assert set(event(name)) == set(sent)
+        assert set(event(name)) == set(of_our_own if name == "refresh.serve.application" else sent)
     assert event("refresh.serve.rejected") == sent
+    assert event("refresh.serve.application") == of_our_own

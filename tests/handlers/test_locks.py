@@ -13,6 +13,7 @@ from tests.handlers.deployment import (
     ACME_WRITER,
     GLOBEX,
     GRANT,
+    LEDGER,
     OPERATOR,
     PARTNERS,
     Answer,
@@ -273,3 +274,27 @@ def test_a_tenant_cannot_be_brought_in_where_the_path_names_none(stocked: Deploy
     assert stocked.call(event).status == 200
     assert stocked.suspension("GET").body["environment"] is not None
     assert stocked.suspension("GET").body["tenants"] == []
+
+
+OWN = "/v1/application"
+OWN_ROUTES = {
+    ("GET", f"{OWN}/access-token"): None,
+    ("POST", f"{OWN}/access-token/rejections"): json.dumps({"version": 1, "error": "invalid_token"}),
+    ("GET", OWN): None,
+}
+
+
+@pytest.mark.parametrize("route", OWN_ROUTES, ids=lambda route: f"{route[0]} {route[1]}")
+def test_only_who_may_uses_our_applications_own_token(stocked: Deployment, route: tuple[str, str]) -> None:
+    before = stocked.items()
+    callers = [f"{partner['role_id']}:fixture" for partner in PARTNERS if "application" not in partner["may"]]
+    for caller in [*callers, f"{STRANGER}:{LEDGER}", LEDGER, "", "AIDAEXAMPLEUSER000001", None]:
+        answer = stocked.call({**request(*route, "", caller=caller), "body": OWN_ROUTES[route]})
+        assert (answer.status, answer.problem) == (403, "forbidden"), caller
+    assert stocked.items() == before
+
+
+@pytest.mark.parametrize("route", NEEDS, ids=lambda route: f"{route[0]} …{route[1][-24:]}")
+def test_who_may_only_that_may_nothing_of_any_tenant(stocked: Deployment, route: tuple[str, str]) -> None:
+    for tenant in ("acme", "", "#application"):
+        assert ask(stocked, route, tenant, f"{LEDGER}:fixture").status in (403, 404)

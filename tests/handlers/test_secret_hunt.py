@@ -26,6 +26,7 @@ from tests.handlers.deployment import (
     ACME_READER,
     AWS_ENVIRONMENT,
     GRANT,
+    LEDGER,
     REDIRECT_URI,
     WISE_SECRET,
     Answer,
@@ -153,6 +154,8 @@ class Story:
             "e-mail": EMAIL,
         }
         keys = {f"data key {number}": key for number, key in enumerate(self.data_keys)}
+        lines = self.deployment.certificate.private_key.splitlines()[1:-1]
+        keys |= {f"line {number} of the client's key": line.encode() for number, line in enumerate(lines)}
         return {**{name: text.encode() for name, text in texts.items()}, **keys}
 
     def places(self) -> Iterator[tuple[str, bytes]]:
@@ -202,7 +205,7 @@ def story() -> Iterator[Story]:
     ):
         for name, value in AWS_ENVIRONMENT.items():
             patch.setenv(name, value)
-        deployment = Deployment(wise, clock, level="DEBUG")
+        deployment = Deployment(wise, clock, level="DEBUG", mtls=True)
         root.addHandler(handler)
         root.setLevel(logging.DEBUG)
         try:
@@ -241,6 +244,38 @@ def test_the_story_goes_its_way(story: Story) -> None:
     assert story.told.note("replace", replaced).status == 200
     story.adopt("forgotten")
     assert story.told.note("delete", deployment.ask("DELETE", "forgotten")).status == 204
+
+
+def test_the_story_of_our_applications_own_token_and_of_a_personal_one(story: Story) -> None:
+    """Asking for the one, reporting and replacing it; adopting the other, serving, reporting and replacing it."""
+    deployment = story.deployment
+
+    def own(method: str, path: str, body: object = None) -> Answer:
+        event = request(method, f"/v1/application{path}", "", caller=f"{LEDGER}:fixture")
+        return deployment.call({**event, "body": None if body is None else json.dumps(body)})
+
+    deployment.wise.control.add_fault(Fault(delivery=Delivery.RESET))
+    story.told.note("own token, lost", own("GET", "/access-token"))
+    deployment.wise.control.clear_faults()
+    deployment.forget_fleet()
+    deployment.clock.advance(seconds=100)
+    served = own("GET", "/access-token")
+    assert served.status == 200
+    story.lent["own token"] = served.body["access_token"]
+    report = {"version": served.body["version"], "error": "invalid_token"}
+    story.told.note("own report", own("POST", "/access-token/rejections", report))
+    assert story.told.note("own facts", own("GET", "")).status == 200
+
+    story.lent |= {f"personal token {number}": marked(f"personal-{number}") for number in range(2)}
+    body = {"personal_token": story.lent["personal token 0"]}
+    assert story.told.note("personal", deployment.ask("PUT", "personal", body)).status == 201
+    wrong = deployment.ask("PUT", "personal-wrong", {**body, "refresh_token": "fixture"})
+    assert story.told.note("personal, wrong", wrong).status == 400
+    assert story.look("personal").status == 200
+    version = deployment.ask("GET", "personal").body["version"]
+    assert story.told.note("personal, dead", deployment.reject("personal", version)).status == 409
+    body = {"personal_token": story.lent["personal token 1"]}
+    assert story.told.note("personal, new", deployment.ask("PUT", "personal", body, if_match=version)).status == 200
 
 
 def test_the_story_goes_wrong_at_wise(story: Story) -> None:

@@ -51,6 +51,7 @@ OPTIONAL = {
     "DEMAND_CALLS_PER_MINUTE": " ",
     "REMIND_AFTER_H": "",
     "MANY_GRANTS_DYING": "",
+    "PERSONAL_TOKEN_DAYS": "",
 }
 FAMILIES: dict[str, tuple[Any, dict[str, str]]] = {
     "refreshing": (RefreshSettings, {**COMMON, **REFRESH_KEY, **WISE}),
@@ -181,6 +182,7 @@ def test_a_variable_that_is_wrong_is_named_and_its_value_not_shown(name: str, va
         "DEMAND_CALLS_PER_MINUTE": {"refreshing"},
         "REMIND_AFTER_H": {"refreshing"},
         "MANY_GRANTS_DYING": {"refreshing"},
+        "PERSONAL_TOKEN_DAYS": {"administering"},
         "PARTNERS": {"serving", "administering", "linking"},
     }
     for family in read_by.get(name, set(FAMILIES)):
@@ -308,6 +310,27 @@ def test_partners_are_known_by_their_roles() -> None:
     assert settings.of(environ).partners == {PARTNER["role_id"]: partner}
     assert (partner.tenants, partner.may) == (frozenset({"acme"}), frozenset({"read", "link"}))
     assert partner.return_urls == frozenset({"https://partner.example.com/linked"})
+
+
+def test_the_age_of_a_personal_token_is_in_days() -> None:
+    settings, environ = FAMILIES["administering"]
+    assert settings.of(environ).personal_for == timedelta(days=90)
+    assert settings.of({**environ, "PERSONAL_TOKEN_DAYS": " 3650 "}).personal_for == timedelta(days=3650)
+    for wrong in ("0", "3651", "soon", "-1", "1.5"):
+        with pytest.raises(SettingsError, match="PERSONAL_TOKEN_DAYS"):
+            settings.of({**environ, "PERSONAL_TOKEN_DAYS": wrong})
+
+
+@pytest.mark.parametrize("tenants", [[], ["acme"]])
+def test_who_may_only_use_our_applications_own_token_needs_no_tenant(tenants: list[str]) -> None:
+    settings, environ = FAMILIES["serving"]
+    given = json.dumps([{**PARTNER, "tenants": tenants, "may": ["application"], "return_urls": []}])
+    (partner,) = settings.of({**environ, "PARTNERS": given}).partners.values()
+    assert (partner.tenants, partner.may) == (frozenset(tenants), frozenset({"application"}))
+    with pytest.raises(SettingsError, match="tenants"):
+        settings.of(
+            {**environ, "PARTNERS": given.replace('["application"]', '["application", "read"]').replace("acme", "")}
+        )
 
 
 def test_a_client_id_is_needed_only_where_somebody_may_link() -> None:

@@ -15,6 +15,7 @@ from tests.docs.pages import table, words
 from tests.handlers.deployment import (
     REDIRECT_URI,
     REFRESH_FUNCTION,
+    WISE_SECRET,
     Context,
     Deployment,
     Function,
@@ -24,6 +25,8 @@ from tests.handlers.deployment import (
 from tests.infra.board import shown, widgets
 from tests.infra.template import Template
 from token_rotator.domain.link import LinkFailure
+from token_rotator.domain.state_change import Unread
+from token_rotator.service.take_event import Taken
 
 ALL_SHARDS = {"shards": list(range(16))}
 NAMESPACE = "TokenRotator"
@@ -39,6 +42,7 @@ KNOWN = {
     "SuspensionsInForce", "HoldsInForce", "ForeignRefresh",
     "WiseCalled", "TokenAgeSeconds", "TokenDegraded", "CodeExchanged", "LinkEnded", "LinkLost",
     "CertificateDaysLeft",
+    "EventTaken", "EventForged", "UsersDeactivated", "UsersReactivated",
 }  # fmt: skip
 BY_OUTCOME = {
     "RefreshAttempted": OUTCOMES,
@@ -46,6 +50,7 @@ BY_OUTCOME = {
     "ParkedSettled": {"stored", "late", "known", "overtaken", "gone"},
     "CodeExchanged": OUTCOMES,
     "LinkEnded": {"arrived", *LinkFailure},
+    "EventTaken": {*Taken, *(unread.value for unread in Unread)},
 }
 
 
@@ -307,16 +312,9 @@ def test_a_sweep_is_told_from_its_start_to_its_end(heard: Deployment) -> None:
 
 
 def test_what_the_certificate_has_left_is_told_by_a_sweep_that_shows_one(heard: Deployment, ear: Ear) -> None:
-    issued = heard.wise.control.issue_certificate(days=1_000, starts_in_days=-1_000)
-    settings = heard.wise.state.settings
-    value = {
-        "environment": "sandbox",
-        "client_id": settings.client_id,
-        "client_secret": settings.client_secret,
-        "certificate": issued.certificate,
-        "private_key": issued.private_key,
-    }
-    heard.write_secret(json.dumps(value))
+    issued = heard.certificate
+    value = json.loads(heard.secrets.get_secret_value(SecretId=WISE_SECRET)["SecretString"])
+    heard.write_secret(json.dumps({**value, "certificate": issued.certificate, "private_key": issued.private_key}))
     sweep = heard.load("sweep", WISE_MTLS="true", WISE_API_URL=heard.wise.mtls_url)
     sweep(ALL_SHARDS, Context(seconds=12))
     heard.write_secret(None)

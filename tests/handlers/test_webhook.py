@@ -324,7 +324,7 @@ def test_an_event_that_is_sent_again_after_weeks_is_old(deployment: Deployment, 
     assert results(deployment) == ["noted", "old"]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_duplicates_and_disorder_are_harmless(deployment: Deployment, data: st.DataObject) -> None:
     name = f"disorder-{deployment.clock.now.timestamp()}".replace(".", "-")
@@ -338,7 +338,7 @@ def test_duplicates_and_disorder_are_harmless(deployment: Deployment, data: st.D
         assert deployment.deliver(signed(deployment, event_of(deployment, name, state, occurred_at=instant))) == 200
         if data.draw(st.booleans()):
             sweep(deployment, 11.5)
-    sweep(deployment)
+    sweep(deployment, 12)
     expected = "suspended" if max(events)[1] == "DEACTIVATED" else "active"
     assert deployment.ask("GET", name).body["phase"] == expected
     deployment.clock.advance(seconds=10)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
-from infra.check import VARIANTS
+from infra.check import VARIANTS, WISE_KEYS
 from infra.config import CALLS_LIMIT, MAY, SHARDS, WISE_DOMAINS, ConfigError, DeployConfig
 from infra.function import METRICS_NAMESPACE
 from infra.grants_store import DUE_INDEX, EXPIRY, TENANT_INDEX
-from infra.token_api import LINK_ITEMS
+from infra.token_api import EVENT_ITEMS, EVENTS_PATH, LINK_ITEMS
 from tests.infra.template import REGION, Template, listed
 from token_rotator import settings
-from token_rotator.adapters import dynamo_grants, dynamo_links, sqs_parking
+from token_rotator.adapters import dynamo_grants, dynamo_links, dynamo_states, rsa_signatures, sqs_parking
 from token_rotator.adapters.dynamo_suspensions import SUSPENDED
 from token_rotator.domain import grant
 from token_rotator.domain.errors import SettingsError
+from token_rotator.domain.grant import APPLICATION
 from token_rotator.domain.lease import Budgets
+from token_rotator.domain.policy import PERSONAL_FOR
+from token_rotator.domain.state_change import Account, Subject
 from token_rotator.wiring import clients
 
 PACKAGE = Path(settings.__file__).parent
@@ -65,7 +69,8 @@ def test_a_functions_settings_are_read_from_exactly_its_environment(
     ours = {name for name in variables if not name.startswith("POWERTOOLS_")}
     assert ours <= environment.asked, "every variable is used"
     if variant == "production":
-        assert environment.asked == ours, "every setting can be given"
+        elsewhere = {"WISE_WEBHOOK_KEYS"}  # given in a variant of its own
+        assert environment.asked - elsewhere == ours, "every setting can be given"
         assert parsed.budgets.settle.total_seconds() == VARIANTS["production"]["settle_s"]
     assert parsed.environment == variables["ROTATOR_ENVIRONMENT"]
 
@@ -79,9 +84,11 @@ def test_partners_are_understood(sandbox: Template) -> None:
             "acme-payroll": (frozenset({"acme", "acme.eu"}), frozenset({"read", "manage", "link"}), urls),
             "globex": (frozenset({"globex"}), frozenset({"read"}), frozenset()),
             "operations": (frozenset({"acme", "globex"}), frozenset({"operate"}), frozenset()),
+            "ledger": (frozenset(), frozenset({"application"}), frozenset()),
         }
         assert set(parsed.partners) == {
-            f"<{sandbox.partner_role(title).name}.RoleId>" for title in ("AcmePayroll", "Globex", "Operations")
+            f"<{sandbox.partner_role(title).name}.RoleId>"
+            for title in ("AcmePayroll", "Globex", "Operations", "Ledger")
         }
     assert frozenset(MAY) == settings.PERMISSIONS
 
@@ -190,6 +197,24 @@ def test_people_are_told_by_the_same_measure_in_the_context_and_in_the_functions
     assert told.many_grants_dying == given.many_grants_dying == 100
 
 
+@pytest.mark.parametrize("days", [0, 1, 90, 3650, 3651])
+def test_the_days_of_a_personal_token_that_can_be_deployed_are_those_that_a_function_takes(
+    production: Template, days: int
+) -> None:
+    variables = {**production.function("admin")["Environment"]["Variables"], "PERSONAL_TOKEN_DAYS": str(days)}
+    if 1 <= days <= 3650:
+        assert settings.AdminSettings.of(variables).personal_for == timedelta(days=days)
+        assert DeployConfig.from_context({"personal_token_days": days}).personal_token_days == days
+    else:
+        with pytest.raises(SettingsError, match="PERSONAL_TOKEN_DAYS"):
+            settings.AdminSettings.of(variables)
+        with pytest.raises(ConfigError, match="personal_token_days"):
+            DeployConfig.from_context({"personal_token_days": days})
+    del variables["PERSONAL_TOKEN_DAYS"]
+    default = DeployConfig.from_context({}).personal_token_days
+    assert settings.AdminSettings.of(variables).personal_for == timedelta(days=default) == PERSONAL_FOR
+
+
 def test_the_table_has_the_indexes_that_the_store_queries() -> None:
     assert (DUE_INDEX, TENANT_INDEX) == (dynamo_grants.DUE_INDEX, dynamo_grants.TENANT_INDEX)
 
@@ -199,7 +224,43 @@ def test_the_table_forgets_by_the_attribute_that_links_have() -> None:
 
 
 def test_callback_may_work_on_the_items_that_links_are() -> None:
-    assert set(LINK_ITEMS) == {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE, SUSPENDED}
+    items = {dynamo_links.LINK, dynamo_grants.PENDING, dynamo_grants.PROFILE, SUSPENDED, str(APPLICATION)}
+    assert set(LINK_ITEMS) == items
+
+
+def test_callback_may_note_the_states_that_events_are_about() -> None:
+    assert set(EVENT_ITEMS) == {dynamo_states.STATE}
+    for subject in Subject:
+        assert str(Account(subject, "1").key).startswith(dynamo_states.STATE)
+
+
+def test_wises_events_come_to_where_callback_takes_them() -> None:
+    source = Path(settings.__file__).with_name("handlers") / "callback.py"
+    assert f'_EVENTS: Final = "{EVENTS_PATH}"' in source.read_text()
+
+
+@pytest.mark.parametrize("keys", [(0,), (1,), (0, 1)])
+def test_the_keys_that_can_be_deployed_are_those_that_callback_reads(sandbox: Template, keys: tuple[int, ...]) -> None:
+    chosen = [WISE_KEYS[key] for key in keys]
+    given = DeployConfig.from_context({"wise_webhook_keys": chosen}).wise_webhook_keys
+    variables = sandbox.function("callback")["Environment"]["Variables"]
+    read = settings.CallbackSettings.of({**variables, "WISE_WEBHOOK_KEYS": " ".join(given)}).wise_webhook_keys
+    assert [load_der_public_key(key) for key in read] == [load_pem_public_key(key.encode()) for key in chosen]
+    rsa_signatures.RsaSignatures(read)
+
+
+def test_events_are_taken_only_where_keys_are_given(synthesized: Callable[[str], Template], sandbox: Template) -> None:
+    assert "WISE_WEBHOOK_KEYS" not in sandbox.function("callback")["Environment"]["Variables"]
+    template = synthesized("sandbox with events")
+    variables = template.function("callback")["Environment"]["Variables"]
+    assert len(variables["WISE_WEBHOOK_KEYS"].split()) == 2
+    for service in ("sweep", "refresh", "serve", "admin"):
+        assert "WISE_WEBHOOK_KEYS" not in template.function(service)["Environment"]["Variables"]
+    assert template.outputs["WiseEventsUrl"] == f"{template.outputs['ApiUrl']}{EVENTS_PATH}"
+    assert "WiseEventsUrl" not in sandbox.outputs
+    stage = template.properties("AWS::ApiGateway::Stage")["MethodSettings"]
+    [own] = (one for one in stage if one["ResourcePath"] == "/~1wise~1events")
+    assert (own["HttpMethod"], own["ThrottlingRateLimit"], own["ThrottlingBurstLimit"]) == ("POST", 20, 40)
 
 
 def test_a_url_that_can_be_deployed_is_one_that_the_functions_take(sandbox: Template) -> None:

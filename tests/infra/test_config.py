@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from infra.check import WISE_KEYS
 from infra.config import ConfigError, DeployConfig, Partner
 
 PARTNER = {
@@ -23,6 +26,12 @@ PARTNER = {
 
 def partner(**changes: object) -> dict[str, Any]:
     return {"partners": [{**PARTNER, **changes}]}
+
+
+def of_an_ellipse() -> str:
+    """A public key of another kind."""
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def linking(**changes: object) -> dict[str, Any]:
@@ -92,6 +101,7 @@ def test_a_whole_context_is_taken() -> None:
             "wise_client_id": "fixture-client-id",
             "redirect_uri": "https://payroll.example.com/back?from=wise",
             "public_callback": False,
+            "wise_webhook_keys": [WISE_KEYS[0]],
             "architecture": "host",
             "schedules": 16,
             "settle_s": 30,
@@ -123,6 +133,7 @@ def test_a_whole_context_is_taken() -> None:
         wise_client_id="fixture-client-id",
         redirect_uri="https://payroll.example.com/back?from=wise",
         public_callback=False,
+        wise_webhook_keys=("".join(WISE_KEYS[0].split("\n")[1:-2]),),
         architecture="host",
         schedules=16,
         settle_s=30,
@@ -325,6 +336,24 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"wise_client_id": "a:b"}, "wise_client_id", "without a colon"),
     ({"wise_client_id": "a b"}, "wise_client_id", "the client id"),
     ({"public_callback": "no"}, "public_callback", "JSON"),
+    ({"wise_webhook_keys": WISE_KEYS[0]}, "wise_webhook_keys", "JSON"),
+    ({"wise_webhook_keys": [7]}, "wise_webhook_keys[0]", "in PEM"),
+    ({"wise_webhook_keys": [WISE_KEYS[0], "MIIB"]}, "wise_webhook_keys[1]", "in PEM"),
+    ({"wise_webhook_keys": [WISE_KEYS[0].replace("PUBLIC", "PRIVATE")]}, "wise_webhook_keys[0]", "in PEM"),
+    ({"wise_webhook_keys": [WISE_KEYS[0].replace("MIIB", "MIIA")]}, "wise_webhook_keys[0]", "an RSA key"),
+    ({"wise_webhook_keys": [WISE_KEYS[0].replace("MIIB", "MII")]}, "wise_webhook_keys[0]", "an RSA key"),
+    ({"wise_webhook_keys": [of_an_ellipse()]}, "wise_webhook_keys[0]", "an RSA key"),
+    ({"wise_webhook_keys": [WISE_KEYS[0], WISE_KEYS[0]]}, "wise_webhook_keys", "twice"),
+    (
+        {
+            "wise_webhook_keys": list(WISE_KEYS),
+            "partners": [
+                {**PARTNER, "name": name, "tenants": [f"{n}" + 127 * "x" for n in range(9)]} for name in ("a", "b")
+            ],
+        },
+        "wise_webhook_keys",
+        "take, with the partners",
+    ),
     (partner(may=["read", "read"]), "partners[0].may", "twice"),
     ({"partners": [PARTNER, {**PARTNER, "tenants": ["globex"]}]}, "partners", "two partners"),
     ({"partners": [{**PARTNER, "name": "a-1"}, {**PARTNER, "name": "a1"}]}, "partners", "two partners"),
@@ -383,3 +412,27 @@ def test_a_wrong_context_ends_the_app_with_one_line() -> None:
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "context schedules: must be 1, 2, 4, 8 or 16, not 3"
     assert "Traceback" not in ended.stderr
+
+
+def test_who_may_only_use_our_applications_own_token_has_no_tenants() -> None:
+    given = {name: value for name, value in PARTNER.items() if name != "tenants"} | {"may": ["application"]}
+    assert DeployConfig.from_context({"partners": [given]}).partners[0].tenants == ()
+    assert DeployConfig.from_context({"partners": [{**given, "tenants": []}]}).partners[0].tenants == ()
+    for wrong in ({**given, "tenants": ["acme"]}, {**given, "may": ["application", "read"]}):
+        with pytest.raises(ConfigError, match="tenants"):
+            DeployConfig.from_context({"partners": [wrong]})
+
+
+def test_using_our_applications_own_token_takes_room_in_a_roles_policy() -> None:
+    tenants = [f"{n:03}-{'t' * 60}" for n in range(20)]
+    room = [n for n in range(1, 21) if not _refused(partner(tenants=tenants[:n]))]
+    less = [n for n in range(1, 21) if not _refused(partner(tenants=tenants[:n], may=["read", "application"]))]
+    assert 0 < len(less) < len(room) < 20
+
+
+def _refused(context: dict[str, Any]) -> bool:
+    try:
+        DeployConfig.from_context(context)
+    except ConfigError:
+        return True
+    return False

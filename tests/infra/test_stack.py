@@ -38,7 +38,8 @@ VARIABLES = {
     "sweep": ALWAYS | WISE,
     "refresh": ALWAYS | WISE,
     "serve": ALWAYS | {"PARTNERS", "REFRESH_FUNCTION"},
-    "admin": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_WEB_HOST", "WISE_CLIENT_ID", "REDIRECT_URI"},
+    "admin": ALWAYS
+    | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_WEB_HOST", "WISE_CLIENT_ID", "REDIRECT_URI", "PERSONAL_TOKEN_DAYS"},
     "callback": ALWAYS | {"PARTNERS", "REFRESH_TOKENS_KEY_ARN", "WISE_API_URL", "WISE_API_VERSION", "WISE_SECRET_NAME"},
 }
 OPTIONAL = {"sweep": WISE_OPTIONAL, "refresh": WISE_OPTIONAL, "callback": {"WISE_CA_FILE", "WISE_MTLS"}}
@@ -81,6 +82,7 @@ def test_a_function_is_told_the_names_of_its_own_stacks_resources(production: Te
         "DEMAND_CALLS_PER_MINUTE": "200",
         "REMIND_AFTER_H": "12",
         "MANY_GRANTS_DYING": "500",
+        "PERSONAL_TOKEN_DAYS": "60",
         "RUNBOOK_BASE_URL": "https://runbooks.example.com/token-rotator",
         "REFRESH_FUNCTION": production.one("AWS::Lambda::Function", "RefreshFunction"),
         "POWERTOOLS_SERVICE_NAME": service,
@@ -221,6 +223,7 @@ def test_methods_are_throttled_the_dearer_the_tighter(every: Template) -> None:
     assert rates == {
         ("/*", "*"): (200, 400),
         (f"{grant}~1access-token~1rejections", "POST"): (50, 100),
+        ("/~1v1~1application~1access-token~1rejections", "POST"): (50, 100),
         (grant, "PUT"): (25, 50),
         (grant, "DELETE"): (25, 50),
         (f"{grant}~1link", "POST"): (10, 20),
@@ -330,4 +333,5 @@ def test_the_outputs_name_what_people_and_tools_look_for(sandbox: Template) -> N
         "PartnerRoleAcmePayroll": sandbox.partner_role("AcmePayroll").arn,
         "PartnerRoleGlobex": sandbox.partner_role("Globex").arn,
         "PartnerRoleOperations": sandbox.partner_role("Operations").arn,
+        "PartnerRoleLedger": sandbox.partner_role("Ledger").arn,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -40,6 +41,9 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
         "link tokens": (table, {"dynamodb__LeadingKeys": "#pending#0"}),
         "profiles": (table, {"dynamodb__LeadingKeys": "#profile#0"}),
         "suspended": (table, {"dynamodb__LeadingKeys": "#suspended"}),
+        "application": (table, {"dynamodb__LeadingKeys": "#application"}),
+        "states": (table, {"dynamodb__LeadingKeys": "#state#user#0"}),
+        "users": (table, {"dynamodb__LeadingKeys": "#user#0"}),
         "fleet": (table, {"dynamodb__LeadingKeys": "#fleet"}),
         "due": (f"{table}/index/due", {}),
         "tenant": (f"{table}/index/tenant", {}),
@@ -80,7 +84,9 @@ def powers(template: Template, caller: Caller) -> set[str]:
 
 def spelled(*powers: str) -> set[str]:
     """`GetItem, PutItem on table` as two. Who may work on the table may work on each of its items."""
-    items = ("table", "links", "link tokens", "profiles", "suspended", "fleet")
+    items = (
+        "table", "links", "link tokens", "profiles", "suspended", "application", "states", "users", "fleet"
+    )  # fmt: skip
     return {
         f"{action} on {item}"
         for power in powers
@@ -130,6 +136,7 @@ POWERS = {
         "PutItem on link tokens",
         "GetItem on profiles",
         "GetItem on suspended",
+        "UpdateItem on application",
         "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
         "GenerateDataKey on access-tokens",
         "GenerateDataKey on refresh-tokens",
@@ -147,6 +154,16 @@ def test_a_function_may_do_exactly_what_it_needs(sandbox: Template, service: str
 def test_production_functions_may_do_the_same(production: Template) -> None:
     for service, expected in POWERS.items():
         assert powers(production, production.role_of(service)) == expected
+
+
+def test_who_takes_wises_events_may_note_states_and_still_sees_no_grant(
+    synthesized: Callable[[str], Template],
+) -> None:
+    for variant in ("sandbox with events", "nothing public but events"):
+        template = synthesized(variant)
+        for service, expected in POWERS.items():
+            more = spelled("UpdateItem on states") if service == "callback" else set()
+            assert powers(template, template.role_of(service)) == expected | more
 
 
 def test_a_schedule_may_start_the_sweep_and_record_that_it_could_not(production: Template) -> None:
@@ -316,6 +333,24 @@ def test_the_first_lock_lets_who_operates_stop_its_tenants_and_everything_and_to
             assert not sandbox.may(other, "execute-api:Invoke", sandbox.api_arn(method, path))
 
 
+def test_the_first_lock_lets_who_may_use_our_applications_own_token_and_touch_no_grant(sandbox: Template) -> None:
+    role = sandbox.partner_role("Ledger")
+    own = {
+        ("GET", "/v1/application"),
+        ("GET", "/v1/application/access-token"),
+        ("POST", "/v1/application/access-token/rejections"),
+    }
+    assert calls(sandbox, role) == set()
+    for method, path in own:
+        assert sandbox.may(role, "execute-api:Invoke", sandbox.api_arn(method, path))
+        for title in ("AcmePayroll", "Globex", "Operations"):
+            other = sandbox.partner_role(title)
+            assert not sandbox.may(other, "execute-api:Invoke", sandbox.api_arn(method, path))
+    for method in ("PUT", "DELETE", "POST", "GET"):
+        for path in (SUSPENSION, *(TENANT_SUSPENSION.format(tenant) for tenant in TENANTS)):
+            assert not sandbox.may(role, "execute-api:Invoke", sandbox.api_arn(method, path))
+
+
 def test_the_first_lock_holds_alone(sandbox: Template) -> None:
     api = sandbox.one("AWS::ApiGateway::RestApi")
     resource = {**sandbox.resources[api], "Properties": {}}
@@ -325,15 +360,14 @@ def test_the_first_lock_holds_alone(sandbox: Template) -> None:
 
 
 def test_the_first_lock_names_its_methods(sandbox: Template) -> None:
-    for title in ("AcmePayroll", "Globex", "Operations"):
+    for title in ("AcmePayroll", "Globex", "Operations", "Ledger"):
         for statement in sandbox.partner_role(title).statements:
             assert statement["Effect"] == "Allow"
             for arn in listed(statement["Resource"]):
                 _, stage, method, path = arn.split(":")[5].split("/", 3)
                 assert (stage, method in PATHS and method not in HTTP) == ("live", True)
-                assert path in ("v1/suspension", "v1/hold") or (
-                    path.startswith("v1/tenants/") and "*" not in path.split("/")[2]
-                )
+                of_no_tenant = path in ("v1/suspension", "v1/hold") or path.startswith("v1/application")
+                assert of_no_tenant or (path.startswith("v1/tenants/") and "*" not in path.split("/")[2])
 
 
 def test_the_second_lock_refuses_everybody_but_the_partner_roles(sandbox: Template) -> None:
@@ -366,6 +400,46 @@ def test_the_second_lock_allows_nothing_but_the_browsers_way_back(sandbox: Templ
             if template.may(NOBODY, "execute-api:Invoke", template.api_arn(method, path))
         }
         assert open_to_nobody == {("GET", "/oauth/callback")}
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("sandbox with events", {("GET", "/oauth/callback"), ("POST", "/wise/events")}),
+        ("nothing public but events", {("POST", "/wise/events")}),
+    ],
+)
+def test_events_are_allowed_by_themselves(
+    synthesized: Callable[[str], Template], variant: str, expected: set[tuple[str, str]]
+) -> None:
+    template = synthesized(variant)
+    statements = template.properties("AWS::ApiGateway::RestApi")["Policy"]["Statement"]
+    [denied] = (statement for statement in statements if statement["Effect"] == "Deny")
+    allowed = [statement for statement in statements if statement["Effect"] == "Allow"]
+    paths = {f"execute-api:/live/{method}{path}" for method, path in expected}
+    assert set(listed(denied["NotResource"])) == paths
+    assert {resource for statement in allowed for resource in listed(statement["Resource"])} == paths
+    open_to_nobody = {
+        (method, path)
+        for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
+        for path in (
+            "/oauth/callback",
+            "/wise/events",
+            "/wise/events/x",
+            "/wise/event",
+            "/wise",
+            "/",
+            "/v1/wise/events",
+        )
+        if template.may(NOBODY, "execute-api:Invoke", template.api_arn(method, path))
+    }
+    assert open_to_nobody == expected
+    generous = Caller(template.role_of("callback").arn, ADMINISTRATOR.statements)
+    assert calls(template, generous) == calls(template, ADMINISTRATOR)
+    assert not template.may(NOBODY, "execute-api:Invoke", template.api_arn("GET", "/v1/tenants/acme/grants"))
+    methods = template.of_type("AWS::ApiGateway::Method").values()
+    unsigned = [method["HttpMethod"] for method in methods if method["AuthorizationType"] != "AWS_IAM"]
+    assert sorted(unsigned) == sorted(method for method, _ in expected)
 
 
 def test_no_public_route_exists_where_the_context_says_so(production: Template) -> None:
@@ -401,6 +475,12 @@ def test_the_third_lock_knows_the_partners_by_role_id(sandbox: Template) -> None
             "role_id": f"<{sandbox.partner_role('Operations').name}.RoleId>",
             "tenants": ["acme", "globex"],
             "may": ["operate"],
+        },
+        {
+            "name": "ledger",
+            "role_id": f"<{sandbox.partner_role('Ledger').name}.RoleId>",
+            "tenants": [],
+            "may": ["application"],
         },
     ]
     for service in ("serve", "admin", "callback"):

@@ -205,6 +205,10 @@ def test_what_became_of_each_row_is_foretold_and_told(disaster: Disaster, capsys
     disaster.put(disaster.saved, pk={"S": "acme#user-odd"}, schema={"N": "99"})
     disaster.put(disaster.saved, pk={"S": "#suspended"}, reason={"S": "fixture"})
     disaster.put(disaster.saved, pk={"S": "#fleet"}, revision={"N": "1"})
+    disaster.put(disaster.saved, pk={"S": "#state#user#7"}, state={"S": "DEACTIVATED"})
+    disaster.put(disaster.saved, pk={"S": "#user#7"}, holders={"SS": ["acme#user-back"]})
+    back = next(item for item in disaster.items(disaster.saved) if item["pk"]["S"] == "acme#user-back")
+    disaster.put(disaster.saved, **{**back, "wise_user_id": {"S": "7"}})
     expected = {
         "acme#user-back": Fate.BROUGHT_BACK,
         "acme#user-there": Fate.THERE,
@@ -212,6 +216,8 @@ def test_what_became_of_each_row_is_foretold_and_told(disaster: Disaster, capsys
         "acme#user-odd": Fate.UNREADABLE,
         "#suspended": Fate.BROUGHT_BACK,
         "#fleet": Fate.OF_THE_MOMENT,
+        "#state#user#7": Fate.BROUGHT_BACK,
+        "#user#7": Fate.OF_THE_MOMENT,
         "#profile#profile-2": Fate.OF_THE_MOMENT,
     }
     before = disaster.items(table)
@@ -223,9 +229,11 @@ def test_what_became_of_each_row_is_foretold_and_told(disaster: Disaster, capsys
     told = capsys.readouterr().out
     assert "acme#user-elsewhere: not brought back: another grant holds its Wise profile" in told
     assert "acme#user-odd: not brought back: this version cannot read it" in told
-    assert f"{2:>8} brought back\n" in told
+    assert f"{3:>8} brought back\n" in told
     found = {item["pk"]["S"]: item for item in disaster.items(table)}
-    assert set(found) == {"acme#user-back", "acme#user-there", "#suspended", "#profile#profile-2"}
+    states = {"#state#user#7", "#user#7"}
+    assert set(found) == {"acme#user-back", "acme#user-there", "#suspended", "#profile#profile-2"} | states
+    assert found["#user#7"]["holders"] == {"SS": ["acme#user-back"]}, "listed anew, with the grant"
     assert found["acme#user-there"] == there
     assert found["#profile#profile-2"]["holder"] == {"S": "acme#another"}
 

@@ -216,7 +216,9 @@ class ApplicationStory(Story):
             RefreshSettled(when=self.now(), grant="anna", request=request, carried_out=True, access=access)
         )
 
-    def question(self, attempt: str, token: str | None, *, told: bool = True, for_s: float = 0) -> None:
+    def question(
+        self, attempt: str, token: str | None, *, told: bool = True, for_s: float = 0, noted: bool = True
+    ) -> None:
         """Ask Wise about our client, for so long; `token`: what Wise issues for it, if it accepts us."""
         when = self.now()
         request = f"question of {attempt}"
@@ -224,7 +226,9 @@ class ApplicationStory(Story):
             self._issue(token, request, None)
         self.clock.advance(seconds=for_s)
         self.recorder.add(
-            Questioned(when=when, grant="anna", request=request, attempt=attempt, ended=self.now(), told=told)
+            Questioned(
+                when=when, grant="anna", request=request, attempt=attempt, ended=self.now(), told=told, noted=noted
+            )
         )
 
     def _issue(self, token: str, request: str, minted_by: str | None) -> None:

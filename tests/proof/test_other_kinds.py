@@ -161,12 +161,12 @@ def test_an_unanswered_question_counts_from_when_nobody_waits_any_longer() -> No
 
 
 def test_what_died_with_the_process_or_met_no_table_is_on_no_record() -> None:
-    for why in ("process", "table"):
+    for why in ("process", "table", "one write"):
         story = ApplicationStory()
         story.later(100)
         if why == "table":
             story.outage(Keeper.TABLE, 60)
-        story.question("probe", "q1")
+        story.question("probe", "q1", noted=why != "one write")
         if why == "process":
             story.kill("probe")
         story.later(30).serve("a1")

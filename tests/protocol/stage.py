@@ -100,10 +100,11 @@ class Stage:
     """One world, its faults and its history. `anna` is adopted with a fresh token."""
 
     name = NAME
+    key = GrantKey("acme", NAME)
+    wise_on_stage: type[WiseOnStage] = WiseOnStage
 
     def __init__(self, policy: str = "same", life: timedelta = LIFE) -> None:
         self.clock = StageClock()
-        self.key = GrantKey("acme", NAME)
         self.world = world_on(self.clock, policy)
         self.world.wise.clock = self.clock.true
         self.world.wise.life = life
@@ -121,7 +122,7 @@ class Stage:
         self.told: list[Alert] = []
         """Every alert that was ever stored, and every message that the topic took."""
         self.late = LATE
-        self.wise = WiseOnStage(self)
+        self.wise = self.wise_on_stage(self)
         self._wrap()
         self.exported = self._adopted(life)
 
@@ -448,7 +449,7 @@ class Stage:
 
     def _read(self) -> None:
         with self.process("serve"):
-            self._served(self.world.serve(NAME))
+            self._served(self.world.serve_token(self.key, None))
 
     def _read2(self) -> None:
         self._read()
@@ -462,7 +463,7 @@ class Stage:
     def report(self, version: int) -> None:
         self.recorder.add(Reported(when=self.moment(), grant=NAME, version=version))
         with self.process("serve"):
-            self._served(self.world.serve(NAME, rejected=version))
+            self._served(self.world.serve_token(self.key, version))
 
     def _served(self, answer: object) -> None:
         actor = self.actor

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar, overload
 
 from local.wise.control import SeededUser
 from local.wise.running import RunningWise, running_wise
@@ -72,10 +73,11 @@ class Story(World):
         self.browser = Visitor(wise.ca_file)
         self.http = WiseHttp(wise.url, credentials, self.clock, connect_s=1.0, ca_file=str(wise.ca_file))  # type: ignore[arg-type]
         self.wise = self.http  # type: ignore[assignment]
+        self.asker = replace(self.asker, wise=self.http)
         self.breaker = self.new_breaker()
         self.refresh_grant = replace(self.refresh_grant, wise=self.http, breaker=self.breaker)
         self.start_link = replace(self.start_link, client_id=CLIENT[0], redirect_uri=CALLBACK)
-        self.take_arrival = replace(self.take_arrival, exchange=self.http)
+        self.take_arrival = replace(self.take_arrival, exchange=self.http, client=self.asker)
         self.refresh_due = replace(self.refresh_due, refresh=self.refresh_grant, breaker=self.breaker)
 
     # --- how a user comes to us
@@ -199,16 +201,23 @@ class Story(World):
         return [(alert.kind, alert.reason) for alert in self.alerts.published]
 
 
+_Of = TypeVar("_Of", bound=Story)
+
+
+@overload
+def played(**settings: object) -> contextlib.AbstractContextManager[Story]: ...
+@overload
+def played(kind: type[_Of], **settings: object) -> contextlib.AbstractContextManager[_Of]: ...
 @contextlib.contextmanager
-def played(**settings: object) -> Iterator[Story]:
-    """A story with a Wise of its own."""
+def played(kind: type[Story] = Story, **settings: object) -> Iterator[Story]:
+    """A story, of a kind, with a Wise of its own."""
     clocks: list[FakeClock] = []
 
     def wall_ns() -> int:
         return (clocks[0].now - _EPOCH) // timedelta(microseconds=1) * 1_000 if clocks else time.time_ns()
 
     with running_wise(WiseSettings(**settings), wall_ns=wall_ns) as wise:  # type: ignore[arg-type]
-        story = Story(wise)
+        story = kind(wise)
         clocks.append(story.clock)
         try:
             yield story

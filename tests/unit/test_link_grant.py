@@ -970,3 +970,20 @@ def test_nothing_is_sent_without_the_time_to_keep_what_comes(world: World, *, en
         assert answer.again
         assert world.wise.exchanges == []
         assert isinstance(world.arrive(state), Arrived), "the link was not used up"
+
+
+@pytest.mark.parametrize("told", [None, "7"])
+def test_a_link_learns_whose_account_it_is(world: World, told: str | None) -> None:
+    world.wise.add("anna")
+    world.wise.of_users["anna"] = frozenset({"9001"})
+    if told is not None:
+        world.wise.user_ids["anna"] = told
+    assert isinstance(world.confirm(world.came_back()), Kept)
+    assert world.stored().wise_user_id == told
+    assert world.grants.users == ({} if told is None else {told: {world.key()}})
+
+
+def test_a_link_keeps_the_user_that_was_named_where_wise_names_none(world: World) -> None:
+    world.adopted(wise_user_id="42", profile_id="9001")
+    assert isinstance(world.confirm(world.came_back()), Kept)
+    assert world.stored().wise_user_id == "42"

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tests.fakes.world import START
 from token_rotator.domain.errors import SettingsError
-from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey, Phase
+from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey, GrantKind, Phase
 from token_rotator.domain.lease import Budgets
 from token_rotator.domain.policy import (
     BACKOFF_CAP,
+    NEVER,
     REFRESH_FLOOR,
     RETRY_AFTER_CAP,
     Step,
@@ -22,10 +23,12 @@ from token_rotator.domain.policy import (
     backoff,
     decide,
     next_due,
+    old_at,
     read,
     refresh_at,
     too_young_to_doubt,
 )
+from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Sealed
 
 KEY = GrantKey("acme", "anna")
@@ -73,6 +76,7 @@ class Row:
 DEAD = {"phase": Phase.REAUTHORIZATION_REQUIRED, "due_at": START}
 LEASED = {"attempt_id": "x", "lease_until": START + timedelta(seconds=18)}
 DOUBT = {"in_doubt": "x", "due_at": START + timedelta(seconds=30)}
+ON_HOLD: dict[str, object] = {"on_hold": Suspension(START, "acme-onboarding")}
 BEGUN: dict[str, object] = {
     "refresh_token": None,
     "registration": Sealed(b"c"),
@@ -308,7 +312,7 @@ def test_a_back_off_is_longer_than_the_guard_and_bounded(name: str, failures: in
 
 @given(
     st.sampled_from(Phase),
-    st.sampled_from([{}, LEASED, DOUBT, {"attempt_id": "x"}]),
+    st.sampled_from([{}, LEASED, DOUBT, {"attempt_id": "x"}, ON_HOLD, {**ON_HOLD, **DOUBT}, {**ON_HOLD, **LEASED}]),
     st.sampled_from([None, ALERT, replace(ALERT, published_at=START), replace(ALERT, claimed_until=START + HOUR)]),
     st.timedeltas(timedelta(0), timedelta(days=3)),
     st.integers(0, 3),
@@ -322,7 +326,7 @@ def test_no_due_grant_stays_due_without_a_step(
     decision = decide(grant, now, BUDGETS)
     if decision.step is Step.NOTHING:
         assert decision.due_at is None or decision.due_at >= now
-        if phase is Phase.ACTIVE:
+        if phase is Phase.ACTIVE and held != ON_HOLD:
             assert decision.due_at is not None
 
 
@@ -393,3 +397,13 @@ def test_budgets_out_of_order_stop_the_start(changes: dict[str, float], rule: st
 def test_a_lease_outlasts_the_attempt_and_what_it_sent() -> None:
     assert BUDGETS.lease == BUDGETS.attempt + BUDGETS.settle == timedelta(seconds=18)
     assert BUDGETS.margin == BUDGETS.guard == timedelta(seconds=4)
+
+
+def test_what_is_still_to_be_told_is_not_called_old_over() -> None:
+    old = replace(GRANT, kind=GrantKind.PERSONAL, refresh_token=None, refresh_at=NEVER, replace_at=START)
+    waiting = Alert("i", AlertKind.RECOVERED, "age", START, claimed_until=START + timedelta(seconds=30))
+    assert old_at(old) == START
+    assert old_at(replace(old, alert=waiting)) is None
+    assert old_at(replace(old, alert=replace(waiting, published_at=START))) == START
+    assert old_at(replace(old, phase=Phase.SUSPENDED)) is None
+    assert next_due(replace(old, alert=waiting), START) == START + timedelta(seconds=30)

@@ -236,6 +236,7 @@ def test_who_dies_between_claim_and_publish_is_relieved(scene: Scene) -> None:
     scene.store.watch = replace(
         claimed, revision=1, alert=replace(claimed.alert, claimed_until=scene.clock() + ALERT_CLAIM)
     )
+    scene.clock.now += timedelta(seconds=1)
     watch = scene.process()
     watch.tend()
     assert scene.told() == []

@@ -175,6 +175,10 @@ ROWS = (
                 "test_application_subscribes_looks_and_unsubscribes",
                 "test_each_change_of_state_is_told_once",
             ),
+            "webhooks": (
+                "test_event_is_signed_and_says_what_happened",
+                "test_event_of_a_profile_names_the_profile",
+            ),
             "personal_tokens": ("test_deactivation_ends_it",),
         },
         ("deactivated_error", "tokens_survive_deactivation", "client_key"),

@@ -79,6 +79,7 @@ class ClientSecrets:
         self._mtls = mtls
         self._lock = threading.Lock()
         self._refused: tuple[ClientCredentials, datetime] | None = None
+        self._passed_over: str | None = None
         self._name = name
         self._environment = environment
         self._clock = clock
@@ -100,6 +101,10 @@ class ClientSecrets:
         """Give the certificate that is, or was last, in use, without reading anything."""
         kept = self._in_use.last()
         return None if kept is None else kept[0].certificate
+
+    def passed_over(self) -> str | None:
+        """Say why the current version is not used and the one before it still is, where it cannot be. Reads nothing."""
+        return self._passed_over
 
     def versions(self) -> Iterator[ClientCredentials]:
         """Read the secret anew: give the current version, and then the previous one if it is another.
@@ -140,8 +145,10 @@ class ClientSecrets:
             current = self._read(_CURRENT)
         except WiseSecretUnusable as error:
             if before is not None and (isinstance(error, _NoAnswer) or self._is_previous(before)):
+                self._passed_over = None if isinstance(error, _NoAnswer) else str(error)
                 return before
             raise
+        self._passed_over = None
         if before is None or before == current or not self._is_previous(before):
             return current
         return current if self._is_worth_trying(current, before) else before

@@ -262,6 +262,29 @@ class DynamoGrants:
         update.require(f"{update.name('refresh_at')} <= {at} AND {update.name('expires_at')} > {at}")
         self._try(key, update)
 
+    @failures
+    def begin(self, grant: Grant) -> None:
+        """See `GrantStore.begin`. An update, since nobody who refreshes may put an item."""
+        update = Update()
+        for name, value in _encode(grant).items():
+            if name != "pk":
+                update.change(name, value)
+        update.require("attribute_not_exists(pk)")
+        self._try(grant.key, update)
+
+    @failures
+    def doubt(self, key: GrantKey, attempt_id: str, due_at: datetime) -> None:
+        """See `Doubts.doubt`."""
+        update = Update()
+        update.change("in_doubt", TEXT.encode(attempt_id))
+        update.change("due_at", INSTANT.encode(due_at))
+        update.change("due_shard", NUMBER.encode(key.shard))
+        update.add("version", NUMBER.encode(1))
+        update.require("attribute_exists(pk)")
+        issued_at, until = update.name("issued_at"), update.value("until", INSTANT.encode(due_at))
+        update.require(f"attribute_not_exists({issued_at}) OR {issued_at} <= {until}")
+        self._try(key, update)
+
     def _try(self, key: GrantKey, update: Update) -> None:
         """Carry out an update whose condition may as well not hold."""
         try:

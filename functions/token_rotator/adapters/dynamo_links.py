@@ -53,6 +53,7 @@ _PENDING: Final[dict[str, Codec]] = {
     "refresh_expires_at": INSTANT,
     "scope": TEXT,
     "profile_id": TEXT,
+    "wise_user_id": TEXT,
     "grant_since": INSTANT,
     "confirmed_version": NUMBER,
 }

@@ -148,6 +148,10 @@ class KmsSealer:
         """See `LinkSealer.prepare_new`."""
         return KmsNewEnvelope(self, key, self._generate(SealedField.REFRESH_TOKEN), self._access_token_key())
 
+    def prepare_application(self, key: GrantKey) -> KmsApplicationEnvelope:
+        """See `RefreshSealer.prepare_application`."""
+        return KmsApplicationEnvelope(self, key, self._access_token_key())
+
     def prepare_reissue(self, key: GrantKey, registration: Sealed) -> KmsReissueEnvelope:
         """See `RefreshSealer.prepare_reissue`."""
         wrapped, box = _split(registration)
@@ -217,6 +221,19 @@ class KmsSealer:
         except (InvalidTag, ValueError):
             msg = f"the sealed {field} does not open"
             raise Unsealable(msg) from None
+
+
+@dataclass(frozen=True, slots=True)
+class KmsApplicationEnvelope:
+    """`ApplicationEnvelope` over a data key at hand."""
+
+    _sealer: KmsSealer
+    _key: GrantKey
+    _access_token_key: _DataKey
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """See `Envelope.seal_access_token`."""
+        return self._sealer.seal_under(self._access_token_key, self._key, SealedField.ACCESS_TOKEN, token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 | direction | JSON |
 |---|---|
 | request | `{"tenant", "grant_id", "rejected": version or null}` |
+| of our application's own token | `{"application": true, "rejected": version or null}` |
 | answer | `{"outcome", "version": number or null, "retry_after_s": number or null}` |
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from token_rotator.domain.grant import APPLICATION
 from token_rotator.service.journal import Trouble
 from token_rotator.service.ports import RefreshReport, Rejected
 
@@ -42,7 +44,8 @@ class LambdaRefresher:
     def refresh(self, key: GrantKey, cause: Cause) -> RefreshReport:
         """See `Refresher.refresh`."""
         rejected = cause.version if isinstance(cause, Rejected) else None
-        question = {"tenant": key.tenant, "grant_id": key.grant_id, "rejected": rejected}
+        whose = {"application": True} if key == APPLICATION else {"tenant": key.tenant, "grant_id": key.grant_id}
+        question = {**whose, "rejected": rejected}
         try:
             answer = self._client.invoke(FunctionName=self._function, Payload=json.dumps(question).encode())
             if answer.get("FunctionError"):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from token_rotator.domain.errors import PublishRefused, PublishUnknown
-from token_rotator.domain.grant import AlertKind
+from token_rotator.domain.grant import APPLICATION, AlertKind
 from token_rotator.domain.instants import show_instant
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ _SUMMARIES: Final = {
         "The refresh token of {whose} ends soon, by the date that Wise gave. Refreshing does not make it last longer: "
         "the user has to authorize again before that, unless a registration code is kept."
     ),
+    AlertKind.PERSONAL_TOKEN_OLD: (
+        "The personal API token of {whose} is as old as it should get. It goes on being served: make another one at "
+        "Wise, adopt that, and revoke this one there."
+    ),
     AlertKind.MANY_GRANTS_DYING: (
         "Many grants of {whose} have died within ten minutes; each has an alert of its own. That looks like one cause."
     ),
@@ -72,6 +76,13 @@ _SUMMARIES: Final = {
     ),
     AlertKind.RECOVERED: "What on-call was told about {whose} is over.",
 }
+_SUMMARIES_OF: Final = {
+    "personal_token_rejected": (
+        "Wise no longer accepts the personal API token of {whose}: its owner has to make another one. No access token "
+        "is served for it until that is adopted."
+    ),
+}
+"""By the reason of a grant that needs its user, where it says more than the kind."""
 _FACTS: Final = (
     "environment",
     "tenant",
@@ -98,8 +109,8 @@ class SnsAlerts:
 
     def publish(self, key: GrantKey | None, alert: Alert) -> None:
         """See `AlertPublisher.publish`."""
-        whose = f"grant {key.grant_id} of tenant {key.tenant}" if key else _DEPLOYMENT
-        summary = _SUMMARIES[alert.kind].format(whose=whose)
+        whose = _whose(key)
+        summary = _summary(alert).format(whose=whose)
         if alert.reminder:
             summary = _REMINDER.format(told=summary)
         message: dict[str, Any] = {
@@ -107,7 +118,7 @@ class SnsAlerts:
             "kind": alert.kind.value,
             "reason": alert.reason,
             "environment": self._environment,
-            "tenant": key.tenant if key else None,
+            "tenant": (key.tenant or None) if key else None,
             "grant_id": key.grant_id if key else None,
             "raised_at": show_instant(alert.raised_at),
             "summary": summary,
@@ -123,7 +134,7 @@ class SnsAlerts:
             "incident_id": alert.incident_id,
             "reminder": "true" if alert.reminder else "false",
         }
-        if key:
+        if key and key != APPLICATION:  # an attribute takes no empty text
             attributes["tenant"] = key.tenant
         subject = f"[{self._environment}] {alert.kind.value.replace('_', ' ')}"
         try:
@@ -144,6 +155,18 @@ class SnsAlerts:
         except BotoCoreError as error:
             msg = f"SNS: {type(error).__name__}"
             raise PublishUnknown(msg) from None
+
+
+def _summary(alert: Alert) -> str:
+    if alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and alert.reason in _SUMMARIES_OF:
+        return _SUMMARIES_OF[alert.reason]
+    return _SUMMARIES[alert.kind]
+
+
+def _whose(key: GrantKey | None) -> str:
+    if key == APPLICATION:
+        return "our application's own token"
+    return f"grant {key.grant_id} of tenant {key.tenant}" if key else _DEPLOYMENT
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -142,7 +142,7 @@ def _read(text: str) -> SealedAnswer | None:
             return None
         refresh_token, refresh_expires_at = told["refresh_token"], told["refresh_expires_at"]
         return SealedAnswer(
-            key=GrantKey.parse(told["tenant"], told["grant_id"]),
+            key=GrantKey.written(told["tenant"], told["grant_id"]),
             attempt_id=_of(str, told["attempt_id"]),
             base_version=_of(int, told["base_version"]),
             access_token=_sealed(told["access_token"]),

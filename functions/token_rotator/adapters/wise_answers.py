@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from token_rotator.domain.errors import InvalidInput
+from token_rotator.domain.grant import checked_id
 from token_rotator.domain.instants import parse_instant
+from token_rotator.domain.link import ProfilesShown
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientRefused,
@@ -37,6 +41,8 @@ DOCUMENTED_LIFE: Final = timedelta(hours=12)
 """An access token's life where an answer does not say (docs.wise.com/guides/developer/auth-and-security)."""
 MAX_TOKEN: Final = 32_768
 """Longer strings are not taken for tokens: they would not fit the store beside each other."""
+MAX_APPLICATION_TOKEN: Final = 262_144
+"""The same of our application's own token, which lies alone in its item."""
 _LONGEST_LIFE: Final = timedelta(days=366)
 _LONGEST_REFRESH_LIFE: Final = timedelta(days=366 * 100)
 _ERROR: Final = re.compile(r"[a-z_]{1,40}", re.ASCII)
@@ -66,8 +72,8 @@ def _seconds(value: object, longest: timedelta) -> timedelta | None:
     return timedelta(seconds=value)
 
 
-def _token(value: object) -> Secret | None:
-    if isinstance(value, str) and len(value) <= MAX_TOKEN and _TOKEN.fullmatch(value):
+def _token(value: object, longest: int = MAX_TOKEN) -> Secret | None:
+    if isinstance(value, str) and len(value) <= longest and _TOKEN.fullmatch(value):
         return Secret(value)
     return None
 
@@ -84,9 +90,9 @@ def _ends(body: dict[str, Any], stem: str, now: datetime, longest: timedelta) ->
     return min(moments, default=None)
 
 
-def read_tokens(body: dict[str, Any], now: datetime) -> TokenSet | None:
+def read_tokens(body: dict[str, Any], now: datetime, longest: int = MAX_TOKEN) -> TokenSet | None:
     """Read a token answer; `None` if there is no access token in it. Missing and unknown fields are tolerated."""
-    access_token = _token(body.get("access_token"))
+    access_token = _token(body.get("access_token"), longest)
     if access_token is None:
         return None
     scope = body.get("scope")
@@ -110,8 +116,13 @@ def trace_of(headers: Mapping[str, str]) -> str | None:
     return found if _TRACE.fullmatch(found) else None
 
 
-def classify(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> Outcome:
-    """Say what an answer of the token endpoint means. `headers` by lower-case name; `now` when the request left."""
+def classify(
+    status: int, headers: Mapping[str, str], content: bytes, now: datetime, longest: int = MAX_TOKEN
+) -> Outcome:
+    """Say what an answer of the token endpoint means. `headers` by lower-case name; `now` when the request left.
+
+    `longest`: how many characters an access token may have.
+    """
     body = _body(content)
     error = body.get("error")
     if not (isinstance(error, str) and _ERROR.fullmatch(error)):
@@ -119,7 +130,7 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
     trace_id = trace_of(headers)
     facts: dict[str, Any] = {"status": status, "error": error, "trace_id": trace_id}
     if 200 <= status < 300:  # noqa: PLR2004
-        tokens = read_tokens(body, now)
+        tokens = read_tokens(body, now, longest)
         return Refreshed(tokens=tokens, **facts) if tokens else Unknown(reason=f"{status}-without-token", **facts)
     if status == 429:  # noqa: PLR2004
         return Throttled(retry_after=_retry_after(headers), **facts)
@@ -136,6 +147,17 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
     return Unknown(reason=f"status-{status}", **facts)
 
 
+def of_application(outcome: Outcome) -> Outcome:
+    """Say what an answer means that should hold our application's own token: it comes alone, or not at all."""
+    match outcome:
+        case Refreshed(tokens=tokens):
+            return replace(outcome, tokens=replace(tokens, refresh_token=None, refresh_expires_at=None))
+        case GrantInvalid():  # nothing was presented that could be dead
+            return WeAreWrong(status=outcome.status, error=outcome.error, trace_id=outcome.trace_id)
+        case _:
+            return outcome
+
+
 def of_client(outcome: Outcome) -> ClientCheck:
     """Say what an answer to `client_credentials` means. The application token in it goes no further."""
     facts: dict[str, Any] = {"status": outcome.status, "error": outcome.error, "trace_id": outcome.trace_id}
@@ -148,19 +170,29 @@ def of_client(outcome: Outcome) -> ClientCheck:
             return outcome
 
 
-def profile_ids(status: int, content: bytes) -> frozenset[str] | None:
+def profiles_shown(status: int, content: bytes) -> ProfilesShown | None:
     """Give the profiles that an access token is good for (docs.wise.com/api-reference/profile/profilelist).
 
-    `None` for anything but a whole list of them.
+    `None` for anything but a whole list of them. The user is known if each of them has the same `userId`.
     """
     try:
         listed = json.loads(content) if status == 200 else None  # noqa: PLR2004
         ids = [profile["id"] for profile in listed] if isinstance(listed, list) else None
-    except (ValueError, RecursionError, TypeError, KeyError):
+        users = {profile.get("userId") for profile in listed or ()}
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
     if ids is None or not all(type(one) is int or isinstance(one, str) for one in ids):
         return None
-    return frozenset(map(str, ids))
+    user = users.pop() if len(users) == 1 else None
+    return ProfilesShown(frozenset(map(str, ids)), _user_id(user))
+
+
+def _user_id(user: object) -> str | None:
+    """Read a user's id; one of another form is none."""
+    try:
+        return checked_id("userId", str(user) if type(user) is int else user)  # type: ignore[arg-type]
+    except (InvalidInput, TypeError):
+        return None
 
 
 def liveness(status: int, headers: Mapping[str, str], content: bytes) -> Liveness:

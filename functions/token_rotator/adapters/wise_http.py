@@ -43,7 +43,15 @@ from token_rotator.domain.outcome import (
 
 from .client_certificates import show_to_peers
 from .shared_answer import SharedAnswer
-from .wise_answers import classify, liveness, of_client, profile_ids
+from .wise_answers import (
+    MAX_APPLICATION_TOKEN,
+    MAX_TOKEN,
+    classify,
+    liveness,
+    of_application,
+    of_client,
+    profiles_shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +59,7 @@ if TYPE_CHECKING:
 
     from urllib3._base_connection import BaseHTTPConnection
 
+    from token_rotator.domain.link import ProfilesShown
     from token_rotator.domain.outcome import ClientCheck, Outcome
     from token_rotator.domain.tokens import Registration, Secret
 
@@ -60,6 +69,8 @@ if TYPE_CHECKING:
 MAX_ANSWER: Final = 262_144
 """An answer of more bytes than this is not read on."""
 _CHUNK: Final = 16_384
+_OUR_OWN: Final = "client_credentials"
+"""The grant type that issues a token to our application itself."""
 _CERTIFICATE_ALERTS: Final = (
     "CERTIFICATE_REQUIRED",
     "BAD_CERTIFICATE",
@@ -269,6 +280,10 @@ class WiseHttp:
         shown = self._secrets.certificate()
         return None if shown is None else CertificateInUse(shown.not_after, shown == self._accepted)
 
+    def passed_over(self) -> str | None:
+        """See `ClientSecrets.passed_over`."""
+        return self._secrets.passed_over()
+
     def check_credentials(self) -> None:
         """See `Wise.check_credentials`."""
         self._secrets.get()
@@ -288,6 +303,10 @@ class WiseHttp:
         if isinstance(outcome, GrantInvalid) and outcome.error != "invalid_grant":
             return WeAreWrong(status=outcome.status, error=outcome.error, trace_id=outcome.trace_id)
         return outcome
+
+    def issue_application_token(self, *, attempt_id: str, within: timedelta) -> Outcome:
+        """See `Wise.issue_application_token`."""
+        return of_application(self._issue({"grant_type": _OUR_OWN}, attempt_id, within))
 
     def _issue(self, form: dict[str, str], attempt_id: str, within: timedelta) -> Outcome:
         """Have tokens issued with the credentials in use, and remember which these were."""
@@ -355,7 +374,7 @@ class WiseHttp:
             left = timedelta(seconds=ends - time.monotonic())
             if left <= timedelta(0):
                 return silent or Unknown(reason="deadline"), None
-            check = of_client(self._exchange({"grant_type": "client_credentials"}, credentials, attempt_id, left))
+            check = of_client(self._exchange({"grant_type": _OUR_OWN}, credentials, attempt_id, left))
             if isinstance(check, ClientAccepted):
                 self._use(credentials, tried)
                 return check, credentials
@@ -393,7 +412,8 @@ class WiseHttp:
                 status, answered, content = self._call("POST", self._token_url, headers, form, watch)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return _failed(error, watch)
-        outcome = classify(status, answered, content, sent_at)
+        longest = MAX_APPLICATION_TOKEN if form["grant_type"] == _OUR_OWN else MAX_TOKEN
+        outcome = classify(status, answered, content, sent_at, longest)
         if isinstance(outcome, Refreshed | GrantInvalid):
             self._accepted = credentials.certificate
         return outcome
@@ -403,10 +423,10 @@ class WiseHttp:
         answer = self._shown(self._me_url, access_token, attempt_id, within)
         return Liveness.NO_ANSWER if answer is None else liveness(*answer)
 
-    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         """See `CodeExchange.profiles`."""
         answer = self._shown(self._profiles_url, access_token, attempt_id, within)
-        return None if answer is None else profile_ids(answer[0], answer[2])
+        return None if answer is None else profiles_shown(answer[0], answer[2])
 
     def _shown(
         self, url: str, access_token: Secret, attempt_id: str, within: timedelta

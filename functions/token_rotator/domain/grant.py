@@ -45,6 +45,15 @@ class GrantKey:
         """Make a key of what a caller sent. Raises `InvalidInput`."""
         return cls(checked_id("tenant", tenant), checked_id("grant_id", grant_id))
 
+    @classmethod
+    def written(cls, tenant: str, grant_id: str) -> GrantKey:
+        """Make a key of what we have written ourselves: as `parse`, and our application's own is one too."""
+        return (
+            APPLICATION
+            if (tenant, grant_id) == (APPLICATION.tenant, APPLICATION.grant_id)
+            else cls.parse(tenant, grant_id)
+        )
+
     def __str__(self) -> str:
         return f"{self.tenant}#{self.grant_id}"
 
@@ -93,6 +102,8 @@ class AlertKind(StrEnum):
     REISSUED = "reissued"
     """The refresh token died, and the registration code brought new tokens: nobody has to do anything."""
     REFRESH_TOKEN_EXPIRING = "refresh_token_expiring"
+    PERSONAL_TOKEN_OLD = "personal_token_old"
+    """A personal API token is as old as it should get: somebody makes another one at Wise."""
     MANY_GRANTS_DYING = "many_grants_dying"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     CLIENT_REFUSED = "client_refused"

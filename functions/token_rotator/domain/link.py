@@ -53,6 +53,14 @@ class LinkFailure(StrEnum):
     """An operator has stopped the tenant or everything. The link is not used up."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProfilesShown:
+    """For which profiles of Wise's an access token is good, and of which user; absent where Wise does not say it."""
+
+    ids: frozenset[str]
+    user_id: str | None = None
+
+
 def read_token(text: str | None) -> Secret | None:
     """Read a `state` or a `link_id`: 32 bytes as base64url. `None` for anything of another form."""
     return Secret(text) if text is not None and _TOKEN.fullmatch(text) else None
@@ -104,6 +112,7 @@ class PendingTokens:
     refresh_expires_at: datetime | None = None
     scope: str | None = None
     profile_id: str | None = None
+    wise_user_id: str | None = None
     grant_since: datetime | None = None
     confirmed_version: int | None = None
 
@@ -177,6 +186,7 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         alert=alert,
         unproven=False,
         profile_id=pending.profile_id or grant.profile_id,
+        wise_user_id=pending.wise_user_id or grant.wise_user_id,
     )
     return replace(after, due_at=now if in_doubt and not stopped else next_due(after, now))
 

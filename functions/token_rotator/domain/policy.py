@@ -6,16 +6,14 @@ All instants are aware UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from .grant import AlertKind, Phase
+from .grant import AlertKind, GrantKind, Phase
 from .lease import ran_out
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from .grant import Grant, GrantKey
     from .lease import Budgets
 
@@ -43,6 +41,16 @@ SAME_END: Final = timedelta(hours=12)
 """Two ends of a refresh token that are no further apart are one: Wise counts in seconds from each answer."""
 YOUNG_FOR: Final = timedelta(seconds=60)
 """A token younger than this, or than a tenth of its life, is not doubted because somebody reports it."""
+
+
+NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""The `refresh_at` of a grant that is never refreshed."""
+PERSONAL_STABLE_FOR: Final = timedelta(hours=1)
+"""How long, at most, a reader may use a personal token without asking again: so one that was replaced is noticed."""
+PERSONAL_FOR: Final = timedelta(days=90)
+"""How old a personal token gets before people are told to replace it, where nothing else is set."""
+PERSONAL_AGAIN: Final = timedelta(days=30)
+"""How long after that they are told again."""
 
 
 def _whole(duration: timedelta) -> timedelta:
@@ -93,6 +101,7 @@ class Step(Enum):
     PUBLISH = "publish"
     REMIND = "remind"
     WARN = "warn"
+    CALL_OLD = "call_old"
     NOTHING = "nothing"
 
 
@@ -135,12 +144,22 @@ def warned(grant: Grant, now: datetime) -> tuple[datetime, timedelta] | None:
     return ends - ahead, ahead
 
 
+def old_at(grant: Grant) -> datetime | None:
+    """Say from when on people are to be told that a personal token is old, once nothing else is to be told."""
+    if grant.phase is not Phase.ACTIVE or (grant.alert is not None and grant.alert.published_at is None):
+        return None
+    return grant.replace_at
+
+
 def next_due(grant: Grant, now: datetime) -> datetime | None:
     """Say when anything has next to happen to a grant that nobody is working on and that is not in doubt."""
     moments: list[datetime] = []
     alert, warning = grant.alert, warning_at(grant)
-    if grant.phase is Phase.ACTIVE and grant.on_hold is None:
+    if grant.phase is Phase.ACTIVE and grant.kind is not GrantKind.PERSONAL and grant.on_hold is None:
         moments.append(grant.refresh_at)
+    old = old_at(grant)
+    if old is not None:
+        moments.append(old)
     if warning is not None and grant.refresh_expires_at is not None and now < grant.refresh_expires_at:
         moments.append(warning)
     if alert is not None and grant.phase is not Phase.SUSPENDED:
@@ -173,6 +192,9 @@ def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: 
         return Decision(Step.NOTHING, "in doubt, waits for the next try", grant.due_at)
     if warned(grant, now) is not None:
         return Decision(Step.WARN, "the refresh token ends soon", None)
+    old = old_at(grant)
+    if old is not None and old <= now:
+        return Decision(Step.CALL_OLD, "the personal token is as old as it should get", None)
     if grant.on_hold is not None:
         return Decision(Step.NOTHING, "on hold: somebody else refreshes it", next_due(grant, now))
     if grant.refresh_at <= now:
@@ -218,7 +240,7 @@ def _last_try_failed(grant: Grant) -> bool:
     return grant.failures > 0 or grant.last_error is not None
 
 
-def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # noqa: C901, PLR0911 - a table's rows
+def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:
     """Say what a reader is told about a stored grant: the rows of the table in docs/api.md, from the top.
 
     A token is served only while nothing was sent that may have killed it, and with the instant before which the
@@ -235,6 +257,11 @@ def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # no
             return Reading(Verdict.REFRESH)
         until = grant.lease_until or now
         return Reading(Verdict.WAIT, until + budgets.margin, attempt_ends=until - budgets.settle)
+    return _read_at_rest(grant, now, budgets)
+
+
+def _read_at_rest(grant: Grant, now: datetime, budgets: Budgets) -> Reading:
+    """The rows for an active grant that nobody is working on."""
     if grant.on_hold is not None and (grant.in_doubt is None or grant.last_error == DEAD_ON_HOLD):
         return _read_on_hold(grant, now, budgets)
     if grant.in_doubt is not None:
@@ -242,6 +269,8 @@ def read(grant: Grant | None, now: datetime, budgets: Budgets) -> Reading:  # no
         if due and grant.last_error != GRANT_INVALID:
             return Reading(Verdict.REFRESH)
         return Reading(Verdict.RETRY_LATER, grant.due_at)
+    if grant.kind is GrantKind.PERSONAL:
+        return Reading(Verdict.SERVE, now + PERSONAL_STABLE_FOR)
     if now >= grant.refresh_at:
         return Reading(Verdict.REFRESH)
     if grant.access_token is not None and grant.expires_at is not None:

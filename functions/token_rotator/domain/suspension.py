@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from .grant import Phase
+from .grant import GrantKind, Phase
 from .policy import DEAD_ON_HOLD, HELD_PROMISE, next_due
 from .state_change import Subject
 
@@ -156,8 +156,11 @@ def _reactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
 
 
 def put_on_hold(grant: Grant, order: Suspension, now: datetime) -> Grant:
-    """Let a grant be served and not refreshed, while nobody works on it. One that is on hold stays as it is."""
-    if grant.on_hold is not None:
+    """Let a grant be served and not refreshed, while nobody works on it. One that is on hold stays as it is.
+
+    So does a personal token, which is never refreshed.
+    """
+    if grant.on_hold is not None or grant.kind is not GrantKind.USER:
         return grant
     after = replace(grant, on_hold=order)
     return replace(after, due_at=_due_at_rest(after, now))

@@ -45,8 +45,11 @@ _FIELDS: Final = frozenset(
         "profile_id",
         "wise_user_id",
         "hold",
+        "personal_token",
     }
 )
+_OF_A_PERSONAL_TOKEN: Final = frozenset({"personal_token", "issued_at", "scope"})
+_OLDEST_PERSONAL: Final = timedelta(days=3660)
 _LONGEST: Final = timedelta(days=366)
 _AHEAD: Final = timedelta(minutes=1)
 """How far the caller's clock may be ahead of ours."""
@@ -109,6 +112,24 @@ def _refresh_token(body: dict[str, Any], registration: Secret | None) -> Secret 
     return refresh_token
 
 
+def _scope(body: dict[str, Any]) -> str | None:
+    scope = body.get("scope")
+    if scope is not None and not (isinstance(scope, str) and _SCOPE.fullmatch(scope)):
+        raise InvalidInput("scope", "must be a string of 1 to 256 printable ASCII characters")
+    return scope
+
+
+def _personal(body: dict[str, Any], now: datetime) -> Offer:
+    """Read a personal token, which comes alone."""
+    for name, value in body.items():
+        if name not in _OF_A_PERSONAL_TOKEN and value is not None:
+            raise InvalidInput(name, "does not go with a personal_token")
+    issued_at = _instant(body, "issued_at")
+    if issued_at is not None and not now - _OLDEST_PERSONAL <= issued_at <= now + _AHEAD:
+        raise InvalidInput("issued_at", "must be an instant of the last ten years, and not one to come")
+    return Offer(personal_token=_token(body, "personal_token"), issued_at=issued_at, scope=_scope(body))
+
+
 def _hold(body: dict[str, Any], now: datetime, by: str) -> tuple[Suspension | None, bool]:
     """Read whether a grant is to be put on hold, or released."""
     value = body.get("hold")
@@ -125,6 +146,8 @@ def read_offer(body: dict[str, Any], now: datetime, by: str) -> Offer:
     for name in body:
         if name not in _FIELDS:
             raise InvalidInput(name[:64], "is not a field of a grant")
+    if body.get("personal_token") is not None:
+        return _personal(body, now)
     registration = _registration(body)
     refresh_token = _refresh_token(body, registration)
     access_token = _token(body, "access_token")
@@ -139,9 +162,6 @@ def read_offer(body: dict[str, Any], now: datetime, by: str) -> Offer:
         raise InvalidInput("expires_at", "must be within a year from now")
     if issued_at is not None and expires_at is not None and issued_at >= expires_at:
         raise InvalidInput("expires_at", "must be after issued_at")
-    scope = body.get("scope")
-    if scope is not None and not (isinstance(scope, str) and _SCOPE.fullmatch(scope)):
-        raise InvalidInput("scope", "must be a string of 1 to 256 printable ASCII characters")
     hold, release = _hold(body, now, by)
     return Offer(
         refresh_token=refresh_token,
@@ -149,7 +169,7 @@ def read_offer(body: dict[str, Any], now: datetime, by: str) -> Offer:
         issued_at=issued_at,
         expires_at=expires_at,
         refresh_expires_at=_instant(body, "refresh_expires_at"),
-        scope=scope,
+        scope=_scope(body),
         registration=registration,
         profile_id=_id(body, "profile_id"),
         wise_user_id=_id(body, "wise_user_id"),

@@ -42,6 +42,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "on-hold": (409, "Somebody else refreshes the grant, and the token that is kept is no longer good."),
     "already-held": (409, "Another grant holds this Wise profile."),
     "different-profile": (409, "The grant belongs to another Wise profile."),
+    "different-kind": (409, "The grant is of another kind: delete it first."),
     "code-refused": (409, "Wise does not take the code, or sent none."),
     "link-expired": (410, "The link or its tokens were used already, or their time is over."),
     "precondition-failed": (412, "The grant is not in the version that the request names."),

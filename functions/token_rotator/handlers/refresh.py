@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import RotatorError, WiseSecretUnusable
-from token_rotator.domain.grant import GrantKey
+from token_rotator.domain.grant import APPLICATION, GrantKey
 from token_rotator.service.breaker import Barred
 from token_rotator.service.journal import Trouble
 from token_rotator.service.ports import Due, Rejected
@@ -59,9 +59,10 @@ def _advanced(key: GrantKey, cause: Cause, until: datetime) -> dict[str, Any]:
     except WiseSecretUnusable as error:
         logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
         _refreshing.journal.count("WiseSecretUnusable")
-        if isinstance(cause, Due):
-            use.stand_down(key, Barred(use.clock() + _UNUSABLE_FOR, error.code))
-        return _answer("unusable", retry_after_s=_seconds(_UNUSABLE_FOR))
+        if not use.needs_no_client(key):
+            if isinstance(cause, Due):
+                use.stand_down(key, Barred(use.clock() + _UNUSABLE_FOR, error.code))
+            return _answer("unusable", retry_after_s=_seconds(_UNUSABLE_FOR))
     result = use(key, cause, alone=True, until=until, lane=_refreshing.demand)
     if result.calls:
         _refreshing.journal.count("WiseCalled", result.calls)
@@ -71,12 +72,16 @@ def _advanced(key: GrantKey, cause: Cause, until: datetime) -> dict[str, Any]:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Refresh the grant that `event` names: `{"tenant", "grant_id", "rejected": version or null}`."""
+    """Refresh the grant that `event` names: `{"tenant", "grant_id", "rejected": version or null}`.
+
+    `{"application": true, "rejected": …}` names our application's own token.
+    """
     key: GrantKey | None = None
     remaining = timedelta(milliseconds=context.get_remaining_time_in_millis())
     until = _refreshing.refresh_grant.clock() + remaining - _SPARE
     try:
-        key = GrantKey.parse(str(event["tenant"]), str(event["grant_id"]))
+        own = event.get("application") is True
+        key = APPLICATION if own else GrantKey.parse(str(event["tenant"]), str(event["grant_id"]))
         rejected = event.get("rejected")
         return _advanced(key, Due() if rejected is None else Rejected(int(rejected)), until)
     except Exception as error:  # noqa: BLE001 - `serve` gets an answer; the error is kept on record

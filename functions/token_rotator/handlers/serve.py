@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_lambda_powertools.metrics import MetricUnit
 
 from token_rotator.domain.errors import InvalidInput
-from token_rotator.domain.grant import checked_id
+from token_rotator.domain.grant import APPLICATION, checked_id
 from token_rotator.domain.instants import show_instant
 from token_rotator.service.serve_token import NotServed, Served, Why
 from token_rotator.wiring.serving import wire
 
 from .http import Response, Route, Routes, problem, respond
-from .shown import show_grant
+from .shown import show_application, show_grant
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +26,7 @@ _serving = wire()
 _PAGE: Final = 100
 _RELINK: Final = (
     "Have the user authorize the application at Wise again: POST to the grant's /link. Or adopt a new refresh token: "
-    "PUT the grant with If-Match and its version."
+    "PUT the grant with If-Match and its version. Of a personal token its owner makes another one at Wise; PUT that."
 )
 
 
@@ -54,8 +54,8 @@ def _answer(key: GrantKey, rejected: int | None) -> Response:
         "scope": served.scope,
         "version": served.version,
         "issued_at": _shown(served.issued_at),
-        "expires_at": show_instant(served.expires_at),
-        "expires_in": int(served.expires_in.total_seconds()),
+        "expires_at": _shown(served.expires_at),
+        "expires_in": None if served.expires_in is None else int(served.expires_in.total_seconds()),
         "stable_until": show_instant(served.stable_until),
         "stable_for_s": int(served.stable_for.total_seconds()),
         "degraded": served.degraded,
@@ -71,7 +71,7 @@ def _count(served: Served) -> None:
     """Tell how old the token is that goes out, and whether its refresh failed. One line for each."""
     values: dict[str, tuple[float, MetricUnit]] = {"TokenDegraded": (int(served.degraded), MetricUnit.Count)}
     if served.issued_at is not None:
-        age = served.expires_at - served.expires_in - served.issued_at
+        age = served.stable_until - served.stable_for - served.issued_at
         values["TokenAgeSeconds"] = (max(age.total_seconds(), 0), MetricUnit.Seconds)
     _serving.journal.count_together(values)
 
@@ -87,6 +87,11 @@ def access_token(request: Request) -> Response:
 
 def rejections(request: Request) -> Response:
     """POST …/access-token/rejections: Wise answered 401 `invalid_token` to a version."""
+    return _answer(request.key, _rejected(request))
+
+
+def _rejected(request: Request) -> int:
+    """Read the version that a report names. Raises `InvalidInput`."""
     body = request.json()
     for name in body:
         if name not in ("version", "error"):
@@ -96,7 +101,25 @@ def rejections(request: Request) -> Response:
         raise InvalidInput("version", "must be the version of the token that Wise rejected")
     if body.get("error") != "invalid_token":
         raise InvalidInput("error", "must be invalid_token: a 403 for strong authentication is no rejection")
-    return _answer(request.key, version)
+    return version
+
+
+def application_access_token(_request: Request) -> Response:
+    """GET /v1/application/access-token."""
+    return _answer(APPLICATION, None)
+
+
+def application_rejections(request: Request) -> Response:
+    """POST /v1/application/access-token/rejections."""
+    return _answer(APPLICATION, _rejected(request))
+
+
+def application(_request: Request) -> Response:
+    """GET /v1/application: facts about our application's own token without secrets."""
+    found = _serving.grants.get(APPLICATION)
+    if found is None:
+        return problem("not-found", "nobody has asked for an application token yet")
+    return Response(200, show_application(found), {"ETag": f'"{found.version}"'})
 
 
 def grant(request: Request) -> Response:
@@ -126,11 +149,15 @@ def grants(request: Request) -> Response:
 
 
 _GRANT: Final = "/v1/tenants/{tenant}/grants/{grant_id}"
+_APPLICATION: Final = "/v1/application"
 ROUTES: Final[Routes] = {
     ("GET", f"{_GRANT}/access-token"): Route("read", access_token),
     ("POST", f"{_GRANT}/access-token/rejections"): Route("read", rejections),
     ("GET", _GRANT): Route("read", grant),
     ("GET", "/v1/tenants/{tenant}/grants"): Route("read", grants),
+    ("GET", f"{_APPLICATION}/access-token"): Route("application", application_access_token),
+    ("POST", f"{_APPLICATION}/access-token/rejections"): Route("application", application_rejections),
+    ("GET", _APPLICATION): Route("application", application),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from token_rotator.domain.instants import show_instant
+from token_rotator.domain.policy import NEVER
 
 if TYPE_CHECKING:
     from token_rotator.domain.grant import Grant
@@ -19,6 +20,25 @@ _INSTANTS = (
     "due_at",
     "last_attempt_at",
     "created_at",
+    "replace_at",
+)
+
+
+_OF_THE_APPLICATION = (
+    "version",
+    "scope",
+    "has_access_token",
+    "being_refreshed",
+    "in_doubt",
+    "failures",
+    "last_error",
+    "issued_at",
+    "expires_at",
+    "refresh_at",
+    "due_at",
+    "last_attempt_at",
+    "created_at",
+    "alert",
 )
 
 
@@ -27,11 +47,18 @@ def show_suspension(order: Suspension) -> dict[str, Any]:
     return {"since": show_instant(order.since), "by": order.by, "reason": order.reason}
 
 
+def show_application(grant: Grant) -> dict[str, Any]:
+    """Give the secret-free facts about our application's own token: those that such a token has."""
+    shown = show_grant(grant)
+    return {name: shown[name] for name in _OF_THE_APPLICATION}
+
+
 def show_grant(grant: Grant) -> dict[str, Any]:
     """Give a grant's secret-free facts, as the API answers them."""
     shown: dict[str, Any] = {
         "tenant": grant.key.tenant,
         "grant_id": grant.key.grant_id,
+        "kind": grant.kind.value,
         "phase": grant.phase.value,
         "version": grant.version,
         "scope": grant.scope,
@@ -46,7 +73,7 @@ def show_grant(grant: Grant) -> dict[str, Any]:
     }
     for name in _INSTANTS:
         instant = getattr(grant, name)
-        shown[name] = None if instant is None else show_instant(instant)
+        shown[name] = None if instant is None or instant == NEVER else show_instant(instant)
     order = grant.suspension
     shown["suspension"] = None if order is None else show_suspension(order)
     shown["on_hold"] = None if grant.on_hold is None else show_suspension(grant.on_hold)

@@ -46,6 +46,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         logger.warning("nothing can be refreshed", extra={"code": error.code, "reason": str(error)})
         journal.count("WiseSecretUnusable")
         barred = Barred(until, error.code)
+    passed_over = _refreshing.wise.passed_over()
+    if passed_over is not None:
+        logger.warning("new version of the wise secret cannot be used", extra={"reason": passed_over})
     summary = use(shards, until, barred)
     seconds = (use.clock() - started).total_seconds()
     overdue = summary.oldest_overdue.total_seconds()

@@ -7,9 +7,9 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from token_rotator.domain.grant import Grant, Phase
+from token_rotator.domain.grant import Grant, GrantKind, Phase
 from token_rotator.domain.lease import ran_out
-from token_rotator.domain.policy import next_due, refresh_at
+from token_rotator.domain.policy import NEVER, PERSONAL_FOR, next_due, refresh_at
 from token_rotator.domain.tokens import SealedField
 
 from .ports import AlreadyHeld, Done, When
@@ -33,7 +33,8 @@ class Offer:
     """What a caller gives us to keep. An access token comes with its dates; a registration code with its e-mail.
 
     `registration` is the JSON text of both, as it is sealed. Without a refresh token there has to be one. `hold` is the
-    order to serve it and not to refresh it; `release` ends one that was given before.
+    order to serve it and not to refresh it; `release` ends one that was given before. A personal token comes alone,
+    with the instant at which it was made and its scope at most.
     """
 
     refresh_token: Secret | None = None
@@ -47,6 +48,12 @@ class Offer:
     wise_user_id: str | None = None
     hold: Suspension | None = None
     release: bool = False
+    personal_token: Secret | None = None
+
+    @property
+    def kind(self) -> GrantKind:
+        """What kind of grant it makes."""
+        return GrantKind.USER if self.personal_token is None else GrantKind.PERSONAL
 
 
 class Declined(Enum):
@@ -55,6 +62,7 @@ class Declined(Enum):
     PRECONDITION_FAILED = "precondition-failed"
     ALREADY_HELD = "already-held"
     DIFFERENT_PROFILE = "different-profile"
+    DIFFERENT_KIND = "different-kind"
     NOT_FOUND = "not-found"
     LINK_EXPIRED = "link-expired"
     SUSPENDED = "suspended"
@@ -108,6 +116,7 @@ class AdoptGrant:
     budgets: Budgets
     clock: Callable[[], datetime]
     sleep: Callable[[timedelta], None]
+    personal_for: timedelta = PERSONAL_FOR
 
     def __call__(self, key: GrantKey, offer: Offer, if_match: int | None) -> Kept | Declined:
         """Keep the offer. Raises what the store and the sealer raise."""
@@ -134,6 +143,8 @@ class AdoptGrant:
                 return Declined.PRECONDITION_FAILED
             if isinstance(before, Declined):
                 return before
+            if before.kind is not offer.kind:
+                return Declined.DIFFERENT_KIND
             if before.profile_id is not None and offer.profile_id not in (None, before.profile_id):
                 return Declined.DIFFERENT_PROFILE
             after = self._sealed(key, offer, self.clock(), before)
@@ -158,6 +169,8 @@ class AdoptGrant:
 
         now = now - timedelta(microseconds=now.microsecond % 1000)
         version = int(now.timestamp() * 1000)
+        if offer.personal_token is not None:
+            return self._personal(key, offer, offer.personal_token, now, before)
         access_token = seal(SealedField.ACCESS_TOKEN, offer.access_token)
         doubt: str | None = None
         if before is not None:
@@ -207,11 +220,40 @@ class AdoptGrant:
         )
         return replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))
 
+    def _personal(self, key: GrantKey, offer: Offer, token: Secret, now: datetime, before: Grant | None) -> Grant:
+        """Make a grant of a personal token. A doubt about the one before is none about this one."""
+        grant = Grant(
+            key=key,
+            phase=Phase.ACTIVE,
+            access_token=self.sealer.seal(key, SealedField.ACCESS_TOKEN, token),
+            version=int(now.timestamp() * 1000),
+            issued_at=offer.issued_at,
+            scope=offer.scope,
+            refresh_at=NEVER,
+            replace_at=(offer.issued_at or now) + self.personal_for,
+            created_at=now,
+            kind=GrantKind.PERSONAL,
+        )
+        if before is not None:
+            grant = replace(
+                grant,
+                version=max(grant.version, before.version + 1),
+                created_at=before.created_at,
+                alert=None if before.alert is None else before.alert.over(now, before.alert.attempt_id),
+            )
+            if before.phase is Phase.SUSPENDED:
+                grant = replace(grant, phase=Phase.SUSPENDED, suspended_from=Phase.ACTIVE, suspension=before.suspension)
+        return replace(grant, due_at=next_due(grant, now))
+
 
 def _same(stored: Grant | None, ours: Grant) -> bool:
     """Tell whether what is stored is what we have just sealed: no two acts of sealing give the same."""
-    sealed = (ours.refresh_token, ours.registration)
-    return stored is not None and (stored.refresh_token, stored.registration) == sealed
+    return stored is not None and _what_stays(stored) == _what_stays(ours)
+
+
+def _what_stays(grant: Grant) -> tuple[Sealed | None, ...]:
+    """Give what is sealed in a grant as it was adopted, as far as no refresh replaces it."""
+    return grant.refresh_token, grant.registration, grant.access_token if grant.kind is GrantKind.PERSONAL else None
 
 
 @dataclass(frozen=True, slots=True)

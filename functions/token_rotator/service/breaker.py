@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.outcome import ClientCheck, Outcome
 
     from .journal import Journal
-    from .ports import AlertPublisher, FleetStore, Wise
+    from .ports import AlertPublisher, ClientAsker, FleetStore
 
 Slot = Literal["alert", "dying"]
 """Where in the fleet an alert lies: what is about the breaker, and what is about grants that die together."""
@@ -64,7 +64,7 @@ class Breaker:
         self,
         *,
         fleet: FleetStore,
-        wise: Wise,
+        wise: ClientAsker,
         publisher: AlertPublisher,
         journal: Journal,
         budgets: Budgets,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from token_rotator.domain.errors import StoreUnavailable
-from token_rotator.domain.grant import Phase
+from token_rotator.domain.grant import GrantKind, Phase
 from token_rotator.domain.lease import KEEP_PAUSE, KEEP_TRIES
 from token_rotator.domain.link import (
     CONFIRM_FOR,
@@ -50,7 +50,16 @@ if TYPE_CHECKING:
     from token_rotator.domain.tokens import Secret
 
     from .journal import Journal
-    from .ports import CodeExchange, GrantReader, GrantRegistry, LinkSealer, LinkStore, NewEnvelope, SuspensionReader
+    from .ports import (
+        ClientAsker,
+        CodeExchange,
+        GrantReader,
+        GrantRegistry,
+        LinkSealer,
+        LinkStore,
+        NewEnvelope,
+        SuspensionReader,
+    )
 
 _REFUSED: Final = "access_denied"
 """RFC 6749 §4.1.2.1: the user said no."""
@@ -83,6 +92,8 @@ class StartLink:
         grant = self.grants.get(key)
         if grant is not None and grant.phase is Phase.SUSPENDED:
             return Declined.SUSPENDED
+        if grant is not None and grant.kind is not GrantKind.USER:
+            return Declined.DIFFERENT_KIND
         now, state = self.clock(), self.new_token()
         link = Link(
             hashed=hash_of(state),
@@ -152,6 +163,7 @@ class TakeArrival:
     new_id: Callable[[], str]
     new_token: Callable[[], Secret]
     suspensions: SuspensionReader
+    client: ClientAsker
 
     def __call__(self, arrival: Arrival) -> Arrived | Failed:
         """Take it. Raises what the stores, the sealer and the credentials raise; then the `state` is not used up."""
@@ -212,12 +224,15 @@ class TakeArrival:
             )
         )
         if isinstance(outcome, ClientRefused):  # too late for this code: the next link takes what Wise accepts
-            self.exchange.settle_client(attempt_id=attempt_id, within=self.budgets.http)
+            self.client.settle_client(attempt_id=attempt_id, within=self.budgets.http)
         why = _why(outcome)
         if not isinstance(outcome, Refreshed) or outcome.tokens.refresh_token is None:
             return self._failed(link, why or LinkFailure.WISE_UNAVAILABLE)
         tokens, link_id = outcome.tokens, self.new_token()
-        if profile_id is not None and self._is_anothers(profile_id, tokens.access_token, attempt_id):
+        shown = None
+        if profile_id is not None:
+            shown = self.exchange.profiles(tokens.access_token, attempt_id=attempt_id, within=self.budgets.ask)
+        if shown is not None and profile_id not in shown.ids:  # the browser may have named any; no answer is none
             return self._failed(link, LinkFailure.DIFFERENT_PROFILE)
         pending = PendingTokens(
             hashed=hash_of(link_id),
@@ -231,6 +246,7 @@ class TakeArrival:
             refresh_expires_at=tokens.refresh_expires_at,
             scope=tokens.scope,
             profile_id=profile_id,
+            wise_user_id=None if shown is None else shown.user_id,
             grant_since=link.grant_since,
         )
         if not self._kept(pending):
@@ -238,11 +254,6 @@ class TakeArrival:
             return self._failed(link, LinkFailure.OUR_FAULT)
         self.journal.record(LinkEnded(key=link.key, partner=link.partner, result="arrived"))
         return Arrived(link, link_id, pending.confirm_before)
-
-    def _is_anothers(self, profile_id: str, access_token: Secret, attempt_id: str) -> bool:
-        """Ask Wise whether the profile is the user's: the browser may have named any. No answer is none against it."""
-        profiles = self.exchange.profiles(access_token, attempt_id=attempt_id, within=self.budgets.ask)
-        return profiles is not None and profile_id not in profiles
 
     def _kept(self, pending: PendingTokens) -> bool:
         """Keep the tokens. Twice does no harm, and nobody else can know their `link_id`."""
@@ -351,6 +362,8 @@ class ConfirmLink:
             return Declined.NOT_FOUND
         if before is not None and before.profile_id not in (None, pending.profile_id):
             return Declined.DIFFERENT_PROFILE
+        if before is not None and before.kind is not GrantKind.USER:
+            return Declined.DIFFERENT_KIND
         if pending.refresh_token is None or is_outdated(pending, before, self.budgets):
             return Declined.LINK_EXPIRED
         after = linked(before, pending, self.clock(), self.budgets)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.fleet import Fleet, Lane
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
-    from token_rotator.domain.link import Link, PendingTokens
+    from token_rotator.domain.link import Link, PendingTokens, ProfilesShown
     from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
     from token_rotator.domain.state_change import Account, StateChange
     from token_rotator.domain.suspension import Suspension, Suspensions
@@ -98,7 +98,20 @@ class GrantReader(Protocol):
         ...
 
 
-class GrantStore(GrantReader, Protocol):
+class Doubts(Protocol):
+    """Putting a grant in doubt from outside, whoever works on it."""
+
+    def doubt(self, key: GrantKey, attempt_id: str, due_at: datetime) -> None:
+        """Note that what `attempt_id` asked of Wise may have ended the stored access token. Unknown keys are no error.
+
+        By `due_at` Wise is done with it: a token that was issued later stays as it is, however late this write comes.
+        The grant is in doubt and due from then on, and its version is another: whatever was under way for the one
+        before does not end this doubt. Twice does no harm. Errors as in `GrantStore`.
+        """
+        ...
+
+
+class GrantStore(GrantReader, Doubts, Protocol):
     """Working on grants: every write is conditional.
 
     Each method raises `StoreUnavailable` when no answer came (the write may have taken effect all the same),
@@ -123,6 +136,10 @@ class GrantStore(GrantReader, Protocol):
 
     def postpone(self, key: GrantKey, until: datetime, now: datetime) -> None:
         """Move `due_at` of a grant that could not even be read, if it is due now. Unknown keys are no error."""
+        ...
+
+    def begin(self, grant: Grant) -> None:
+        """Store a grant that is not there yet; one that is there stays as it is, and is no error."""
         ...
 
     def stand_down(self, key: GrantKey, until: datetime, now: datetime, code: str) -> None:
@@ -398,6 +415,14 @@ class ReissueEnvelope(Protocol):
         ...
 
 
+class ApplicationEnvelope(Protocol):
+    """The same for one application token: nothing comes with it."""
+
+    def seal_access_token(self, token: Secret) -> Sealed:
+        """Seal the new access token."""
+        ...
+
+
 class RefreshSealer(Protocol):
     """Opening and sealing for who refreshes. Raises `KeyUnavailable`, `Unsealable`."""
 
@@ -407,6 +432,10 @@ class RefreshSealer(Protocol):
 
     def prepare_reissue(self, key: GrantKey, registration: Sealed) -> ReissueEnvelope:
         """Open the registration and have a data key for whatever may be written."""
+        ...
+
+    def prepare_application(self, key: GrantKey) -> ApplicationEnvelope:
+        """Have a data key for an access token that comes alone."""
         ...
 
     def open_access_token(self, key: GrantKey, sealed: Sealed) -> Secret:
@@ -450,7 +479,19 @@ class Sealer(Protocol):
         ...
 
 
-class Wise(Protocol):
+class ClientAsker(Protocol):
+    """Asking Wise about our client. It does not raise."""
+
+    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
+        """Find out which client credentials Wise accepts, by `client_credentials`: no grant of a user is touched.
+
+        Reads the secret anew; asks with its current version, then with its previous one. What Wise accepts is used
+        from then on. What Wise issues is thrown away, and may have ended the application token before.
+        """
+        ...
+
+
+class Wise(ClientAsker, Protocol):
     """The provider. No call to it raises: what went wrong is an outcome."""
 
     def check_credentials(self) -> None:
@@ -469,16 +510,15 @@ class Wise(Protocol):
         """
         ...
 
-    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
-        """Ask whether an access token lives, with a deadline for the whole call."""
+    def issue_application_token(self, *, attempt_id: str, within: timedelta) -> Outcome:
+        """Have a token issued to our application itself, for the client credentials; otherwise as `refresh`.
+
+        It comes without a refresh token, and is never `GrantInvalid`: nothing was presented that could be dead.
+        """
         ...
 
-    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
-        """Find out which client credentials Wise accepts, by `client_credentials`: no grant is touched.
-
-        Reads the secret anew; asks with its current version, then with its previous one. What Wise accepts is used
-        from then on.
-        """
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+        """Ask whether a user's access token lives, with a deadline for the whole call."""
         ...
 
 
@@ -496,12 +536,8 @@ class CodeExchange(Protocol):
         """
         ...
 
-    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> frozenset[str] | None:
+    def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         """Ask for which profiles an access token is good, with a deadline for the whole call; `None`: no answer."""
-        ...
-
-    def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
-        """See `Wise.settle_client`."""
         ...
 
 

@@ -173,6 +173,8 @@ class RefreshDue:
             self.tell.remind(grant)
         elif decision.step is Step.WARN:
             self.tell.warn(grant)
+        elif decision.step is Step.CALL_OLD:
+            self.tell.call_old(grant)
         elif decision.step is Step.NOTHING and decision.due_at != grant.due_at:
             self.grants.write(
                 grant,

@@ -18,7 +18,7 @@ from token_rotator.domain.errors import (
     Unsealable,
     WiseSecretUnusable,
 )
-from token_rotator.domain.grant import Alert, AlertKind, Phase, incident_of
+from token_rotator.domain.grant import APPLICATION, Alert, AlertKind, Grant, GrantKind, Phase, incident_of
 from token_rotator.domain.lease import Lease, ran_out
 from token_rotator.domain.outcome import (
     ClientAccepted,
@@ -45,15 +45,24 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from token_rotator.domain.fleet import Lane
-    from token_rotator.domain.grant import Grant, GrantKey
+    from token_rotator.domain.grant import GrantKey
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.outcome import ClientCheck, Outcome
-    from token_rotator.domain.tokens import Secret, TokenSet
+    from token_rotator.domain.tokens import Sealed, Secret, TokenSet
 
     from .breaker import Breaker
     from .journal import Journal
     from .keep_answer import KeepAnswer
-    from .ports import Cause, Envelope, GrantStore, Parking, RefreshSealer, ReissueEnvelope, SuspensionReader, Wise
+    from .ports import (
+        ApplicationEnvelope,
+        Cause,
+        ClientAsker,
+        GrantStore,
+        Parking,
+        RefreshSealer,
+        SuspensionReader,
+        Wise,
+    )
     from .tell_people import TellPeople
 
 NO_TIME_TO_REISSUE: Final = "no-time-to-reissue"
@@ -65,6 +74,8 @@ _SENDS: Final = 2
 """How many requests to the token endpoint one attempt may make."""
 RECLAIMED: Final = "reclaimed"
 """Why a grant needs its user whose registration code Wise refuses: the user has taken the account over."""
+PERSONAL_REJECTED: Final = "personal_token_rejected"
+"""Why a personal token is not served any more: Wise says that it is dead, and only its owner can make another."""
 HELD_FOR: Final = timedelta(minutes=15)
 """How long a grant is left alone that Wise refuses although it accepts our client."""
 DRAINED_WITHIN: Final = timedelta(seconds=15)
@@ -186,6 +197,14 @@ class RefreshGrant:
         )
         return result
 
+    def needs_no_client(self, key: GrantKey) -> bool:
+        """Tell whether a grant can be advanced without client credentials: of a personal token Wise is only asked.
+
+        Costs a read. Raises what the store raises.
+        """
+        grant = self.grants.get(key)
+        return grant is not None and grant.kind is GrantKind.PERSONAL
+
     def stand_down(self, key: GrantKey, barred: Barred) -> Result:
         """Let readers have a due grant's living token while Wise may not be called. Raises what the store raises."""
         now = self.clock()
@@ -209,13 +228,15 @@ class _Request:
     """What is sent to Wise's token endpoint, and what its answer is sealed with.
 
     `presented` is the refresh token; without one it is the registration code, `reason` says why, where on-call should
-    know.
+    know; or nothing at all, where the token is to be our application's.
     """
 
     send: _Send
-    envelope: Envelope | ReissueEnvelope
+    envelope: ApplicationEnvelope
+    seal_refresh_token: Callable[[Secret], Sealed] | None = None
     presented: Secret | None = None
     reason: str | None = None
+    of: GrantKind = GrantKind.USER
 
 
 class _Attempt:
@@ -262,7 +283,7 @@ class _Attempt:
             return answer.grant
         stored = answer.grant
         if stored is None:
-            return Result(Word.GONE)
+            return self._begin(cause, now, alone=alone) if self.key == APPLICATION else Result(Word.GONE)
         if stored.attempt_id == self.lease.attempt_id:  # the SDK's own retry met our first try, which had succeeded
             return stored
         if stored.phase is not Phase.ACTIVE:
@@ -276,6 +297,21 @@ class _Attempt:
         if stored.takeovers + 1 >= ALONE_FROM_TAKEOVER and not alone:
             return Result(Word.SUSPECT, stored.version, grant=stored)
         return self._take_over(stored, now)
+
+    def _begin(self, cause: Cause, now: datetime, *, alone: bool) -> Grant | Result:
+        """Let our application's own token begin, on the first question for it: nobody adopts it."""
+        self.use.grants.begin(
+            Grant(
+                key=self.key,
+                phase=Phase.ACTIVE,
+                version=int(now.timestamp() * 1000),
+                refresh_at=now,
+                created_at=now,
+                due_at=now,
+                kind=GrantKind.APPLICATION,
+            )
+        )
+        return self.acquire(cause, now, alone=alone)
 
     def _held(self, stored: Grant) -> Result:
         until = stored.lease_until or self.use.clock()
@@ -316,8 +352,12 @@ class _Attempt:
             barred = self._admitted(lane, cause)
             if barred is not None:
                 return self._stand_down(grant, barred)
+        if grant.kind is GrantKind.APPLICATION:
+            return self._issue(grant)
+        if grant.kind is GrantKind.PERSONAL:
+            return self._ask_only(grant)
         if self.held or grant.on_hold is not None:
-            return self._only_ask(grant, cause)
+            return self._ask_on_hold(grant, cause)
         if grant.last_error == NO_TIME_TO_REISSUE and grant.reissuable and not self._may_be_parked(grant):
             return self._reissue(grant, None, self._why_dead())
         if grant.in_doubt is not None or isinstance(cause, Rejected):
@@ -326,9 +366,12 @@ class _Attempt:
                 return settled
         if grant.refresh_token is None:
             return self._reissue(grant, None, None)
+        return self._refresh(grant, grant.refresh_token)
+
+    def _refresh(self, grant: Grant, refresh_token: Sealed) -> Result:
         try:
             self.use.wise.check_credentials()
-            envelope = self.use.sealer.prepare(self.key, grant.refresh_token)
+            envelope = self.use.sealer.prepare(self.key, refresh_token)
         except (KeyUnavailable, Unsealable, WiseSecretUnusable) as error:
             return self._give_back(grant, error.code)
         presented = envelope.refresh_token
@@ -337,6 +380,7 @@ class _Attempt:
             _Request(
                 partial(self.use.wise.refresh, presented, attempt_id=self.lease.attempt_id),
                 envelope,
+                envelope.seal_refresh_token,
                 presented=presented,
             ),
         )
@@ -364,11 +408,32 @@ class _Attempt:
         except (KeyUnavailable, WiseSecretUnusable) as error:
             return self._give_back(grant, error.code)
         send = partial(self.use.wise.reissue, envelope.registration, attempt_id=self.lease.attempt_id)
-        return self._exchange(grant, _Request(send, envelope, reason=reason))
+        return self._exchange(grant, _Request(send, envelope, envelope.seal_refresh_token, reason=reason))
+
+    def _issue(self, grant: Grant) -> Result:
+        """Have a new application token. Nobody can ask Wise about the one before: a doubt and a report end here."""
+        try:
+            self.use.wise.check_credentials()
+            envelope = self.use.sealer.prepare_application(self.key)
+        except (KeyUnavailable, WiseSecretUnusable) as error:
+            return self._give_back(grant, error.code)
+        send = partial(self.use.wise.issue_application_token, attempt_id=self.lease.attempt_id)
+        return self._exchange(grant, _Request(send, envelope, of=GrantKind.APPLICATION))
+
+    def _ask_only(self, grant: Grant) -> Result:
+        """Ask whether a personal token lives. Nothing is ever sent that could bring another, or be parked."""
+        liveness = self._ask(grant)
+        if liveness is Liveness.LIVES:
+            self.doubt = None
+            return self._confirm(grant)
+        if liveness is Liveness.DEAD:
+            return self._judge(grant, GrantInvalid(status=401, error="invalid_token"), PERSONAL_REJECTED)
+        return self._give_back(grant, "no-answer" if liveness is Liveness.NO_ANSWER else Unsealable.code)
 
     def _admitted(self, lane: Lane, cause: Cause) -> Barred | None:
         """Ask for the calls that are foreseen: a question too, where it comes first."""
-        return self._admit(lane, 2 if self.doubt is not None or isinstance(cause, Rejected) else 1)
+        asks = self.key != APPLICATION and (self.doubt is not None or isinstance(cause, Rejected))
+        return self._admit(lane, 2 if asks else 1)
 
     def _admit(self, lane: Lane, calls: int) -> Barred | None:
         try:
@@ -393,7 +458,7 @@ class _Attempt:
             return None
         return self._confirm(grant)
 
-    def _only_ask(self, grant: Grant, cause: Cause) -> Result:
+    def _ask_on_hold(self, grant: Grant, cause: Cause) -> Result:
         """Find out whether the token of a grant on hold lives: nothing is sent that could kill it."""
         if grant.in_doubt is None and isinstance(cause, Due):  # it was put on hold while it was being acquired
             after = replace(self._free(grant), due_at=next_due(grant, self.use.clock()))
@@ -422,7 +487,9 @@ class _Attempt:
     def _ask(self, grant: Grant) -> Liveness | None:
         """Ask whether the stored access token lives. `None` where there is none to ask about: refresh then."""
         now = self.use.clock()
-        if grant.access_token is None or grant.expires_at is None or now >= grant.expires_at:
+        if grant.access_token is None:
+            return None
+        if grant.kind is not GrantKind.PERSONAL and (grant.expires_at is None or now >= grant.expires_at):
             return None
         left = self.ends - now - self.use.budgets.store
         if left <= timedelta(0):
@@ -496,7 +563,8 @@ class _Attempt:
     def _unsettled(self, grant: Grant, request: _Request, outcome: ServerFault | Unknown) -> Result | None:
         """Nobody knows whether it was carried out: only the death of a token that surely lived proves it.
 
-        A reissue leaves the access token alive, so that of one nothing is proved.
+        A reissue leaves the access token alive, so that of one nothing is proved; and of our application's own token
+        nobody can ask.
         """
         if request.presented is None:
             self.doubt = self.lease.attempt_id
@@ -520,7 +588,9 @@ class _Attempt:
 
     def _refused(self, grant: Grant, outcome: ClientRefused | WeAreWrong) -> Result | None:
         """Nothing was carried out. Wise says whose fault it is: our client's, or this grant's alone."""
-        check = self._check_client()
+        if grant.kind is GrantKind.APPLICATION:
+            return self._client_refused(grant, outcome)
+        check = self._check_client(self.use.breaker.wise)
         again = isinstance(check, ClientAccepted) and check.changed and self.sends < _SENDS
         if again:
             return None
@@ -529,14 +599,32 @@ class _Attempt:
         self.use.breaker.client_in_question(outcome, check, self.lease.attempt_id)
         return result
 
-    def _check_client(self) -> ClientCheck | None:
+    def _client_refused(self, grant: Grant, outcome: ClientRefused | WeAreWrong) -> Result | None:
+        """Wise issues no application token: that stops nothing else, since a client may do with users' grants alone.
+
+        The secret may have been changed, so Wise is asked; and that question, too, may have ended the token before.
+        """
+        check = self._check_client(self.use.wise)
+        if isinstance(check, ClientAccepted | ServerFault | Unknown):
+            self.doubt = self.lease.attempt_id
+        match check:
+            case ClientAccepted(changed=True) if self.sends < _SENDS:
+                return None
+            case ClientAccepted() | ClientRefused() | WeAreWrong():
+                return self._hold(grant, outcome)
+            case Unknown():
+                return self._leave(grant, name_of(outcome))
+            case _:
+                return self._give_back(grant, name_of(outcome))
+
+    def _check_client(self, asker: ClientAsker) -> ClientCheck | None:
         """Ask Wise about our client. `None`: no time."""
         left = self.ends - self.use.clock() - self.use.budgets.store
         if left < self.use.budgets.connect:
             return None
         self.calls += 1
         within = min(self.use.budgets.http, left)
-        return self.use.wise.settle_client(attempt_id=self.lease.attempt_id, within=within)
+        return asker.settle_client(attempt_id=self.lease.attempt_id, within=within)
 
     def _send(self, request: _Request, *, within: timedelta) -> tuple[Outcome, Sent]:
         began = self.use.clock()
@@ -552,7 +640,7 @@ class _Attempt:
             error=outcome.error,
             trace_id=outcome.trace_id,
             seconds=(self.use.clock() - began).total_seconds(),
-            reissue=request.presented is None,
+            reissue=request.presented is None and request.of is GrantKind.USER,
         )
         return outcome, sent
 
@@ -745,7 +833,9 @@ class _Attempt:
             base_version=grant.version,
             access_token=envelope.seal_access_token(tokens.access_token),
             refresh_token=(
-                envelope.seal_refresh_token(tokens.refresh_token) if changed and tokens.refresh_token else None
+                request.seal_refresh_token(tokens.refresh_token)
+                if changed and tokens.refresh_token and request.seal_refresh_token
+                else None
             ),
             issued_at=tokens.issued_at,
             expires_at=tokens.expires_at,

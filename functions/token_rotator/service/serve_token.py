@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from token_rotator.domain.grant import APPLICATION, GrantKind
 from token_rotator.domain.policy import Reading, Verdict, read, too_young_to_doubt
 
 from .ports import Due, Rejected
@@ -37,14 +38,14 @@ class Served:
     """An access token. `stable_until`: the rotator does not replace it before; `stable_for` the same as a duration.
 
     `caused_refresh`: a refresh that this very call asked for was made. `on_hold`: somebody else refreshes the grant,
-    and may replace the token at any time.
+    and may replace the token at any time. A personal token has no end that is known.
     """
 
     access_token: Secret
     version: int
     issued_at: datetime | None
-    expires_at: datetime
-    expires_in: timedelta
+    expires_at: datetime | None
+    expires_in: timedelta | None
     stable_until: datetime
     stable_for: timedelta
     scope: str | None
@@ -127,25 +128,29 @@ class _Question:
     def answer(self) -> Served | NotServed:
         while True:
             found = self._look()
-            if isinstance(found, NotServed):
-                return found
-            grant, reading, now = found
-            match reading.verdict:
-                case Verdict.SERVE:
-                    if not self._reported(grant, now):
-                        served = self._served(grant, reading)
-                        if served is not None:
-                            return served
-                        continue
-                    refused = self._refresh(Rejected(grant.version), "report")
-                case Verdict.REFRESH:
-                    refused = self._refresh(Due(), f"due {grant.version} {grant.attempt_id or grant.in_doubt}")
-                case Verdict.WAIT:
-                    refused = self._wait(reading, now)
-                case _:
-                    refused = self._later(reading.until)
-            if refused is not None:
-                return refused
+            answer = self._absent(found) if isinstance(found, NotServed) else self._follow(*found)
+            if answer is not None:
+                return answer
+
+    def _absent(self, found: NotServed) -> NotServed | None:
+        """Have our application's own token begin, which it does with the first question for it. `None`: read again."""
+        if self.key == APPLICATION and found.why is Why.ABSENT:
+            return self._refresh(Due(), "absent")
+        return found
+
+    def _follow(self, grant: Grant, reading: Reading, now: datetime) -> Served | NotServed | None:
+        """Do what a reading asks for. `None`: read again."""
+        match reading.verdict:
+            case Verdict.SERVE:
+                if not self._reported(grant, now):
+                    return self._served(grant, reading)
+                return self._refresh(Rejected(grant.version), "report")
+            case Verdict.REFRESH:
+                return self._refresh(Due(), f"due {grant.version} {grant.attempt_id or grant.in_doubt}")
+            case Verdict.WAIT:
+                return self._wait(reading, now)
+            case _:
+                return self._later(reading.until)
 
     def _look(self) -> tuple[Grant, Reading, datetime] | NotServed:
         """Look at what is stored, and what that means at this instant."""
@@ -212,7 +217,7 @@ class _Question:
 
     def _served(self, grant: Grant, reading: Reading) -> Served | NotServed | None:
         """Open the token, then look at the clock: opening may take long. `None`: too long, read again."""
-        if grant.access_token is None or grant.expires_at is None or reading.until is None:
+        if grant.access_token is None or reading.until is None:
             return self._later(None)
         access_token = self.use.opener.open_access_token(self.key, grant.access_token)
         now = self.use.clock()
@@ -223,7 +228,7 @@ class _Question:
             version=grant.version,
             issued_at=grant.issued_at,
             expires_at=grant.expires_at,
-            expires_in=grant.expires_at - now,
+            expires_in=None if grant.expires_at is None else grant.expires_at - now,
             stable_until=reading.until,
             stable_for=reading.until - now,
             scope=grant.scope,
@@ -235,8 +240,11 @@ class _Question:
 
 
 def _under(hold: Suspension | None, grant: Grant) -> Grant:
-    """Give the grant as an order to hold about its tenant or everything has it read; one that was ended delays only."""
-    if hold is None:
+    """Give the grant as an order to hold about its tenant or everything has it read; one that was ended delays only.
+
+    It is about what is refreshed with a refresh token: nobody else has a hand in the others.
+    """
+    if hold is None or grant.kind is not GrantKind.USER:
         return grant
     if hold.until is not None:
         return replace(grant, refresh_at=max(grant.refresh_at, hold.until))

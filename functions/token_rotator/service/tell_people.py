@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from token_rotator.domain.errors import PublishRefused, PublishUnknown, StoreUnavailable
 from token_rotator.domain.grant import Alert, AlertKind, incident_of
-from token_rotator.domain.policy import ALERT_CLAIM, backoff, next_due, warned
+from token_rotator.domain.policy import ALERT_CLAIM, PERSONAL_AGAIN, backoff, next_due, old_at, warned
 
 from .journal import AlertTold, Trouble
 from .ports import Done, When
@@ -65,6 +65,21 @@ class TellPeople:
             raised_at=now,
         )
         self._claim(grant, replace(grant, expiry_told=moment), alert.in_place_of(grant.alert))
+
+    def call_old(self, grant: Grant) -> None:
+        """Tell that a personal token is old, if that is due; some time later it is told again. Raises as above."""
+        now, due = self.clock(), old_at(grant)
+        if due is None or due > now:
+            return
+        incident = incident_of(grant, AlertKind.PERSONAL_TOKEN_OLD)
+        alert = Alert(
+            incident_id=incident,
+            kind=AlertKind.PERSONAL_TOKEN_OLD,
+            reason="age",
+            raised_at=now,
+            reminder=grant.alert is not None and grant.alert.incident_id == incident,
+        )
+        self._claim(grant, replace(grant, replace_at=now + PERSONAL_AGAIN), alert.in_place_of(grant.alert))
 
     def _claim(self, before: Grant, after: Grant, alert: Alert) -> None:
         """Claim an alert over the one that is stored, and publish it if nobody else was quicker."""

@@ -55,7 +55,7 @@ def wire() -> Administering:
     return Administering(
         settings,
         PowertoolsJournal(settings.environment),
-        AdoptGrant(store, sealer, settings.budgets, utc_now, sleep),
+        AdoptGrant(store, sealer, settings.budgets, utc_now, sleep, settings.personal_for),
         DeleteGrant(store, settings.budgets, utc_now, sleep),
         StartLink(
             store,

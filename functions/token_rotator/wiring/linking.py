@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from token_rotator.adapters.client_secrets import ClientSecrets
+from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_links import DynamoLinks
 from token_rotator.adapters.dynamo_states import DynamoStates
 from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
@@ -16,6 +17,7 @@ from token_rotator.adapters.rsa_signatures import RsaSignatures
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.tokens import SealedField
+from token_rotator.service.ask_about_client import AskAboutClient
 from token_rotator.service.link_grant import TakeArrival
 from token_rotator.service.take_event import TakeEvent
 from token_rotator.settings import CallbackSettings
@@ -76,6 +78,7 @@ def wire() -> Linking:
         new_id,
         new_token,
         KnownSuspensions(DynamoSuspensions(table, settings.table), journal, utc_now),
+        AskAboutClient(wise, DynamoGrants(table, settings.table), journal, budgets, utc_now),
     )
     take_event = None
     if settings.wise_webhook_keys:

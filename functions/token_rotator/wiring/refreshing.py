@@ -23,6 +23,7 @@ from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.apply_state import ApplyState
+from token_rotator.service.ask_about_client import AskAboutClient
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
 from token_rotator.service.keep_answer import KeepAnswer
@@ -96,7 +97,7 @@ def wire() -> Refreshing:
     tell = TellPeople(store, publisher, journal, utc_now, settings.remind_after)
     breaker = Breaker(
         fleet=DynamoFleet(dynamodb(), settings.table),
-        wise=wise,
+        wise=AskAboutClient(wise, store, journal, budgets, utc_now),
         publisher=publisher,
         journal=journal,
         budgets=budgets,

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from . import (
+    accounts,
     answers,
+    application,
     doubt,
     fleet,
     lease,
     linking,
+    moving,
     mtls,
     outside,
     people,
+    personal,
     readers,
     reissue,
     restore,
@@ -36,7 +40,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *outside.GUARDS,
     *linking.GUARDS,
     *suspension.GUARDS,
+    *accounts.GUARDS,
     *together.GUARDS,
     *restore.GUARDS,
     *mtls.GUARDS,
+    *application.GUARDS,
+    *personal.GUARDS,
+    *moving.GUARDS,
 )

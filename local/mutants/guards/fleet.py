@@ -150,7 +150,7 @@ GUARDS: Final = (
         name="client-asked-about",
         says="whose fault a refusal is, Wise is asked about our client",
         path=_ATTEMPT,
-        old="        check = self._check_client()\n",
+        old="        check = self._check_client(self.use.breaker.wise)\n",
         new="        check = None\n",
         tests=(f"{_TESTS}::test_a_client_that_wise_refuses_stops_the_fleet_and_is_told_at_once",),
     ),

@@ -78,8 +78,8 @@ GUARDS: Final = (
         name="profile-is-the-users",
         says="a browser binds no profile that Wise says is not its user's",
         path=_LINK,
-        old="        return profiles is not None and profile_id not in profiles\n",
-        new="        return False\n",
+        old="        if shown is not None and profile_id not in shown.ids:",
+        new="        if shown is not None and not shown.ids:",
         tests=(f"{_UNIT}::test_a_browser_binds_no_profile_that_is_not_its_users",),
     ),
     Guard(

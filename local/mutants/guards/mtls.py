@@ -60,11 +60,11 @@ GUARDS: Final = (
     ),
     Guard(
         name="certificate-over-not-preferred",
-        says="a certificate that has ended is not used on because the new one is unusable",
+        says="a certificate that has ended is not used on because Secrets Manager does not answer",
         path=_SECRETS,
         old="        if before is not None and self._is_over(before):\n            before = None\n",
         new="",
-        tests=(f"{_WIRE}::test_an_ended_certificate_beside_an_unusable_one_is_not_used_on",),
+        tests=(f"{_WIRE}::test_an_ended_certificate_is_not_used_on_while_the_secret_cannot_be_read",),
     ),
     Guard(
         name="new-certificate-tried",
@@ -131,7 +131,7 @@ GUARDS: Final = (
         tests=("tests/handlers/test_settings.py::test_mutual_tls_has_hosts_of_its_own",),
     ),
     Guard(
-        name="warned-once",
+        name="certificate-warned-once",
         says="each warning of the certificate's end is raised once",
         path=_DOMAIN,
         old="        if due is None or (self.told is not None and end - due <= self.told):\n",

@@ -1,0 +1,120 @@
+"""Accounts at Wise: only Wise says what became of them, and the newest word counts, however often it comes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from local.mutants.guard import Guard
+
+_RULES: Final = "functions/token_rotator/domain/suspension.py"
+_READ: Final = "functions/token_rotator/domain/state_change.py"
+_TAKE: Final = "functions/token_rotator/service/take_event.py"
+_APPLY: Final = "functions/token_rotator/service/apply_state.py"
+_STORE: Final = "functions/token_rotator/adapters/dynamo_states.py"
+_SIGNED: Final = "functions/token_rotator/adapters/rsa_signatures.py"
+_UNIT: Final = "tests/unit/test_state_change.py"
+_CONTRACT: Final = "tests/contract/test_states_contract.py"
+_API: Final = "tests/handlers/test_webhook.py"
+
+GUARDS: Final = (
+    Guard(
+        name="event-signed-by-wise",
+        says="an event counts only under the signature of one of Wise's keys",
+        path=_SIGNED,
+        old="    except InvalidSignature:\n        return False\n",
+        new="    except InvalidSignature:\n        return bool(signature)\n",
+        tests=(f"{_API}::test_what_is_not_wises_is_turned_away_and_leaves_no_trace",),
+    ),
+    Guard(
+        name="event-of-a-size",
+        says="nobody has more than 64 KB hashed",
+        path=_TAKE,
+        old=" or len(content) > MAX_EVENT",
+        new="",
+        tests=(f"{_UNIT}::test_nothing_is_read_beyond_a_size",),
+    ),
+    Guard(
+        name="event-not-too-old",
+        says="an event that is sent once more after weeks is no news",
+        path=_READ,
+        old="    if occurred_at <= now - TOO_OLD_AFTER:\n        return Unread.OLD\n",
+        new="",
+        tests=(f"{_UNIT}::test_an_event_that_is_no_news_any_more_is_old",),
+    ),
+    Guard(
+        name="event-not-from-the-future",
+        says="an event from far ahead does not outrank all that come after it",
+        path=_READ,
+        old=" or occurred_at > now + AHEAD:",
+        new=":",
+        tests=(f"{_UNIT}::test_an_event_of_ours_in_another_form_is_unreadable",),
+    ),
+    Guard(
+        name="newest-state-kept",
+        says="an older event does not take the place of a newer one",
+        path=_STORE,
+        old='        update.require(f"attribute_not_exists({rank}) OR {rank} < :new_rank")\n',
+        new='        update.require(f"attribute_not_exists({rank}) OR {rank} <> :new_rank")\n',
+        tests=(f"{_CONTRACT}::test_only_what_is_newer_is_noted",),
+    ),
+    Guard(
+        name="settled-if-newest",
+        says="what came while an older event was applied stays due",
+        path=_STORE,
+        old='        update.require_equal("rank", NUMBER.encode(change.rank))\n',
+        new='        update.require("attribute_exists(pk)")\n',
+        tests=(f"{_CONTRACT}::test_what_came_meanwhile_stays_due",),
+    ),
+    Guard(
+        name="closing-outranks",
+        says="of two events at one instant the one that closes the account counts",
+        path=_READ,
+        old=" + self.closes\n",
+        new=" + (not self.closes)\n",
+        tests=(f"{_UNIT}::test_of_two_at_one_instant_the_one_that_closes_counts",),
+    ),
+    Guard(
+        name="grant-knows-the-newest",
+        says="who is late with an older event changes nothing",
+        path=_RULES,
+        old="    if known is not None and change.rank <= known:\n        return grant\n",
+        new="",
+        tests=(
+            f"{_UNIT}::test_who_is_late_with_an_older_change_changes_nothing",
+            f"{_UNIT}::test_a_manager_may_lift_it_before_wise_says_so",
+        ),
+    ),
+    Guard(
+        name="ended-tokens-in-doubt",
+        says="a token that Wise has ended is not served because somebody lifts the suspension",
+        path=_RULES,
+        old="        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)\n",
+        new="        pass\n",
+        tests=(f"{_UNIT}::test_a_manager_may_lift_it_before_wise_says_so",),
+    ),
+    Guard(
+        name="operators-order-stands",
+        says="Wise's word lets no grant go on that an operator stopped",
+        path=_RULES,
+        old="    if not is_stopped_by(grant, subject):\n        return grant\n",
+        new="    if grant.phase is not Phase.SUSPENDED:\n        return grant\n",
+        tests=(f"{_UNIT}::test_an_operators_order_stands_and_the_token_is_in_doubt_when_it_is_lifted",),
+    ),
+    Guard(
+        name="other-account-closed",
+        says="a grant stays stopped while its other account is closed",
+        path=_RULES,
+        old="    if others is not None and others.closes and is_stopped_by(grant, subject):\n"
+        "        return replace(grant, suspension=Suspension(now, others.account.subject.orderer, DEACTIVATED))\n",
+        new="",
+        tests=(f"{_UNIT}::test_a_grant_stays_while_its_other_account_is_closed",),
+    ),
+    Guard(
+        name="settled-after-all",
+        says="a change is settled only after its grants were written",
+        path=_APPLY,
+        old="            if self.states.settle(change):\n                return\n",
+        new="            self.states.settle(change)\n            return\n",
+        tests=(f"{_UNIT}::test_what_comes_while_an_older_change_is_applied_is_applied_too",),
+    ),
+)

@@ -1,0 +1,67 @@
+"""Guards of personal API tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from local.mutants.guard import Guard
+
+_REFRESH: Final = "functions/token_rotator/service/refresh_grant.py"
+_ADOPT: Final = "functions/token_rotator/service/adopt_grant.py"
+_LINK: Final = "functions/token_rotator/service/link_grant.py"
+_RULES: Final = "functions/token_rotator/domain/policy.py"
+_TESTS: Final = "tests/unit/test_personal_token.py"
+
+GUARDS: Final = (
+    Guard(
+        name="personal-only-asked",
+        says="nothing but a question is ever sent for a personal token",
+        path=_REFRESH,
+        old="            return self._ask_only(grant)\n",
+        new="            pass\n",
+        tests=(f"{_TESTS}::test_a_report_of_one_that_is_dead_ends_it_and_tells_at_once",),
+    ),
+    Guard(
+        name="personal-no-answer",
+        says="a personal token is judged only by Wise's own word",
+        path=_REFRESH,
+        old="        if liveness is Liveness.DEAD:\n            return self._judge(grant, GrantInvalid(",
+        new="        if liveness is not Liveness.LIVES:\n            return self._judge(grant, GrantInvalid(",
+        tests=(
+            f"{_TESTS}::test_a_report_without_an_answer_changes_nothing",
+            f"{_TESTS}::test_one_that_does_not_open_is_not_judged",
+        ),
+    ),
+    Guard(
+        name="personal-same-kind",
+        says="another kind is not adopted over a grant",
+        path=_ADOPT,
+        old="            if before.kind is not offer.kind:\n                return Declined.DIFFERENT_KIND\n",
+        new="",
+        tests=(f"{_TESTS}::test_another_kind_is_not_adopted_over_it",),
+    ),
+    Guard(
+        name="personal-not-linked",
+        says="a link does not become a grant of another kind",
+        path=_LINK,
+        old="        if before is not None and before.kind is not GrantKind.USER:\n",
+        new="        if before is not None and before.version < 0:\n",
+        tests=(f"{_TESTS}::test_no_link_leads_to_a_grant_of_a_personal_token",),
+    ),
+    Guard(
+        name="personal-own-seal",
+        says="a personal token that somebody else adopted is not taken for our own",
+        path=_ADOPT,
+        old="grant.access_token if grant.kind is GrantKind.PERSONAL else None\n",
+        new="None\n",
+        tests=(f"{_TESTS}::test_two_who_adopt_one_at_once_do_not_take_each_others_for_their_own",),
+    ),
+    Guard(
+        name="personal-called-old-once",
+        says="what people are still to be told is not told over",
+        path=_RULES,
+        old=" or (grant.alert is not None and grant.alert.published_at is None):\n",
+        new=":\n",
+        tests=("tests/unit/test_policy.py::test_what_is_still_to_be_told_is_not_called_old_over",),
+    ),
+)
