@@ -69,10 +69,8 @@ BREAKS: Final = {
     "secrecy": Break(
         "no secret in any log, item, alert or template",
         "functions/token_rotator/adapters/wise_http.py",
-        "        with _Watch(within.total_seconds()) as watch:\n            try:\n"
-        '                status, answered, content = self._call("POST",',
-        "        print(form)\n        with _Watch(within.total_seconds()) as watch:\n            try:\n"
-        '                status, answered, content = self._call("POST",',
+        "        sent_at = self._clock()\n        with _Watch(",
+        "        sent_at = self._clock()\n        print(form)\n        with _Watch(",
     ),
     "reissue": Break(
         "a dead grant of a user whom the partner created heals itself, and wakes nobody",
