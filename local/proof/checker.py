@@ -43,6 +43,7 @@ from local.proof.history import (
     Reported,
     Revived,
     Served,
+    Shut,
     Stored,
     Suspended,
     Told,
@@ -171,6 +172,7 @@ class _Case:
     on_hold: list[OnHold] = field(default_factory=list)
     revived: dict[str, list[tuple[Died, Moment]]] = field(default_factory=dict)
     """The deaths of tokens that came back, and when they did."""
+    shut: list[Shut] = field(default_factory=list)
 
     def take(self, record: Record) -> None:  # noqa: C901, PLR0912 - one line a kind of record
         match record:
@@ -210,6 +212,8 @@ class _Case:
                 death = self.died.pop(record.token, None)
                 if death is not None:
                     self.revived.setdefault(record.token, []).append((death, record.when))
+            case Shut():
+                self.shut.append(record)
             case _:
                 pass  # told for whoever reads the history
 
@@ -252,14 +256,20 @@ class _Case:
         """
         settled = request.settled.when if request.settled is not None else None
         for asked in self.asked:
-            if asked.lives or not asked.told or asked.when < request.began.when:
+            if asked.lives or not asked.told or asked.when < request.began.when or not self._ended_by_others(asked):
                 continue
-            death = self.death(asked.token, asked.when)
-            if death is None or self.killer(death) is not None or (before is not None and asked.when > before):
+            if before is not None and asked.when > before:
                 continue
             if settled is None or asked.when < settled:
                 return True
         return False
+
+    def _ended_by_others(self, asked: Asked) -> bool:
+        """Tell whether a token that Wise called dead was so by itself, by its user or by somebody else's refresh."""
+        death = self.death(asked.token, asked.when)
+        if death is None:
+            return any(shut.when < asked.when and (shut.ended is None or asked.when < shut.ended) for shut in self.shut)
+        return self.killer(death) is None and death.request not in self.questions
 
     def ended_by_a_question(self, death: Died, looked: Moment) -> Questioned | None:
         """The question of ours that ended a token, if what it may have done had to be on record when we looked.
@@ -579,7 +589,7 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
             foreign = foreign or event.began.attempt is None
             if not _kept_before(case, event, when):
                 lost = case.unkeepable(event) or "dropped"
-    if token is None or foreign or not case.lives(token, when):
+    if token is None or foreign or not case.lives(token, when) or _told_while_shut(case, when):
         return None
     if lost is None or lost == "dropped":
         return f"it was judged dead though its {kind} token {token} lives" + (" and had reached us" if lost else "")
@@ -601,6 +611,16 @@ def _accused(case: _Case) -> Iterator[Violation]:
         killers = [None if death is None else case.killer(death) for death in deaths]
         if all(killer is not None and not case.beyond_us(killer) for killer in killers):
             yield case.broken(Rule.ACCUSED, told.when, f"{told.incident_id} names somebody else, and nobody else did")
+
+
+def _told_while_shut(case: _Case, when: Moment) -> bool:
+    """Tell whether Wise's last word before a verdict came while it refused the tokens of a closed account."""
+    told = [r for r in case.ours() if r.told is Told.INVALID and r.answered is not None and r.answered.when < when]
+    if not told:
+        return False
+    last = max(told, key=lambda request: request.began.when)
+    arrived, settled = last.began.when, (last.settled or last.began).when
+    return any(shut.when < settled and (shut.ended is None or arrived < shut.ended) for shut in case.shut)
 
 
 def _time(event: Adopted | _Request) -> Moment:

@@ -266,6 +266,16 @@ class OnHold(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shut(Record):
+    """Wise refused all of a grant's tokens while its account was closed, though they live on.
+
+    From `when` to `ended`; None: still.
+    """
+
+    ended: Moment | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acted(Record):
     """Anything else that was done from outside: an operator's act, a revocation at Wise, a fault that was injected."""
 

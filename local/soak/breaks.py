@@ -31,6 +31,12 @@ BREAKS: Final = {
         "                return self._leave(grant, outcome.reason)\n",
         "            self.doubt = None\n            return self._give_back(grant, outcome.reason)\n",
     ),
+    "hold": Break(
+        "never refresh what is on hold",
+        "functions/token_rotator/service/refresh_grant.py",
+        "        if self.held or grant.on_hold is not None:\n",
+        "        if self.held:\n",
+    ),
 }
 """By the name that `--break` takes: a guard that is taken out."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -16,27 +16,36 @@ from local.proof.history import (
     Announced,
     NotServed,
     ProcessDied,
+    Reported,
     Served,
+    Shut,
     Stored,
+    Suspended,
 )
 from local.wise.chaos import CHAOS, ChaosKind
 from local.wise.truth import Kind
 
+from .ledger import APPLICATION, Did
+from .others_judged import facts_of_others, must_have_happened, wrong_about_others
 from .plan import POLICIES
 from .table import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from local.proof.checker import Loss
-    from local.proof.history import Moment, Record
+    from local.proof.history import History, Moment, Record
     from local.wise.truth import RequestTruth, Truth, UseTruth
 
     from .ledger import Ask, Ledger
     from .plan import Plan
     from .play import Records
+    from .table import Row
 
 _NAME: Final = 16
+_ATTEMPT_MS: Final = 12_000
+"""So long after Wise's answer a verdict may still be written that follows from it."""
 _EXPECTED: Final = frozenset({200, 409, 429, 503})
 """What a reader may be answered, whatever happens behind the API."""
 _BAD_STATES: Final = {
@@ -59,20 +68,15 @@ def judge(records: Records) -> Verdict:
     states = {row.grant_id: row.state for row in records.rows}
     waiting = {grant_id for grant_id, state in states.items() if state is State.WAITING}
     entries = list(_ledger(records))
-    users = {adoption.grant_id: adoption.grant_id for adoption in records.ledger.adoptions}
-    way = history_of(records.truth, entries, users, healed=False)
+    way = _history(records, records.truth, entries, frozenset(), healed=False)
     # what is held back for a while yet has not come to its end
-    ended = {grant_id: grant_id for grant_id in users if grant_id not in waiting}
-    end = history_of(
-        _until(records.truth, {row.grant_id: row.read_ms for row in records.rows}),
-        [entry for entry in entries if entry.grant is None or entry.grant in ended],
-        ended,
-        healed=True,
-    )
+    truth = _until(records.truth, {row.grant_id: row.read_ms for row in records.rows})
+    end = _history(records, truth, [entry for entry in entries if entry.grant not in waiting], waiting, healed=True)
     violations = list(dict.fromkeys(str(violation) for history in (way, end) for violation in check(history)))
     lost_answers = losses(way)
     violations += _wrong_rows(records, states)
     violations += _wrong_answers(records.ledger.asks)
+    violations += wrong_about_others(records)
     lost = _lost_grants(records, {loss.attempt for loss in lost_answers})
     missing = did_not_happen(records.plan, records.ledger, records.truth.requests, records.truth.uses)
     facts = _facts(records, states) | {
@@ -91,6 +95,38 @@ def judge(records: Records) -> Verdict:
 # --- the history
 
 
+def _history(
+    records: Records, truth: Truth, entries: list[Record], without: AbstractSet[str], *, healed: bool
+) -> History:
+    users: dict[str, str] = {}
+    personal: dict[str, str] = {}
+    for adoption in records.ledger.adoptions:
+        if adoption.grant_id not in without:
+            (users if adoption.refresh is not None else personal)[adoption.grant_id] = adoption.grant_id
+    kept = _kept_for_the_application(records)
+    return history_of(
+        truth,
+        entries,
+        users,
+        healed=healed,
+        application=None if APPLICATION in without else APPLICATION,
+        is_question=lambda request: request.correlation_id not in kept,
+        personal=personal,
+    )
+
+
+def _kept_for_the_application(records: Records) -> set[str]:
+    """Name the attempts to get an application token to keep: those seen at it, and those whose token was served.
+
+    The others that look alike are questions about our client. One that nobody saw and that brought nothing anybody was
+    served counts as a question: as such, too, what it ended must not be served.
+    """
+    served = {ask.sha256 for ask in records.ledger.asks if ask.grant_id == APPLICATION}
+    brought = {t.minted_by_request for t in records.truth.tokens if t.kind is Kind.APPLICATION and t.sha256 in served}
+    kept = set(records.ledger.application_attempts)
+    return kept | {r.correlation_id for r in records.truth.requests if r.id in brought and r.correlation_id is not None}
+
+
 def _instant(epoch_ms: int) -> datetime:
     return datetime.fromtimestamp(epoch_ms // 1000, UTC) + timedelta(milliseconds=epoch_ms % 1000)
 
@@ -104,10 +140,13 @@ def _at(epoch_ms: int) -> Moment:
 
 
 def _until(truth: Truth, read_ms: Mapping[str, int]) -> Truth:
-    """Give Wise's log as it was when each grant was read for the last time: the rotator does not stand still since."""
+    """Give Wise's log as it was when each grant was read for the last time: the rotator does not stand still since.
+
+    What is no user's is the application's.
+    """
 
     def seen(user: str | None, at_ms: int | None) -> bool:
-        return at_ms is not None and at_ms <= read_ms.get(user or "", at_ms)
+        return at_ms is not None and at_ms <= read_ms.get(APPLICATION if user is None else user, at_ms)
 
     return replace(
         truth,
@@ -133,9 +172,22 @@ def _ledger(records: Records) -> Iterable[Record]:
     ledger = records.ledger
     for adoption in ledger.adoptions:
         when, asked = _at(adoption.answered_ms), _at(adoption.asked_ms)
-        grant, access, refresh = adoption.grant_id, adoption.access[:_NAME], adoption.refresh[:_NAME]
-        yield Adopted(when=when, grant=grant, asked=asked, refresh=refresh, access=access)
-        yield Stored(when=when, grant=grant, phase=ACTIVE, version=adoption.version, access=access, refresh=refresh)
+        grant, access = adoption.grant_id, adoption.access[:_NAME]
+        refresh = None if adoption.refresh is None else adoption.refresh[:_NAME]
+        yield Adopted(
+            when=when,
+            grant=grant,
+            asked=asked,
+            refresh=refresh,
+            access=access,
+            replaced=adoption.replaced,
+            certain=adoption.certain,
+        )
+        if adoption.certain:
+            yield Stored(when=when, grant=grant, phase=ACTIVE, version=adoption.version, access=access, refresh=refresh)
+    for rejection in ledger.rejections:
+        yield Reported(when=_at(rejection.at_ms), grant=rejection.grant_id, version=rejection.version)
+    yield from _of_accounts(ledger)
     for ask in ledger.asks:
         if ask.sha256 is not None:
             yield Served(
@@ -174,6 +226,23 @@ def _ledger(records: Records) -> Iterable[Record]:
             incident_id=alert["incident_id"],
             reason=alert.get("reason"),
         )
+
+
+def _of_accounts(ledger: Ledger) -> Iterable[Record]:
+    """When Wise refused what lives on, and from when to when a grant was certainly suspended."""
+    open_again: dict[str, list[int]] = defaultdict(list)
+    for act in ledger.acts:
+        if act.did is Did.OPENED:
+            open_again[act.grant_id].append(act.at_ms)
+    for act in ledger.acts:
+        if act.did is Did.CLOSED and act.survives:
+            ended = min((ms for ms in open_again[act.grant_id] if ms >= act.at_ms), default=None)
+            until = None if ended is None else _at(ended)
+            yield Shut(when=_at(act.asked_ms), grant=act.grant_id, ended=until)
+        elif act.did is Did.STOPPED:
+            yield Suspended(when=_at(act.at_ms), grant=act.grant_id)
+        elif act.did is Did.TOLD_OPEN:
+            yield Suspended(when=_at(act.asked_ms), grant=act.grant_id, lifted=True)
 
 
 # --- what the history does not show
@@ -223,17 +292,50 @@ def _minted_live(records: Records) -> dict[str, RequestTruth | None]:
 
 
 def _lost_grants(records: Records, unavoidable: set[str]) -> list[str]:
-    """Name the grants that wait for their user although the refresh token that lives at Wise had reached us."""
+    """Name the grants that wait for their user although the refresh token that lives at Wise had reached us.
+
+    A personal token is lost in the same way. A token that somebody else's refresh made has not reached us unless they
+    brought it.
+    """
     live = _minted_live(records)
+    living = {token.sha256 for token in records.truth.tokens if token.lives}
+    newest = {adoption.grant_id: adoption for adoption in records.ledger.adoptions if adoption.certain}
     found = []
     for row in records.rows:
-        if row.phase != REAUTHORIZATION_REQUIRED or row.grant_id not in live:
+        brought = newest.get(row.grant_id)
+        if row.phase != REAUTHORIZATION_REQUIRED or brought is None or _told_too_late(records, row):
+            continue
+        if brought.refresh is None:
+            if brought.access in living:
+                found.append(f"{row.grant_id}: the personal token that was brought last lives; {asdict(row)}")
+            continue
+        if row.grant_id not in live:
             continue
         request = live[row.grant_id]
+        if request is not None and request.correlation_id is None and brought.refresh not in living:
+            continue
         if request is None or request.correlation_id not in unavoidable:
             attempt = "its adoption" if request is None else f"attempt {request.correlation_id}"
             found.append(f"{row.grant_id}: the refresh token of {attempt} lives at Wise; {asdict(row)}")
     return found
+
+
+def _told_too_late(records: Records, row: Row) -> bool:
+    """Tell whether a grant was judged while Wise refused its tokens, and Wise told of that only when it was over.
+
+    Then nobody knew that the refusal would not last. Where Wise told in time, the grant was to be tried again.
+    """
+    acts = [act for act in records.ledger.acts if act.grant_id == row.grant_id]
+    closed = [act for act in acts if act.did is Did.CLOSED and act.survives and act.asked_ms <= (row.raised_ms or 0)]
+    if not closed:
+        return False
+    shut = closed[-1]
+    opened = [act.at_ms for act in acts if act.did is Did.OPENED and act.at_ms >= shut.at_ms]
+    if not opened or (row.raised_ms or 0) > opened[0] + _ATTEMPT_MS:
+        return False
+    taken = [one for one in records.ledger.deliveries if one.grant_id == row.grant_id and (one.status or 0) // 100 == 2]  # noqa: PLR2004
+    told_open = min((one.at_ms for one in taken if not one.closes and one.occurred_ms >= shut.asked_ms), default=0)
+    return not any(one.closes and shut.asked_ms <= one.occurred_ms and one.at_ms < told_open for one in taken)
 
 
 def _in_full(lost: Iterable[Loss], records: Records) -> list[dict[str, Any]]:
@@ -265,6 +367,7 @@ def did_not_happen(plan: Plan, ledger: Ledger, requests: Iterable[RequestTruth],
         "a process was killed": len(ledger.kills),
         "a call to Wise was struck": struck.total(),
     }
+    must |= must_have_happened(plan, ledger, requests)
     must |= {f"a refresh with a refresh token that is {policy}": refreshed[policy.value] for policy in POLICIES}
     if plan.long:
         must |= {f"the fault {kind}": struck[kind.value] for kind in ChaosKind}
@@ -278,9 +381,10 @@ def _struck(requests: Iterable[RequestTruth], uses: Iterable[UseTruth]) -> Count
 
 
 def _refreshes(ledger: Ledger, requests: Iterable[RequestTruth]) -> Counter[str]:
-    """Count the refreshes that were carried out, by what became of the refresh token."""
+    """Count our refreshes that were carried out, by what became of the refresh token."""
     policies = {adoption.grant_id: adoption.policy for adoption in ledger.adoptions}
-    return Counter(policies.get(request.user or "", "") for request in requests if request.carried_out)
+    ours = [r for r in requests if r.carried_out and r.correlation_id is not None and r.user in policies]
+    return Counter(policies[request.user or ""] for request in ours)
 
 
 def _facts(records: Records, states: dict[str, State]) -> dict[str, Any]:
@@ -329,5 +433,6 @@ def _facts(records: Records, states: dict[str, State]) -> dict[str, Any]:
         "fleet": {name: value for name, value in records.fleet.items() if name != "pk"},
         "parked_at_the_end": records.parked,
         "alerts_received": dict(Counter(str(heard.alert["kind"]) for heard in ledger.heard)),
+        "by_kind": facts_of_others(records),
         "troubles_of_the_soak": records.troubles,
     }

@@ -64,14 +64,17 @@ def died_with(
     attempts = set()
     for request in requests:
         attempt = request.correlation_id
-        if attempt is None or request.grant_type != "refresh_token":
+        if attempt is None or request.grant_type not in ("refresh_token", "client_credentials"):
             continue
+        holds = leases.get(request.user or "") == attempt
+        if request.user is None:  # a new application token, or a question about our client that any attempt may ask
+            holds = attempt in leases.values()
         on_the_way = request.client_port in ports and (request.end_ms is None or request.end_ms >= frozen_ms - 1_000)
         in_hand = (
             request.status == _OK
             and bool(request.delivered)
             and frozen_ms - _ATTEMPT_MS <= (request.end_ms or 0) <= frozen_ms + 100
-            and leases.get(request.user or "") == attempt
+            and holds
         )
         if on_the_way or in_hand:
             attempts.add(attempt)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from local.demo.on_call import OnCall
-from local.demo.partner import hash_of
+from local.demo.partner import offered
 
 from .judge import did_not_happen
 from .killer import Killer
-from .ledger import Adoption, Heard, Ledger, now_ms
-from .plan import TENANTS
+from .ledger import Heard, Ledger, now_ms
+from .offers import Offer, adopt
+from .others import Others
+from .plan import TENANTS, Leaving
 from .readers import Reader, Tenant, ask, use
 from .table import GrantsTable, State
 
@@ -38,10 +40,8 @@ _WORKS_WITHIN_S: Final = 90
 _HEAL_S: Final = 480
 """How long, at most, everything may take to come right once nothing fails any more: longer than the longest pause
 after a failure, or than a doubt is held, and a lost sweep."""
-_CREATED: Final = 201
-_EXISTS: Final = 412
-_PUT_AGAIN: Final = frozenset({429, 503})
-_PUTS: Final = 20
+APPLICATION_PARTNER: Final = "treasury"
+SPECIAL_EVERY_S: Final = 1.0
 _UNSETTLED: Final = frozenset({State.WAITING, State.OVERDUE, State.FORGOTTEN, State.UNTOLD})
 
 
@@ -62,6 +62,8 @@ class Records:
     took_s: float
     healed_after_s: float | None
     """None: not within the time that it has."""
+    certificates: dict[str, int] = field(default_factory=dict)
+    """How many requests came to Wise with which certificate of ours."""
 
 
 class Soak:
@@ -76,6 +78,8 @@ class Soak:
         self.on_call = OnCall(stage.emulator, stage.stack.outputs["AlertsTopicArn"])
         self.ids = plan.grant_ids()
         self.partners = {name: stage.partner(name, tenant, "soak") for tenant, two in TENANTS.items() for name in two}
+        self.partners[APPLICATION_PARTNER] = stage.partner(APPLICATION_PARTNER, "", "soak")
+        self.others = Others(plan, stage, self.ledger, self.table, self.partners)
         self._told_seq = 0
 
     def play(self) -> Records:
@@ -89,15 +93,18 @@ class Soak:
         self._await_first_refresh()
         self.stage.control.change_chaos(**self.plan.chaos())
         killer.start()
+        self.others.start()
         abused_for_s = self._abuse()
         killer.stop()
         self.stage.control.change_chaos(share=0, me_share=0, latency_s=0)
         killer.tick()  # as after the last kill before
+        self.others.finish()
         for reader in readers:
             reader.quiet()
         healed_after_s = self._heal()
         for reader in readers:
             reader.stop(30)
+        self.others.last()
         rows = self._last_asks()
         self._hear(3)
         return Records(
@@ -108,7 +115,8 @@ class Soak:
             fleet=self.table.fleet(),
             parked=self._parked(),
             extra_ticks=killer.ticks,
-            troubles=killer.troubles,
+            troubles=[*killer.troubles, *self.others.troubles],
+            certificates=self.others.certificates(),
             abused_for_s=abused_for_s,
             took_s=round(time.monotonic() - began, 1),
             healed_after_s=healed_after_s,
@@ -127,52 +135,32 @@ class Soak:
             for _ in pool.map(lambda birth: self._adopt_one(*birth), births):
                 pass
         self.report.tell(f"{len(births)} grants adopted; a third each: the refresh token stays, changes, is left out")
+        self.others.adopt()
+        moves, personals, closings = (
+            len(part) for part in (self.others.moves, self.others.personals, self.others.closings)
+        )
+        self.report.tell(
+            f"  besides {moves} on hold, {personals} personal tokens, {closings} accounts that Wise will close"
+        )
+        coexist = "live side by side" if self.plan.application_tokens_coexist else "end each other"
+        self.report.tell(f"  application tokens {coexist} at this Wise")
 
     def _adopt_one(self, tenant: str, grant_id: str, policy: RefreshTokenPolicy, life_s: float, age_s: float) -> None:
         user = self.stage.control.seed_user(
             grant_id, access_token_lifetime_s=life_s, age_s=age_s, refresh_token_policy=policy
         )
-        body = {
-            "refresh_token": user.refresh_token,
-            "access_token": user.access_token,
-            "issued_at": user.issued_at.isoformat(),
-            "expires_at": user.expires_at.isoformat(),
-            "refresh_expires_at": user.refresh_expires_at.isoformat(),
-            "scope": user.scope,
-        }
-        asked_ms = now_ms()
-        version = self._put(self.partners[TENANTS[tenant][0]], grant_id, body)
-        self.ledger.add(
-            Adoption(
-                tenant=tenant,
-                grant_id=grant_id,
-                policy=policy.value,
-                asked_ms=asked_ms,
-                answered_ms=now_ms(),
-                access=hash_of(user.access_token),
-                refresh=hash_of(user.refresh_token),
-                version=version,
-            )
+        offer = Offer(
+            tenant=tenant,
+            grant_id=grant_id,
+            policy=policy.value,
+            body=offered(user),
+            access=user.access_token,
+            refresh=user.refresh_token,
         )
-
-    @staticmethod
-    def _put(partner: PartnerService, grant_id: str, body: dict[str, Any]) -> int:
-        """Adopt as a partner does, again where the API says so; give the version. Raises RuntimeError."""
-        turn = 0
-        while True:
-            answer = partner.call("PUT", grant_id, json_body=body)
-            if answer.status == _CREATED:
-                return int(answer.json()["version"])
-            if answer.status == _EXISTS and turn:  # an earlier one took effect though nobody said so
-                return int(partner.call("GET", grant_id).json()["version"])
-            if answer.status not in _PUT_AGAIN or turn == _PUTS:
-                msg = f"PUT {grant_id} was answered {answer.status}: {answer.body.decode()[:300]}"
-                raise RuntimeError(msg)
-            turn += 1
-            time.sleep(float(answer.headers.get("retry-after", 1)))
+        adopt(self.partners[TENANTS[tenant][0]], offer, self.ledger)
 
     def _reader(self, tenant: str) -> PartnerService:
-        return self.partners[TENANTS[tenant][1]]
+        return self.partners[TENANTS[tenant][1] if tenant else APPLICATION_PARTNER]
 
     def _readers(self) -> list[Reader]:
         plan = self.plan
@@ -181,15 +169,30 @@ class Soak:
             for tenant in TENANTS
         ]
         every_s = plan.readers / plan.asks_per_s
+        wanted = [(f"reader-{number}", tenants[number % len(tenants)], every_s) for number in range(plan.readers)]
+        wanted += [(f"special-{number}", one, SPECIAL_EVERY_S) for number, one in enumerate(self._special(), start=1)]
         readers = []
-        for number in range(plan.readers):
-            name = f"reader-{number}"
-            tenant = tenants[number % len(tenants)]
-            reader = Reader(name, tenant, self.stage.wise, self.ledger, random=plan.random(name), every_s=every_s)
+        for name, tenant, pace_s in wanted:
+            reader = Reader(name, tenant, self.stage.wise, self.ledger, random=plan.random(name), every_s=pace_s)
             # one after the other: many functions that start at once would take all of the machine
             reader.start(_START_S)
             readers.append(reader)
         return readers
+
+    def _special(self) -> list[Tenant]:
+        """Who reads what is not like the others: of each tenant one, and two services that share the application's.
+
+        And of each tenant one more for what an old refresher goes on with: who does not ask notices nothing.
+        """
+        by_tenant: defaultdict[str, list[str]] = defaultdict(list)
+        stubborn: defaultdict[str, list[str]] = defaultdict(list)
+        for tenant, grant_id in self.others.ids:
+            by_tenant[tenant].append(grant_id)
+        for move in self.others.moves:
+            if move.leaving is Leaving.STUBBORN:
+                stubborn[move.tenant].append(move.grant_id)
+        readings = [*by_tenant.items(), ("", by_tenant[""]), *stubborn.items()]
+        return [Tenant(self._reader(tenant), its, come_back=True) for tenant, its in readings]
 
     def _await_first_refresh(self) -> None:
         """Let the time run only once the rotator is at work: nothing proves nothing."""
@@ -250,7 +253,8 @@ class Soak:
             rows = self.table.rows()
             left = Counter(row.state.value for row in rows)
             held_back = {row.grant_id for row in rows if row.held_back_s > self.plan.patience_s}
-            unsettled = {row.grant_id for row in rows if row.state in _UNSETTLED}
+            unsettled = {row.grant_id for row in rows if row.state in _UNSETTLED and not self.others.may_wait(row)}
+            unsettled |= self.others.unsettled(rows)
             if unsettled <= held_back:
                 took_s = round(time.monotonic() - began, 1)
                 self.report.tell(f"  it has after {took_s:.0f} s: {dict(left)}")
@@ -268,15 +272,21 @@ class Soak:
 
         Nobody asks for a grant that is held back: it has nothing to give yet.
         """
-        states = {row.grant_id: row.state for row in self.table.rows()}
 
         def last(tenant: str, grant_id: str) -> Row | None:
             ends = time.monotonic() + _LAST_ASK_S
-            while states.get(grant_id) is not State.WAITING:
-                noted, body, retry_after_s = ask(self._reader(tenant), "last", grant_id, self.ledger)
+            rejected: int | None = None
+            while True:
+                row = self.table.row(tenant, grant_id)
+                if row is not None and row.state is State.WAITING:
+                    return row
+                noted, body, retry_after_s = ask(self._reader(tenant), "last", grant_id, self.ledger, rejected)
                 row = self.table.row(tenant, grant_id)
                 if noted.sha256 is not None:
-                    use(self.stage.wise, grant_id, str(body["access_token"]), self.ledger)
+                    dead = use(self.stage.wise, grant_id, str(body["access_token"]), self.ledger)
+                    if dead and rejected != noted.version:
+                        rejected = noted.version
+                        continue
                     if row is not None and row.version == noted.version:
                         return row
                     retry_after_s = 0  # it was refreshed in between
@@ -285,10 +295,9 @@ class Soak:
                 if time.monotonic() + retry_after_s > ends:
                     return row
                 time.sleep(retry_after_s)
-            return self.table.row(tenant, grant_id)
 
         with ThreadPoolExecutor(_ADOPTERS) as pool:
-            rows = list(pool.map(lambda one: last(*one[:2]), self.ids))
+            rows = list(pool.map(lambda one: last(*one), [*(one[:2] for one in self.ids), *self.others.ids]))
         self.report.tell(f"asked for the tokens of {len(rows)} grants once more")
         return [row for row in rows if row is not None]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local.demo.partner import hash_of
 
-from .ledger import Ask, Wait, now_ms
+from .ledger import APPLICATION, Ask, Rejection, Wait, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,16 +26,37 @@ if TYPE_CHECKING:
 
 _OK: Final = 200
 _CONFLICT: Final = 409
+_UNAUTHORIZED: Final = 401
+_PROBLEM: Final = "urn:token-rotator:problem:"
+_FOR_GOOD: Final = "reauthorization-required"
 _AGAIN_S: Final = 1.0
 _LOST: Final = (OSError, http.client.HTTPException, ValueError)
 """What a call ends in that gets no answer, or half of one."""
 
 
-def ask(partner: PartnerService, reader: str, grant_id: str, ledger: Ledger) -> tuple[Ask, dict[str, Any], float]:
-    """Ask for a token once and put the answer on record. Gives it, its body, and when to ask again."""
+def _call(partner: PartnerService, method: str, grant_id: str, rest: str = "", **more: Any) -> Answer:
+    path = f"/access-token{rest}"
+    if grant_id == APPLICATION:
+        return partner.at(method, f"/v1/application{path}", **more)
+    return partner.call(method, grant_id, path, **more)
+
+
+def ask(
+    partner: PartnerService, reader: str, grant_id: str, ledger: Ledger, rejected: int | None = None
+) -> tuple[Ask, dict[str, Any], float]:
+    """Ask for a token once and put the answer on record. Gives it, its body, and when to ask again.
+
+    `rejected` is the version that Wise has refused: the API is told so, which answers the same.
+    """
     asked_ms = now_ms()
+    if rejected is not None:
+        ledger.add(Rejection(reader=reader, grant_id=grant_id, at_ms=asked_ms, version=rejected))
     try:
-        answer: Answer | None = partner.call("GET", grant_id, "/access-token")
+        if rejected is None:
+            answer: Answer | None = _call(partner, "GET", grant_id)
+        else:
+            report = {"version": rejected, "error": "invalid_token"}
+            answer = _call(partner, "POST", grant_id, "/rejections", json_body=report)
         body = answer.json() if answer is not None else {}
     except _LOST as error:
         answer, body = None, {"type": type(error).__name__}
@@ -46,6 +67,7 @@ def ask(partner: PartnerService, reader: str, grant_id: str, ledger: Ledger) -> 
             "version": body["version"],
             "stable_until_ms": int(datetime.fromisoformat(body["stable_until"]).timestamp() * 1000),
             "degraded": body["degraded"],
+            "on_hold": body.get("on_hold", False),
         }
     else:
         facts = {"problem": str(body.get("type", ""))}
@@ -62,13 +84,14 @@ def ask(partner: PartnerService, reader: str, grant_id: str, ledger: Ledger) -> 
     return noted, body, retry_after_s
 
 
-def use(wise: Wise, grant_id: str, access_token: str, ledger: Ledger) -> None:
-    """Call Wise with a token."""
+def use(wise: Wise, grant_id: str, access_token: str, ledger: Ledger) -> bool:
+    """Call Wise with a token. Tells whether Wise said that it is dead."""
     try:
         status = wise.me(access_token)
     except _LOST:
         status = 0
     ledger.used(grant_id, status)
+    return status == _UNAUTHORIZED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +100,8 @@ class Tenant:
 
     partner: PartnerService
     grant_ids: Sequence[str]
+    come_back: bool = False
+    """Its grants may come back by somebody's act: a refusal is not the end."""
 
 
 class Reader:
@@ -98,6 +123,7 @@ class Reader:
         self._stop = threading.Event()
         self._open: dict[str, int] = {}
         self._lost: set[str] = set()
+        self._reported: set[tuple[str, int]] = set()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self, answered_within_s: float) -> None:
@@ -138,21 +164,31 @@ class Reader:
             self._open[grant_id] = now_ms()
             self._ask(grant_id)
 
-    def _ask(self, grant_id: str) -> None:
-        noted, body, retry_after_s = ask(self._tenant.partner, self.name, grant_id, self._ledger)
+    def _ask(self, grant_id: str, rejected: int | None = None) -> None:
+        noted, body, retry_after_s = ask(self._tenant.partner, self.name, grant_id, self._ledger, rejected)
         self._answered.set()
         if noted.sha256 is not None:
             self._end(grant_id, self._open.pop(grant_id), "token")
             token = str(body["access_token"])
-            use(self._wise, grant_id, token, self._ledger)
+            self._use(grant_id, token, noted.version)
             before_s = (noted.stable_until_ms - now_ms()) / 1000 - self._random.uniform(0.1, 1.0)
             if before_s > 0:
-                self._at(before_s, lambda: use(self._wise, grant_id, token, self._ledger))
+                self._at(before_s, lambda: self._use(grant_id, token, noted.version))
         elif noted.status == _CONFLICT:
-            self._lost.add(grant_id)
-            self._end(grant_id, self._open.pop(grant_id), "reauthorization-required")
+            why = (noted.problem or "").removeprefix(_PROBLEM)
+            if why == _FOR_GOOD and not self._tenant.come_back:
+                self._lost.add(grant_id)
+            self._end(grant_id, self._open.pop(grant_id), why)
         else:
             self._at(retry_after_s, lambda: self._ask(grant_id))
+
+    def _use(self, grant_id: str, token: str, version: int) -> None:
+        """Use a token; report it if it is dead, once, unless this reader is already asking for another."""
+        dead = use(self._wise, grant_id, token, self._ledger)
+        if dead and (grant_id, version) not in self._reported and grant_id not in self._open:
+            self._reported.add((grant_id, version))
+            self._open[grant_id] = now_ms()
+            self._at(0, lambda: self._ask(grant_id, version))
 
     def _end(self, grant_id: str, asked_ms: int, ended: str) -> None:
         self._ledger.add(Wait(reader=self.name, grant_id=grant_id, asked_ms=asked_ms, ended_ms=now_ms(), ended=ended))

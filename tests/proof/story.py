@@ -115,8 +115,8 @@ class Story:
         self.answer(attempt)
         return self
 
-    def ask(self, token: str, *, told: bool = True) -> None:
-        lives = token == self.living
+    def ask(self, token: str, *, told: bool = True, lives: bool | None = None) -> None:
+        lives = token == self.living if lives is None else lives
         self.recorder.add(Asked(when=self.now(), grant="anna", token=token, lives=lives, told=told))
 
     # --- the rotator

@@ -10,7 +10,7 @@ import pytest
 
 from local.proof import checker
 from local.proof.checker import Loss, Rule, Terms, check, losses
-from local.proof.history import Adopted, Keeper, Kind, Told
+from local.proof.history import Adopted, Keeper, Kind, Shut, Told
 from tests.proof.story import Story
 
 UNRESOLVED = "nobody knew what had become of the refresh"
@@ -581,13 +581,15 @@ def test_a_violation_says_what_whose_when_and_why() -> None:
 def misled(by: str) -> Story:
     """A slow refresh, during which the token turns out to be dead: a second one follows, then the first is done."""
     story = Story()
-    if by == "Wise":
+    if by == "wise":
         story.die("a1")
         story.living = ""
-    if by == "us":
-        story.refresh("w", "a0").store("a0")
+    if by == "ours":
+        story.begin("w")
+        story.carry_out("w", "a0")
+        story.answer("w", Told.NOTHING)
     story.begin("x")
-    if by == "others":
+    if by == "somebody else":
         story.begin(None)
         story.carry_out(None, "a0")
     story.later(5).ask("a1")
@@ -597,10 +599,49 @@ def misled(by: str) -> Story:
     return story
 
 
-def test_a_token_that_others_ended_during_a_slow_refresh_looks_as_if_that_had_been_carried_out() -> None:
-    assert misled("Wise").broken() == []
-    assert misled("others").broken() == []
-    assert misled("us").broken() == [Rule.ONE_AT_A_TIME, Rule.PROMISE, Rule.KEPT]
+@pytest.mark.parametrize("by", ["wise", "somebody else"])
+def test_a_token_that_others_ended_during_a_slow_refresh_looks_as_if_that_had_been_carried_out(by: str) -> None:
+    assert misled(by).broken() == []
+
+
+def test_a_token_that_a_refresh_of_ours_had_ended_before_says_nothing_about_a_slow_one() -> None:
+    assert misled("ours").broken() == [Rule.ONE_AT_A_TIME, Rule.PROMISE, Rule.KEPT]
+
+
+@pytest.mark.parametrize(("ended", "broken"), [(None, []), (1, [Rule.ONE_AT_A_TIME, Rule.PROMISE, Rule.KEPT])])
+def test_a_closed_account_looks_as_if_a_slow_refresh_had_been_carried_out(
+    ended: float | None, broken: list[Rule]
+) -> None:
+    story = Story()
+    shut = story.now()
+    story.begin("x")
+    if ended is not None:
+        story.later(ended)
+    opened = None if ended is None else story.now()
+    story.recorder.add(Shut(when=shut, grant="anna", ended=opened))
+    story.later(5).ask("a1", lives=False)
+    story.refresh("y", "a2").store("a2")
+    story.serve("a2", for_s=100)
+    story.later(3).carry_out("x", "a3")
+    assert story.broken() == broken
+
+
+@pytest.mark.parametrize(("opened", "broken"), [(False, []), (True, [Rule.JUDGED])])
+def test_a_verdict_upon_the_word_of_a_wise_that_had_closed_the_account_is_nobodys_fault(
+    *, opened: bool, broken: list[Rule]
+) -> None:
+    story = Story()
+    shut = story.now()
+    if opened:
+        story.recorder.add(Shut(when=shut, grant="anna", ended=story.now()))
+    story.begin("x")
+    story.drop("x")
+    story.answer("x", Told.INVALID)
+    if not opened:
+        story.recorder.add(Shut(when=shut, grant="anna"))
+    story.judge("invalid_grant")
+    story.announce()
+    assert story.broken() == broken
 
 
 def test_a_grant_that_was_replaced_after_its_answer_was_parked_needs_it_no_longer() -> None:

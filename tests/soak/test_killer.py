@@ -62,6 +62,9 @@ def request(**changes: Any) -> RequestTruth:
     return RequestTruth(**(facts | changes))
 
 
+OURS = {"grant_type": "client_credentials", "user": None, "presented_ordinal": None}
+
+
 @pytest.mark.parametrize(
     ("changes", "ports", "lease", "died"),
     [
@@ -78,8 +81,12 @@ def request(**changes: Any) -> RequestTruth:
         ({"end_ms": None, "status": None, "delivered": None}, {1001}, "attempt", False),
         ({"end_ms": FROZEN + 250, "delivered": True}, {1000}, "attempt", True),
         ({"end_ms": FROZEN - 5_000}, {1000}, None, False),
-        # No refresh, or nobody's.
-        ({"grant_type": "client_credentials", "end_ms": None}, {1000}, None, False),
+        # A new token of our application's, or a question about our client: any attempt may have it in hand.
+        ({**OURS, "end_ms": None}, {1000}, None, True),
+        (OURS, set(), "attempt", True),
+        (OURS, set(), "another", False),
+        # Nothing of that kind, or nobody's.
+        ({"grant_type": "authorization_code", "end_ms": None}, {1000}, None, False),
         ({"correlation_id": None, "end_ms": None}, {1000}, None, False),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from local.aws.signed import Answer
 from local.demo.partner import hash_of
-from local.soak.ledger import Ledger
+from local.soak.ledger import APPLICATION, Ledger
 from local.soak.readers import Reader, Tenant
 
 TOKEN = "fixture-access-token"
@@ -26,9 +26,9 @@ def served(stable_for_s: float = 60, token: str = TOKEN) -> Answer:
     return Answer(200, {}, json.dumps(body).encode())
 
 
-def refused(status: int, retry_after: str | None = None) -> Answer:
+def refused(status: int, retry_after: str | None = None, problem: str = "reauthorization-required") -> Answer:
     headers = {} if retry_after is None else {"retry-after": retry_after}
-    return Answer(status, headers, b'{"type":"urn:fixture"}')
+    return Answer(status, headers, json.dumps({"type": f"urn:token-rotator:problem:{problem}"}).encode())
 
 
 class Partner:
@@ -37,9 +37,22 @@ class Partner:
     def __init__(self, *answers: Callable[[], Answer] | Exception) -> None:
         self.answers = list(answers)
         self.asked_at: list[float] = []
+        self.reported: list[dict[str, Any]] = []
 
-    def call(self, method: str, grant_id: str, rest: str = "", **_more: Any) -> Answer:
-        assert (method, grant_id, rest) == ("GET", "acme-1", "/access-token")
+    def call(self, method: str, grant_id: str, rest: str = "", **more: Any) -> Answer:
+        assert grant_id == "acme-1"
+        return self._answer(method, rest, more)
+
+    def at(self, method: str, path: str, **more: Any) -> Answer:
+        assert path.startswith("/v1/application/")
+        return self._answer(method, path.removeprefix("/v1/application"), more)
+
+    def _answer(self, method: str, rest: str, more: dict[str, Any]) -> Answer:
+        if method == "POST":
+            assert rest == "/access-token/rejections"
+            self.reported.append(more["json_body"])
+        else:
+            assert (method, rest, more) == ("GET", "/access-token", {})
         self.asked_at.append(time.monotonic())
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -48,22 +61,30 @@ class Partner:
 
 
 class Wise:
-    def __init__(self, *, breaks: bool = False) -> None:
+    def __init__(self, *, breaks: bool = False, dead: tuple[str, ...] = ()) -> None:
         self.used: list[tuple[float, str]] = []
         self.breaks = breaks
+        self.dead = dead
 
     def me(self, access_token: str) -> int:
         self.used.append((time.monotonic(), access_token))
         if self.breaks:
             raise ConnectionResetError
-        return 200
+        return 401 if access_token in self.dead else 200
 
 
-def run(partner: Partner, wise: Wise, until: Callable[[Ledger], bool], *, within_s: float = 5) -> Ledger:
+def run(
+    partner: Partner,
+    wise: Wise,
+    until: Callable[[Ledger], bool],
+    *,
+    grant_id: str = "acme-1",
+    come_back: bool = False,
+) -> Ledger:
     ledger = Ledger()
     reader = Reader(
         "reader",
-        Tenant(partner, ["acme-1"]),  # type: ignore[arg-type]
+        Tenant(partner, [grant_id], come_back=come_back),  # type: ignore[arg-type]
         wise,  # type: ignore[arg-type]
         ledger,
         random=random.Random(1),  # noqa: S311
@@ -71,7 +92,7 @@ def run(partner: Partner, wise: Wise, until: Callable[[Ledger], bool], *, within
     )
     reader.start(1)
     assert ledger.asks, "it waits for the first answer"
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + 10
     while not until(ledger):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -91,7 +112,7 @@ def test_token_is_used_at_once_and_again_just_before_it_may_be_replaced() -> Non
 
 def test_reader_asks_again_after_retry_after_and_its_wait_counts_from_the_first_question() -> None:
     partner = Partner(lambda: refused(503, "0.3"), lambda: refused(429, "0.2"), OSError(), served)
-    ledger = run(partner, Wise(), lambda ledger: bool(ledger.waits), within_s=10)
+    ledger = run(partner, Wise(), lambda ledger: bool(ledger.waits))
     first, second, third, fourth = partner.asked_at[:4]
     assert second - first >= 0.3
     assert third - second >= 0.2
@@ -120,3 +141,24 @@ def test_use_that_gets_no_answer_is_a_use(recwarn: pytest.WarningsRecorder) -> N
     assert ledger.uses[0] == ("acme-1", 0)
     assert not [thread for thread in threading.enumerate() if thread.name == "reader"]
     assert not recwarn.list
+
+
+def test_token_that_wise_refuses_is_reported_once_and_the_answer_is_used() -> None:
+    partner, wise = Partner(served, lambda: served(token="another")), Wise(dead=(TOKEN,))
+    ledger = run(partner, wise, lambda ledger: len(ledger.uses) > 4)
+    assert partner.reported == [{"version": 7, "error": "invalid_token"}]
+    [rejection] = ledger.rejections
+    assert (rejection.grant_id, rejection.version) == ("acme-1", 7)
+    assert [token for _, token in wise.used][:2] == [TOKEN, "another"]
+    assert rejection.at_ms == ledger.asks[1].asked_ms
+
+
+def test_what_may_come_back_is_asked_for_again() -> None:
+    partner = Partner(lambda: refused(409), lambda: refused(409, problem="on-hold"), served)
+    ledger = run(partner, Wise(), lambda ledger: len(ledger.waits) > 2, come_back=True)
+    assert [wait.ended for wait in ledger.waits][:3] == ["reauthorization-required", "on-hold", "token"]
+
+
+def test_our_applications_token_has_an_address_of_its_own() -> None:
+    ledger = run(Partner(served), Wise(), lambda ledger: bool(ledger.uses), grant_id=APPLICATION, come_back=True)
+    assert ledger.asks[0].grant_id == APPLICATION

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from local.soak.ledger import APPLICATION
 from local.soak.table import Row, State
 
 NOW = 1_795_000_000_000
@@ -49,6 +50,15 @@ DEAD = {"phase": "reauthorization_required", "incident_id": "fixture-incident", 
         ({"attempt": "attempt", "lease_until_ms": NOW - 23_000, "due_at_ms": NOW - 60_000}, State.BUSY),
         ({"attempt": "attempt", "lease_until_ms": NOW - 25_000, "due_at_ms": NOW - 60_000}, State.OVERDUE),
         ({"attempt": "attempt", "lease_until_ms": NOW - 60_000, "due_at_ms": None}, State.OVERDUE),
+        ({"kind": "personal", "due_at_ms": NOW + 90 * 86_400_000}, State.FINE),
+        ({"kind": "personal", "due_at_ms": None, "in_doubt": "attempt"}, State.FORGOTTEN),
+        ({"kind": "personal", "due_at_ms": NOW + 5_000, "in_doubt": "attempt"}, State.WAITING),
+        ({"kind": "application", "due_at_ms": None}, State.FORGOTTEN),
+        ({"on_hold": True, "due_at_ms": None}, State.ON_HOLD),
+        ({"on_hold": True, "due_at_ms": None, "in_doubt": "reported"}, State.FORGOTTEN),
+        ({"on_hold": True, "due_at_ms": None, "in_doubt": "reported", "last_error": "dead_on_hold"}, State.WAITING),
+        ({"on_hold": True, "due_at_ms": NOW + 5_000, "in_doubt": "reported"}, State.WAITING),
+        ({"phase": "suspended", "due_at_ms": None}, State.SUSPENDED),
         ({**DEAD, "due_at_ms": None, "published": True}, State.WAITS_FOR_USER),
         ({**DEAD, "due_at_ms": NOW + 20_000}, State.UNTOLD),
         ({**DEAD, "due_at_ms": NOW - 21_000}, State.OVERDUE),
@@ -82,4 +92,12 @@ def test_an_item_is_read_as_the_table_holds_it() -> None:
     assert (read.grant_id, read.phase, read.version, read.attempt) == ("acme-1", "reauthorization_required", 7, "a")
     assert (read.lease_until_ms, read.in_doubt, read.due_at_ms, read.failures) == (8, "b", 9, 2)
     assert (read.incident_id, read.reason, read.raised_ms, read.published) == ("i", "outcome_unknown", 5, False)
+    assert (read.kind, read.on_hold) == ("user", False)
     assert Row.of({**item, "alert": {"M": {**alert, "published_at": {"N": "6"}}}}).published
+    assert Row.of({**item, "on_hold": {"M": {}}}).on_hold
+
+
+def test_our_applications_own_item_goes_by_its_key() -> None:
+    item = {"phase": {"S": "active"}, "version": {"N": "7"}, "due_at": {"N": "9"}, "kind": {"S": "application"}}
+    read = Row.of(item)
+    assert (read.grant_id, read.kind, read.reason) == (APPLICATION, "application", None)
