@@ -240,9 +240,9 @@ def _of_accounts(ledger: Ledger) -> Iterable[Record]:
             until = None if ended is None else _at(ended)
             yield Shut(when=_at(act.asked_ms), grant=act.grant_id, ended=until)
         elif act.did is Did.STOPPED:
-            yield Suspended(when=_at(act.at_ms), grant=act.grant_id)
+            yield Suspended(when=_at(act.at_ms), grant=act.grant_id, by="Wise")
         elif act.did is Did.TOLD_OPEN:
-            yield Suspended(when=_at(act.asked_ms), grant=act.grant_id, lifted=True)
+            yield Suspended(when=_at(act.asked_ms), grant=act.grant_id, lifted=True, by="Wise")
 
 
 # --- what the history does not show

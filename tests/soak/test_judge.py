@@ -529,7 +529,7 @@ def give_a_closed_account_up_though_told_in_time(world: World) -> None:
         (hide_a_hold, SAME, "was not told that", 0),
         (tell_of_a_foreign_refresher_where_none_is, SAME, "nobody else refreshes it", 0),
         (tell_of_an_old_refresher_that_was_switched_off, MOVED, "nobody else refreshes it", 0),
-        (serve_for_a_closed_account, CLOSED, "was served, suspended since", 0),
+        (serve_for_a_closed_account, CLOSED, "was served, suspended by Wise since", 0),
         (go_on_with_a_closed_account, CLOSED, "though its account was closed", 0),
         (stop_for_good, CLOSED, "though its account was opened", 0),
         (stop_without_a_reason, SAME, "though its account was never closed", 0),
