@@ -69,10 +69,8 @@ BREAKS: Final = {
     "secrecy": Break(
         "no secret in any log, item, alert or template",
         "functions/token_rotator/adapters/wise_http.py",
-        "        with _Watch(within.total_seconds()) as watch:\n            try:\n"
-        '                status, answered, content = self._call("POST",',
-        "        print(form)\n        with _Watch(within.total_seconds()) as watch:\n            try:\n"
-        '                status, answered, content = self._call("POST",',
+        "        sent_at = self._clock()\n        with _Watch(",
+        "        sent_at = self._clock()\n        print(form)\n        with _Watch(",
     ),
     "reissue": Break(
         "a dead grant of a user whom the partner created heals itself, and wakes nobody",
@@ -85,6 +83,30 @@ BREAKS: Final = {
         "functions/token_rotator/service/serve_token.py",
         "use.suspensions.read().of(self.key.tenant) is not None:",
         "use.suspensions.read().of(self.key.grant_id) is not None:",
+    ),
+    "hold": Break(
+        "on hold a grant is served and not refreshed, while the old refresher still is",
+        "functions/token_rotator/service/refresh_grant.py",
+        "        if self.held or grant.on_hold is not None:\n",
+        "        if self.held:\n",
+    ),
+    "foreign": Break(
+        "a foreign refresher is noticed, and on-call is told",
+        "functions/token_rotator/service/refresh_grant.py",
+        "foreign=self.foreign and",
+        "foreign=False and",
+    ),
+    "signature": Break(
+        "a closed account is suspended by Wise's word alone, and tried once when it is opened again",
+        "functions/token_rotator/adapters/rsa_signatures.py",
+        "        return any(_verifies(key, given, content) for key in self._keys)\n",
+        "        return any(given or content for _ in self._keys)\n",
+    ),
+    "application": Break(
+        "twenty services, one application token, and none of them holds the client secret",
+        "functions/token_rotator/service/refresh_grant.py",
+        "            return self._issue(grant)\n",
+        "            return self._ask_only(grant)\n",
     ),
     "doubt": Break(
         "a killed worker costs nobody a dead token",

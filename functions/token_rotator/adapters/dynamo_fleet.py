@@ -2,9 +2,8 @@
 
 | attribute | type | holds |
 |---|---|---|
-| `pk`, `schema` | S, N | `#fleet`, and the version of its form; there is no `schema` before the first write |
-| `revision` | N | how often the breaker's state was written |
-| `write_id` | S | random, of the last such write |
+| `pk` | S | `#fleet` |
+| `schema`, `revision`, `write_id` | N, N, S | as `dynamo_revised` has them, of the breaker's state |
 | the fields of `Fleet` | | instants as epoch milliseconds |
 | `<lane>_tat` | N | until when the lane's calls are used up, in epoch milliseconds; no part of the revision |
 
@@ -17,16 +16,14 @@ the shares that are taken may reach into the future by one burst.
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.fleet import Fleet
-from token_rotator.domain.grant import SCHEMA
 from token_rotator.service.ports import Admitted, Paced
 
 from .dynamo_items import (
@@ -44,6 +41,7 @@ from .dynamo_items import (
     is_refused,
     to_ms,
 )
+from .dynamo_revised import Revised
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,20 +70,6 @@ _CODECS: Final[dict[str, Codec]] = {
 """How each field of the fleet is stored, under its own name."""
 
 
-def _decode(item: Item) -> Fleet:
-    """Make the fleet of its item. Raises `CorruptGrant` for whatever this version did not write."""
-    try:
-        if "revision" not in item:
-            return Fleet()
-        if NUMBER.decode(item["schema"]) != SCHEMA:
-            msg = "the fleet's item has another schema"
-            raise CorruptGrant(msg)
-        return Fleet(**{name: codec.decode(item[name]) for name, codec in _CODECS.items() if name in item})
-    except UNREADABLE as error:
-        msg = f"the fleet's item cannot be read: {type(error).__name__}"
-        raise CorruptGrant(msg) from None
-
-
 def _worth(lane: Lane, calls: int) -> int:
     """Say how many milliseconds of a lane some calls take."""
     return lane.worth(calls) // timedelta(milliseconds=1)
@@ -103,6 +87,7 @@ class DynamoFleet:
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
+        self._fleet = Revised(client, table, FLEET, make=Fleet, codecs=_CODECS, what="the fleet's item")
         self._item: Any = {"TableName": table, "Key": {"pk": TEXT.encode(FLEET)}}
         self._dying: Any = {"TableName": table, "Key": {"pk": TEXT.encode(DYING)}}
         self._seen: dict[str, int] = {}
@@ -111,25 +96,12 @@ class DynamoFleet:
     @failures
     def read(self) -> Fleet:
         """See `FleetStore.read`."""
-        return _decode(cast("Item", self._client.get_item(**self._item, ConsistentRead=True).get("Item", {})))
+        return self._fleet.read()
 
     @failures
     def write(self, before: Fleet, after: Fleet) -> Fleet | None:
-        """See `FleetStore.write`. A refusal may be the trace of this very write, if the SDK sent it twice."""
-        write_id = TEXT.encode(uuid.uuid4())
-        update = Update()
-        update.require_equal("revision", NUMBER.encode(before.revision) if before.revision else None)
-        update.change("revision", NUMBER.encode(before.revision + 1))
-        update.change("schema", NUMBER.encode(SCHEMA))
-        update.change("write_id", write_id)
-        for field in fields(Fleet):
-            if field.name != "revision":
-                value = getattr(after, field.name)
-                update.change(field.name, None if value is None else _CODECS[field.name].encode(value))
-        answer = self._update(update, "ALL_NEW")
-        if isinstance(answer, _Refusal):
-            return _decode(answer.item) if answer.item.get("write_id") == write_id else None
-        return _decode(answer)
+        """See `FleetStore.write`."""
+        return self._fleet.write(before, after)
 
     @failures
     def count_death(self, now: datetime, within: timedelta) -> int:
@@ -164,7 +136,7 @@ class DynamoFleet:
         used_until = self._seen.get(tat)
         while True:  # a lane's instant never moves back, so at worst it is found busy, idle, busy, full
             idle = used_until is None or used_until <= at
-            answer = self._update(_taken(tat, at, worth, None if idle else latest), "UPDATED_NEW")
+            answer = self._update(_taken(tat, at, worth, None if idle else latest))
             item = answer.item if isinstance(answer, _Refusal) else answer
             used_until = _used_until(item, tat)
             if used_until is not None:
@@ -172,16 +144,16 @@ class DynamoFleet:
             if not isinstance(answer, _Refusal):
                 return Admitted()
             if "open_until" in item:
-                return _decode(item)
+                return self._fleet.decode(item)
             if used_until is not None and used_until > latest:
                 return Paced(from_ms(at + used_until - latest))
 
-    def _update(self, update: Update, returned: Literal["ALL_NEW", "UPDATED_NEW"]) -> _Refusal | Item:
+    def _update(self, update: Update) -> _Refusal | Item:
         try:
             answer = self._client.update_item(
                 **self._item,
                 **update.parameters(),
-                ReturnValues=returned,
+                ReturnValues="UPDATED_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as error:

@@ -10,6 +10,7 @@ _BREAKER: Final = "functions/token_rotator/service/breaker.py"
 _FLEET: Final = "functions/token_rotator/domain/fleet.py"
 _ATTEMPT: Final = "functions/token_rotator/service/refresh_grant.py"
 _STORE: Final = "functions/token_rotator/adapters/dynamo_fleet.py"
+_REVISED: Final = "functions/token_rotator/adapters/dynamo_revised.py"
 _GRANTS: Final = "functions/token_rotator/adapters/dynamo_grants.py"
 _TESTS: Final = "tests/unit/test_breaker.py"
 _CONTRACT: Final = "tests/contract/test_fleet_contract.py"
@@ -125,7 +126,7 @@ GUARDS: Final = (
     Guard(
         name="fleet-revision",
         says="of two who change the breaker only one wins",
-        path=_STORE,
+        path=_REVISED,
         old='        update.require_equal("revision", NUMBER.encode(before.revision) if before.revision else None)\n',
         new='        update.require("attribute_exists(pk) OR attribute_not_exists(pk)")\n',
         tests=(f"{_CONTRACT}::test_the_second_to_write_over_one_revision_writes_nothing",),
@@ -133,7 +134,7 @@ GUARDS: Final = (
     Guard(
         name="consistent-fleet",
         says="the breaker is read consistently",
-        path=_STORE,
+        path=_REVISED,
         old='ConsistentRead=True).get("Item", {})',
         new='ConsistentRead=False).get("Item", {})',
         tests=("tests/mutants/test_guards.py::test_what_is_decided_by_is_read_consistently[the fleet]",),

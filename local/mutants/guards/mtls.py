@@ -11,7 +11,7 @@ _SECRETS: Final = "functions/token_rotator/adapters/client_secrets.py"
 _HTTP: Final = "functions/token_rotator/adapters/wise_http.py"
 _DOMAIN: Final = "functions/token_rotator/domain/certificate.py"
 _WATCH: Final = "functions/token_rotator/service/watch_certificate.py"
-_STORE: Final = "functions/token_rotator/adapters/dynamo_certificate.py"
+_REVISED: Final = "functions/token_rotator/adapters/dynamo_revised.py"
 _SETTINGS: Final = "functions/token_rotator/settings.py"
 _READ: Final = "tests/contract/test_client_certificates.py"
 _WIRE: Final = "tests/contract/test_mutual_tls.py"
@@ -176,7 +176,7 @@ GUARDS: Final = (
     Guard(
         name="certificate-revision",
         says="a write of what is known of the certificate is conditional on nobody's having written since",
-        path=_STORE,
+        path=_REVISED,
         old='        update.require_equal("revision", NUMBER.encode(before.revision) if before.revision else None)\n',
         new='        update.require("attribute_not_exists(never_there)")\n',
         tests=(
