@@ -145,7 +145,7 @@ STORIES: dict[str, tuple[Scene, str]] = {
     "stopped, lift": (stopped, "lift"),
 }
 NEXT = ("sweep", "report", "readopt", "relink", "revoke", "suspend", "delete")
-WAITS = (0.0, 23.0)
+WAITS = (23.0,)
 BESIDE: list[tuple[Scene, tuple[str, ...]]] = [
     (revoked, ("report", "report2")),
     (revoked, ("report", "relink")),
