@@ -512,7 +512,9 @@ def _promise(case: _Case) -> Iterator[Violation]:
             killer = case.killer(death)
             if killer is None or case.beyond_us(killer) or case.touched(served.looked, death.when.at):
                 continue
-            if case.holds(Kind.APPLICATION) and _was_reported(case, served, death):
+            if case.holds(Kind.APPLICATION) and (
+                _was_reported(case, served, death) or _was_crossed(case, served, death)
+            ):
                 continue
             reported.add(served.token)
             yield case.broken(
@@ -526,6 +528,16 @@ def _promise(case: _Case) -> Iterator[Violation]:
 def _was_reported(case: _Case, served: Served, death: Died) -> bool:
     """Tell whether somebody said that Wise refused this token. Of our application's nobody can ask: it is replaced."""
     return any(report.version == served.version and report.when < death.when for report in case.reported)
+
+
+def _was_crossed(case: _Case, served: Served, death: Died) -> bool:
+    """Tell whether a question of ours and the request for this token crossed: nobody knows which came last at Wise."""
+    minted = case.minted[served.token].when
+    noted_within = case.terms.attempt + case.terms.patience
+    return any(
+        question.when < death.when and (question.ended or question.when).at + noted_within >= minted.at
+        for question in case.questions.values()
+    )
 
 
 def _kept(case: _Case) -> Iterator[Violation]:
@@ -700,6 +712,8 @@ def _nobody_could_know(case: _Case, token: str, access: str | None, end: Moment)
     minted = case.minted.get(access or token)
     if minted is None or end.at >= minted.expires_at:
         return False
-    asked = any(a.told and not a.lives and a.token == access and a.when > death.when for a in case.asked)
+    brought = [act.when for act in case.acts if isinstance(act, Adopted) and act.access == access]
+    since = max(death.when, *brought) if brought else death.when  # what is brought once more is asked about anew
+    asked = any(a.told and not a.lives and a.token == access and a.when > since for a in case.asked)
     refused = any(r.told is Told.INVALID and r.began.when > death.when for r in case.ours())
     return not asked and not refused

@@ -266,6 +266,7 @@ STORED: dict[str, Any] = {
     "registration": Sealed(b"sealed registration"),
     "user_rank": 7,
     "profile_rank": 8,
+    "suspension": Suspension(NOW, "operator", "a drill"),
 }
 ABSENT: dict[str, Any] = {
     "attempt_id": None,
@@ -276,6 +277,7 @@ ABSENT: dict[str, Any] = {
     "registration": None,
     "user_rank": None,
     "profile_rank": None,
+    "suspension": None,
 }
 
 
@@ -291,6 +293,8 @@ ABSENT: dict[str, Any] = {
         ("due_at", NOW, NOW + TICK),
         ("user_rank", 7, 8),
         ("profile_rank", 8, 7),
+        ("suspension", Suspension(NOW, "operator", "a drill"), Suspension(NOW, "operator", None)),
+        ("suspension", Suspension(NOW, "operator", "a drill"), Suspension(NOW + TICK, "operator", "a drill")),
         ("alert", an_alert(), an_alert(failures=3)),
         ("alert", an_alert(), an_alert(published_at=NOW)),
         ("alert", an_alert(), an_alert(claimed_until=None)),
@@ -313,7 +317,7 @@ def test_a_write_takes_effect_only_when_a_field_is_equal(store: Store, field: st
 
 def test_every_condition_has_a_row() -> None:
     rows = {"attempt_id", "version", "refresh_token", "registration", "in_doubt", "phase", "due_at", "alert"}
-    assert {field.name for field in fields(When)} == rows | {"user_rank", "profile_rank"}
+    assert {field.name for field in fields(When)} == rows | {"user_rank", "profile_rank", "suspension"}
 
 
 @pytest.mark.parametrize("field", list(ABSENT))

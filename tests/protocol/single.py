@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from local.proof.checker import check
 from tests.protocol.stage import Stage
@@ -98,7 +99,7 @@ def paused(stage: Stage) -> None:
     stage.pass_time(20)
 
 
-Scene = Callable[[Stage], None]
+Scene = Callable[[Any], None]
 
 ADVANCING: dict[str, tuple[Scene, str]] = {
     "due, sweep": (due, "sweep"),

@@ -105,6 +105,11 @@ def world_on(clock: StageClock, policy: str) -> World:
         module.FakeClock = plain
 
 
+def _what_stops(grant: Grant) -> tuple[object, ...]:
+    """What of a grant has its place among what happens at Wise."""
+    return grant.phase, grant.on_hold, grant.user_rank, grant.profile_rank
+
+
 class Stage:
     """One world, its faults and its history. `anna` is adopted with a fresh token."""
 
@@ -291,7 +296,7 @@ class Stage:
 
         def call(*arguments: Any) -> Any:
             touched = touches
-            if verdicts and arguments[0].phase != arguments[1].phase:
+            if verdicts and _what_stops(arguments[0]) != _what_stops(arguments[1]):
                 touched = (*touches, ("wise", "r"))
             plan = self.step(kind, name, *touched)
             if changes and self._is_down(Keeper.QUEUE if queue else Keeper.TABLE):
@@ -516,6 +521,9 @@ class Stage:
         if stored is None:
             return
         self.report(stored.version)
+
+    def _report2(self) -> None:
+        self._report()
 
     def report(self, version: int) -> None:
         self.recorder.add(Reported(when=self.moment(), grant=NAME, version=version))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from local.proof.checker import check
+from local.proof.checker import Rule, check
 from tests.protocol.alerts import unheard
+from tests.protocol.guards import Guard
 from tests.protocol.single import Explored, Plot, Scene, due, fresh, in_doubt
 from tests.protocol.stage import Back, Stage
 from tests.protocol.steps import Once
 from tests.protocol.two import explore
-from token_rotator.domain.grant import AlertKind, Phase
+from token_rotator.domain.answer import SealedAnswer
+from token_rotator.domain.grant import AlertKind, Grant, Phase
+from token_rotator.service import apply_state, hold_grant, suspend_grant
+from token_rotator.service.adopt_grant import Declined
+from token_rotator.service.keep_answer import KeepAnswer
+from token_rotator.service.refresh_grant import _Attempt
 
 pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
 
@@ -384,3 +392,87 @@ def test_a_closed_account_stops_its_grant_and_an_open_one_lets_it_go_on(policy: 
     assert stage.stored is not None
     assert stage.stored.phase is phase
     assert check(stage.history()) == []
+
+
+# --- and that what is missing is noticed
+
+
+def hold_while_somebody_works(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(hold_grant.Patience, "unheld", lambda self, key, _: self.grants.get(key) or Declined.NOT_FOUND)
+    patch.setattr(hold_grant, "freed", lambda grant, *_: grant)
+
+
+def release_at_once(patch: pytest.MonkeyPatch) -> None:
+    def released(grant: Grant, now: datetime, budgets: object) -> Grant:
+        return replace(grant, on_hold=None, due_at=now)
+
+    patch.setattr(hold_grant, "released", released)
+
+
+def accuse_whatever_is_dead(patch: pytest.MonkeyPatch) -> None:
+    ask_first = _Attempt._ask_first
+
+    def accusing(self: _Attempt, grant: Grant) -> Any:
+        answer = ask_first(self, grant)
+        self.foreign = self.dead
+        return answer
+
+    patch.setattr(_Attempt, "_ask_first", accusing)
+
+
+def forget_what_wise_ended(patch: pytest.MonkeyPatch) -> None:
+    changed = apply_state.state_changed
+
+    def forgetful(grant: Grant, *arguments: Any) -> Grant:
+        return replace(changed(grant, *arguments), in_doubt=grant.in_doubt)
+
+    patch.setattr(apply_state, "state_changed", forgetful)
+
+
+def end_whatever_doubt_there_is(patch: pytest.MonkeyPatch) -> None:
+    in_time = KeepAnswer._in_time
+
+    def blind(self: KeepAnswer, answer: SealedAnswer, stored: Grant, _: str | None) -> Grant:
+        return in_time(self, answer, stored, stored.in_doubt)
+
+    patch.setattr(KeepAnswer, "_in_time", blind)
+
+
+def leave_wises_order(patch: pytest.MonkeyPatch) -> None:
+    plain = suspend_grant.suspended
+    patch.setattr(
+        suspend_grant,
+        "suspended",
+        lambda grant, order: grant if grant.phase is Phase.SUSPENDED else plain(grant, order),
+    )
+
+
+MISSING: dict[str, tuple[Guard, str, Scene, tuple[str, ...], Rule]] = {
+    "a hold waits for the lease": (hold_while_somebody_works, "rotated", due, ("duty", "hold"), Rule.HELD),
+    "a release waits for the promise": (release_at_once, "same", held, ("read", "release"), Rule.PROMISE),
+    "others are named only for what they did": (
+        accuse_whatever_is_dead,
+        "same",
+        in_doubt,
+        ("sweep", "read"),
+        Rule.ACCUSED,
+    ),
+    "what Wise has ended is in doubt": (forget_what_wise_ended, "rotated", closed, ("sweep", "reopen"), Rule.NOT_DEAD),
+    "a doubt that came since stays": (
+        end_whatever_doubt_there_is,
+        "same",
+        known_in_doubt,
+        ("duty", "shut_beside"),
+        Rule.NOT_DEAD,
+    ),
+    "an operator's order outlives Wise's": (leave_wises_order, "same", reopened, ("sweep", "suspend"), Rule.SUSPENDED),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, policy, scene, actors, broken = MISSING[name]
+    remove(monkeypatch)
+    at_rest = ("let_go",) if scene in (due, held, in_doubt) else ("tell_all", "lift", "reopen")
+    found = played(scene, policy, actors, lambda _: [], *at_rest)
+    assert any(f"[{broken}]" in violation for violation in found.violations), found.violations[:3]

@@ -244,14 +244,18 @@ def explore(
     *,
     faults: int = 0,
     reduce: bool = True,
+    begin: Callable[[str], Stage] = Stage,
     seen: Callable[[Stage, list[str]], None] = lambda _stage, _told: None,
     result: Explored | None = None,
 ) -> Explored:
-    """Play every order of the actors' steps, with up to so many faults; `reduce` leaves out repetitions."""
+    """Play every order of the actors' steps, with up to so many faults; `reduce` leaves out repetitions.
+
+    `begin`: makes the stage, where that is not one of a user's grant.
+    """
     result = result or Explored()
     path: list[Node] = []
     while True:
-        stage = Stage(policy)
+        stage = begin(policy)
         scene(stage)
         scheduler = Scheduler(stage, actors, path, faults=faults, reduce=reduce)
         complete = scheduler.play()

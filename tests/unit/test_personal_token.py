@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -311,3 +312,22 @@ def test_no_link_leads_to_a_grant_of_a_personal_token(world: World) -> None:
     world.grants.items[before.key] = before
     assert world.confirm(link_id) is Declined.DIFFERENT_KIND
     assert world.stored() == before
+
+
+def test_one_that_is_suspended_while_wise_calls_it_dead_is_in_doubt(world: World) -> None:
+    version = world.personal().version
+    world.wise.personal.clear()
+    ask = world.wise.ask
+
+    def suspended_meanwhile(*arguments: Any, **more: Any) -> Liveness:
+        world.suspend_grant(world.key(), world.order())
+        return ask(*arguments, **more)
+
+    world.wise.ask = suspended_meanwhile  # type: ignore[method-assign]
+    assert isinstance(world.serve(rejected=version), NotServed)
+    world.wise.ask = ask  # type: ignore[method-assign]
+    world.suspend_grant.lift(world.key())
+    assert world.stored().in_doubt is not None
+    assert isinstance(world.serve(), NotServed)
+    assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED
+    assert kinds(world) == [AlertKind.REAUTHORIZATION_REQUIRED]

@@ -467,6 +467,25 @@ def test_an_operators_order_given_while_wises_is_ended_stands(world: World) -> N
     assert why(world.serve()) is Why.SUSPENDED
 
 
+def test_a_lift_that_takes_effect_late_ends_no_order_that_came_since(world: World) -> None:
+    deactivated(world)
+    write, late = world.grants.write, []
+
+    def lost(*arguments: Any) -> Any:
+        late.append(arguments)
+        raise StoreUnavailable("injected")
+
+    world.grants.write = lost  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        world.suspend_grant.lift(world.key())
+    world.grants.write = write  # type: ignore[method-assign]
+    order = world.order()
+    world.suspend_grant(world.key(), order)
+    for arguments in late:
+        write(*arguments)
+    assert world.stored().suspension == order
+
+
 def test_a_manager_may_lift_it_before_wise_says_so(world: World) -> None:
     deactivated(world)
     world.suspend_grant.lift(world.key())

@@ -427,6 +427,7 @@ class _Attempt:
             self.doubt = None
             return self._confirm(grant)
         if liveness is Liveness.DEAD:
+            self.dead = True  # where the verdict does not fall, since somebody suspends it, it is in doubt
             return self._judge(grant, GrantInvalid(status=401, error="invalid_token"), PERSONAL_REJECTED)
         return self._give_back(grant, "no-answer" if liveness is Liveness.NO_ANSWER else Unsealable.code)
 

@@ -44,7 +44,9 @@ class SuspendGrant:
             after = change(stored)
             if after is stored:
                 return stored
-            answer = self.grants.write(stored, after, When(version=stored.version, phase=stored.phase))
+            answer = self.grants.write(
+                stored, after, When(version=stored.version, phase=stored.phase, suspension=stored.suspension)
+            )
             if isinstance(answer, Done):
                 return after
             stored = answer.grant

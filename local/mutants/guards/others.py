@@ -9,6 +9,7 @@ from local.mutants.guard import Guard
 _RULES: Final = "functions/token_rotator/domain/suspension.py"
 _APPLY: Final = "functions/token_rotator/service/apply_state.py"
 _REFRESH: Final = "functions/token_rotator/service/refresh_grant.py"
+_SUSPEND: Final = "functions/token_rotator/service/suspend_grant.py"
 _KEEP: Final = "functions/token_rotator/service/keep_answer.py"
 _UNIT: Final = "tests/unit/test_state_change.py"
 
@@ -28,6 +29,22 @@ GUARDS: Final = (
         old="                suspension=stored.suspension,\n",
         new="",
         tests=(f"{_UNIT}::test_an_operators_order_given_while_wises_is_ended_stands",),
+    ),
+    Guard(
+        name="late-lift",
+        says="a lift that takes effect late ends the order that it was about, and none that came since",
+        path=_SUSPEND,
+        old=", phase=stored.phase, suspension=stored.suspension)",
+        new=", phase=stored.phase)",
+        tests=(f"{_UNIT}::test_a_lift_that_takes_effect_late_ends_no_order_that_came_since",),
+    ),
+    Guard(
+        name="personal-dead-beside-an-order",
+        says="a personal token that Wise calls dead while somebody suspends it is in doubt when that is lifted",
+        path=_REFRESH,
+        old="            self.dead = True  # where the verdict does not fall",
+        new="            pass  # where the verdict does not fall",
+        tests=("tests/unit/test_personal_token.py::test_one_that_is_suspended_while_wise_calls_it_dead_is_in_doubt",),
     ),
     Guard(
         name="dead-again-told-once",

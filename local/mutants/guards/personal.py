@@ -25,8 +25,8 @@ GUARDS: Final = (
         name="personal-no-answer",
         says="a personal token is judged only by Wise's own word",
         path=_REFRESH,
-        old="        if liveness is Liveness.DEAD:\n            return self._judge(grant, GrantInvalid(",
-        new="        if liveness is not Liveness.LIVES:\n            return self._judge(grant, GrantInvalid(",
+        old="        if liveness is Liveness.DEAD:\n            self.dead = True  #",
+        new="        if liveness is not Liveness.LIVES:\n            self.dead = True  #",
         tests=(
             f"{_TESTS}::test_a_report_without_an_answer_changes_nothing",
             f"{_TESTS}::test_one_that_does_not_open_is_not_judged",

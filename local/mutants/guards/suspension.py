@@ -94,8 +94,8 @@ GUARDS: Final = (
         name="suspending-is-conditional",
         says="an order about a grant is written under its phase, so that no verdict is undone by it",
         path=_GRANT,
-        old="When(version=stored.version, phase=stored.phase))\n",
-        new="When(version=stored.version))\n",
+        old=", phase=stored.phase, suspension=stored.suspension)",
+        new=")",
         tests=(f"{_UNIT}::test_suspending_does_not_hide_a_verdict_that_fell_at_the_same_time",),
     ),
     Guard(
