@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from local.demo.partner import offered
 from local.demo.stage import SECRET_NAME
 from local.wise.control import WiseControl, WiseControlError
+from local.wise.settings import RefreshTokenPolicy
 
 from .agenda import Agenda
 from .ledger import APPLICATION, Act, Delivered, Did, now_ms
@@ -134,6 +135,17 @@ class Others:
         self._random.shuffle(left)
         for delivery in left:
             self._send(delivery)
+
+    def stubborn(self) -> list[Move]:
+        """Name the grants whose old refresher goes on without taking their refresh token away."""
+        kept = [move for move in self.moves if move.policy is not RefreshTokenPolicy.ROTATED]
+        return [move for move in kept if move.leaving is Leaving.STUBBORN]
+
+    def refresh_elsewhere(self, move: Move) -> None:
+        """An old refresher that was not switched off refreshes a released grant."""
+        asked_ms = now_ms()
+        self._control.refresh_elsewhere(move.grant_id)
+        self._ledger.did(Did.FOREIGN, move.grant_id, asked_ms)
 
     def last(self) -> None:
         """Whoever still refreshes elsewhere hands its last tokens in."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .play import Records
 
 _HELD_PROMISE_MS: Final = 60_000
+NOTICED: Final = "a foreign refresher was noticed"
 _FOREIGN: Final = "foreign_refresher"
 _REJECTED: Final = "personal_token_rejected"
 _SUSPENDED: Final = "suspended"
@@ -47,7 +48,7 @@ def must_have_happened(plan: Plan, ledger: Ledger, requests: Iterable[RequestTru
             and request.begin_ms > released.get(request.user or "", request.begin_ms)
             for request in requests
         ),
-        "a foreign refresher was noticed": _heard(ledger, _FOREIGN),
+        NOTICED: _heard(ledger, _FOREIGN),
         "a personal token was revoked, and on-call was told": _heard_because(ledger, _REJECTED),
         "an account was closed, and its grant stopped": did[Did.STOPPED],
         "an account was opened again": did[Did.OPENED],

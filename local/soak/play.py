@@ -16,6 +16,7 @@ from .killer import Killer
 from .ledger import Heard, Ledger, now_ms
 from .offers import Offer, adopt
 from .others import Others
+from .others_judged import NOTICED
 from .plan import TENANTS, Leaving
 from .readers import Reader, Tenant, ask, use
 from .table import GrantsTable, State
@@ -34,6 +35,8 @@ _ADOPTERS: Final = 6
 _TELL_EVERY_S: Final = 20
 _LIVES_EVERY_S: Final = 10
 _LAST_ASK_S: Final = 40
+_NOTICED_WITHIN_S: Final = 40
+"""Longer than a token is too young to be doubted, of the longest life there is."""
 _MORE_S: Final = 10
 _START_S: Final = 5
 _WORKS_WITHIN_S: Final = 90
@@ -102,6 +105,7 @@ class Soak:
         for reader in readers:
             reader.quiet()
         healed_after_s = self._heal()
+        self._notice_a_foreign_refresher()
         for reader in readers:
             reader.stop(30)
         self.others.last()
@@ -224,7 +228,8 @@ class Soak:
 
     def _missing(self) -> list[str]:
         control = self.stage.control
-        return did_not_happen(self.plan, self.ledger, control.requests(), control.uses())
+        missing = did_not_happen(self.plan, self.ledger, control.requests(), control.uses())
+        return [what for what in missing if what != NOTICED]
 
     def _tell(self) -> None:
         requests = [r for r in self.stage.control.requests(since=self._told_seq) if r.end_seq is not None]
@@ -266,6 +271,23 @@ class Soak:
             time.sleep(1)
         self.report.tell(f"  not all of it in {_HEAL_S} s: {dict(left)}")
         return None
+
+    def _notice_a_foreign_refresher(self) -> None:
+        """Where all calls were stopped for most of the run, nobody was: then one goes on while nothing fails."""
+        for move in self.others.stubborn():
+            row = self.table.row(move.tenant, move.grant_id)
+            if self._noticed():
+                return
+            if row is None or row.state is not State.FINE:
+                continue
+            self.others.refresh_elsewhere(move)
+            ends = time.monotonic() + _NOTICED_WITHIN_S
+            while time.monotonic() < ends and not self._noticed():
+                ask(self._reader(move.tenant), "last", move.grant_id, self.ledger, row.version)
+                self._hear(2)
+
+    def _noticed(self) -> bool:
+        return any(heard.alert["kind"] == "foreign_refresher" for heard in self.ledger.heard)
 
     def _last_asks(self) -> list[Row]:
         """Ask for every grant's token once more, and use it. Give each row as it was when that was answered.

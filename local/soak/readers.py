@@ -30,6 +30,8 @@ _UNAUTHORIZED: Final = 401
 _PROBLEM: Final = "urn:token-rotator:problem:"
 _FOR_GOOD: Final = "reauthorization-required"
 _AGAIN_S: Final = 1.0
+_REPORTED_FOR_S: Final = 5.0
+"""How long a reader leaves it at one report of a version."""
 _LOST: Final = (OSError, http.client.HTTPException, ValueError)
 """What a call ends in that gets no answer, or half of one."""
 
@@ -123,7 +125,7 @@ class Reader:
         self._stop = threading.Event()
         self._open: dict[str, int] = {}
         self._lost: set[str] = set()
-        self._reported: set[tuple[str, int]] = set()
+        self._reported: dict[tuple[str, int], float] = {}
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self, answered_within_s: float) -> None:
@@ -180,13 +182,14 @@ class Reader:
                 self._lost.add(grant_id)
             self._end(grant_id, self._open.pop(grant_id), why)
         else:
-            self._at(retry_after_s, lambda: self._ask(grant_id))
+            self._at(retry_after_s, lambda: self._ask(grant_id, rejected))
 
     def _use(self, grant_id: str, token: str, version: int) -> None:
-        """Use a token; report it if it is dead, once, unless this reader is already asking for another."""
+        """Use a token; report it if it is dead, now and then, unless this reader is already asking for another."""
         dead = use(self._wise, grant_id, token, self._ledger)
-        if dead and (grant_id, version) not in self._reported and grant_id not in self._open:
-            self._reported.add((grant_id, version))
+        again_at = self._reported.get((grant_id, version), 0.0)
+        if dead and time.monotonic() >= again_at and grant_id not in self._open:
+            self._reported[grant_id, version] = time.monotonic() + _REPORTED_FOR_S
             self._open[grant_id] = now_ms()
             self._at(0, lambda: self._ask(grant_id, version))
 

@@ -153,6 +153,12 @@ def test_token_that_wise_refuses_is_reported_once_and_the_answer_is_used() -> No
     assert rejection.at_ms == ledger.asks[1].asked_ms
 
 
+def test_report_that_nobody_could_act_on_is_repeated_as_one() -> None:
+    partner, wise = Partner(served, lambda: refused(503, "0.1"), lambda: served(token="another")), Wise(dead=(TOKEN,))
+    run(partner, wise, lambda ledger: len(ledger.uses) > 2)
+    assert partner.reported == [{"version": 7, "error": "invalid_token"}] * 2
+
+
 def test_what_may_come_back_is_asked_for_again() -> None:
     partner = Partner(lambda: refused(409), lambda: refused(409, problem="on-hold"), served)
     ledger = run(partner, Wise(), lambda ledger: len(ledger.waits) > 2, come_back=True)
