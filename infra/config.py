@@ -7,6 +7,7 @@ value is a string; lists, objects, numbers and booleans are then read as JSON.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -75,6 +76,11 @@ _URL: Final = re.compile(r"[!-~]{1,512}", re.ASCII)
 _OWN_MACHINE: Final = ("127.0.0.1", "localhost")
 _SECRET_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
 _PEM: Final = re.compile(r"-----BEGIN PUBLIC KEY-----\s([A-Za-z0-9+/=\s]+)\s-----END PUBLIC KEY-----", re.ASCII)
+_SANDBOX_EVENTS: Final = "30bfe2d6312e1b03eedca03db05ee5d0ba3b57e648757b57d0d89a593f710edf"
+"""SHA-256 of the key by which Wise signs the sandbox's events (docs.wise.com/guides/developer/webhooks/event-handling).
+
+Anybody may have a sandbox, and its accounts have ids like those of production.
+"""
 _LEAST_BITS: Final = 2048
 _MOST_BITS: Final = 4096
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -225,7 +231,7 @@ class DeployConfig:
             alert_emails=_alert_emails(values.items("alert_emails")),
             runbook_base_url=_runbook_base_url(values.text("runbook_base_url")),
             partners=partners,
-            wise_webhook_keys=_webhook_keys(values.items("wise_webhook_keys"), partners),
+            wise_webhook_keys=_webhook_keys(values.items("wise_webhook_keys"), partners, environment),
             api_gateway_account=values.switch("api_gateway_account", default=True),
             reserved_concurrency=_reserved_concurrency(values.mapping("reserved_concurrency"), schedules),
         )
@@ -408,10 +414,13 @@ def _reserved_concurrency(values: dict[str, Any], schedules: int) -> dict[str, i
     return values
 
 
-def _webhook_keys(values: list[Any], partners: Sequence[Partner]) -> tuple[str, ...]:
+def _webhook_keys(values: list[Any], partners: Sequence[Partner], environment: str) -> tuple[str, ...]:
     """Give the keys in DER as base64, which is PEM without what is around it: a function's environment is small."""
     keys = tuple(_public_key(f"wise_webhook_keys[{index}]", value) for index, value in enumerate(values))
     _no_duplicates("wise_webhook_keys", keys, "a key that is in it twice")
+    for index, key in enumerate(keys):
+        if environment == "production" and hashlib.sha256(base64.b64decode(key)).hexdigest() == _SANDBOX_EVENTS:
+            raise ConfigError(f"wise_webhook_keys[{index}]", "is Wise's sandbox key, and the environment is production")
     length = len(" ".join(keys)) + len(json.dumps([partner.setting("A" * _ROLE_ID_LENGTH) for partner in partners]))
     if keys and length > PARTNERS_LIMIT:
         raise ConfigError(

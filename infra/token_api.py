@@ -354,7 +354,7 @@ class TokenApi(Construct):
         acknowledge(resource_of(api), "APIG2", "The functions check every field and answer with what is wrong with it.")
         stage = resource_of(api.deployment_stage)
         acknowledge(stage, "APIG6", "Execution logs can quote requests; the access log and the functions' own suffice.")
-        acknowledge(stage, "APIG3", "Only signed requests of known roles pass; throttling is set per method.")
+        acknowledge(stage, "APIG3", "Unsigned requests reach the public methods alone, if any; each is throttled.")
         if config.api_gateway_account:
             acknowledge(
                 resource_of(api.node.find_child("CloudWatchRole")),

@@ -105,6 +105,14 @@ def test_a_chain_is_shown_whole(authority: ClientAuthority, issued: IssuedCertif
     show_to_peers(ssl.create_default_context(), found)
 
 
+def of_version(issued: IssuedCertificate, version: int) -> str:
+    """The certificate with another version in it (RFC 5280 §4.1.2.1: 2 says the third)."""
+    der = ssl.PEM_cert_to_DER_cert(issued.certificate)
+    third = bytes.fromhex("a003020102")
+    assert third in der
+    return ssl.DER_cert_to_PEM_cert(der.replace(third, third[:-1] + bytes([version]), 1))
+
+
 def unusable() -> list[tuple[str, str, str]]:
     authority = ClientAuthority(issue_identity())
     issued, other = authority.issue(NAME), authority.issue(NAME)
@@ -121,6 +129,8 @@ def unusable() -> list[tuple[str, str, str]]:
         (issued.private_key, issued.private_key, "a certificate that is not in PEM"),
         (issued.certificate[:200], issued.private_key, "a certificate that is not in PEM"),
         (issued.certificate.replace("MII", "fix", 1), issued.private_key, "a certificate that is not in PEM"),
+        (of_version(issued, 1), issued.private_key, "a certificate that is not in PEM or cannot be read"),
+        (of_version(issued, 5), issued.private_key, "a certificate that is not in PEM or cannot be read"),
         (issued.certificate, "fixture", "a private_key that is not in PEM"),
         (issued.certificate, issued.certificate, "a private_key that is not in PEM"),
         (issued.certificate, broken, "a private_key that cannot be read"),

@@ -344,6 +344,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"wise_webhook_keys": [WISE_KEYS[0].replace("MIIB", "MII")]}, "wise_webhook_keys[0]", "an RSA key"),
     ({"wise_webhook_keys": [of_an_ellipse()]}, "wise_webhook_keys[0]", "an RSA key"),
     ({"wise_webhook_keys": [WISE_KEYS[0], WISE_KEYS[0]]}, "wise_webhook_keys", "twice"),
+    ({"environment": "production", "wise_webhook_keys": [*WISE_KEYS]}, "wise_webhook_keys[1]", "Wise's sandbox key"),
     (
         {
             "wise_webhook_keys": list(WISE_KEYS),

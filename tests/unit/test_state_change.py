@@ -332,6 +332,21 @@ def test_a_grant_that_was_deleted_meanwhile_is_no_trouble(world: World) -> None:
     assert world.stored().phase is Phase.SUSPENDED
 
 
+@pytest.mark.parametrize("account", [ANNA, PROFILE], ids=["user", "profile"])
+@pytest.mark.parametrize(("user", "profile"), [("1000002", "9002"), (None, None)], ids=["another's", "nobody's"])
+def test_a_grant_that_became_anothers_meanwhile_is_left_alone(
+    world: World, account: Account, user: str | None, profile: str | None
+) -> None:
+    world.adopted("ben", wise_user_id=user, profile_id=profile)
+    before = world.stored("ben")
+    world.grants.users[ANNA.wise_id].add(before.key)
+    world.grants.profiles[PROFILE.wise_id] = before.key
+    tell(world, "DEACTIVATED", account)
+    assert sweep(world).troubled == 0
+    assert world.stored("ben") == before
+    assert due(world) == []
+
+
 # --- coming back
 
 

@@ -77,7 +77,7 @@ def read_certificate(chain: str, private_key: str) -> ClientCertificate:
             own.not_valid_before_utc,
             own.not_valid_after_utc,
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):  # the last is no `ValueError`
         msg = "has a certificate that is not in PEM or cannot be read"
         raise UnusableCertificate(msg) from None
     try:

@@ -120,9 +120,13 @@ def is_stopped_by(grant: Grant, subject: Subject) -> bool:
 def state_changed(grant: Grant, change: StateChange, now: datetime, others: StateChange | None) -> Grant:
     """Do to a grant what follows from a change of its user's or profile's state. `others`: what is known of the other.
 
-    What the grant knows already changes nothing. An operator's order stands, whatever Wise says.
+    What the grant knows already changes nothing, and what is about another account neither: the grant may have become
+    another user's since it was looked up. An operator's order stands, whatever Wise says.
     """
     subject = change.account.subject
+    whose = grant.wise_user_id if subject is Subject.USER else grant.profile_id
+    if whose != change.account.wise_id:
+        return grant
     known = grant.user_rank if subject is Subject.USER else grant.profile_rank
     if known is not None and change.rank <= known:
         return grant

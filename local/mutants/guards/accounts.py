@@ -85,6 +85,14 @@ GUARDS: Final = (
         ),
     ),
     Guard(
+        name="event-of-another-account",
+        says="what Wise says of one account touches no grant of another",
+        path=_RULES,
+        old="    if whose != change.account.wise_id:\n        return grant\n",
+        new="",
+        tests=(f"{_UNIT}::test_a_grant_that_became_anothers_meanwhile_is_left_alone",),
+    ),
+    Guard(
         name="ended-tokens-in-doubt",
         says="a token that Wise has ended is not served because somebody lifts the suspension",
         path=_RULES,
