@@ -34,7 +34,7 @@ GUARDS: Final = (
         name="on-hold-only-asked-about",
         says="whoever looks into a report or a doubt of a grant on hold asks Wise and sends nothing",
         path=_ATTEMPT,
-        old="        if self.held or grant.on_hold is not None:\n            return self._only_ask(grant, cause)\n",
+        old="        if self.held or grant.on_hold is not None:\n            return self._ask_on_hold(grant, cause)\n",
         new="",
         tests=(
             f"{_UNIT}::test_a_reported_token_that_is_dead_is_not_served_again",
@@ -78,8 +78,8 @@ GUARDS: Final = (
         name="on-hold-leaves-the-index",
         says="a grant on hold is not due because of its token's age",
         path=_POLICY,
-        old="    if grant.phase is Phase.ACTIVE and grant.on_hold is None:\n",
-        new="    if grant.phase is Phase.ACTIVE:\n",
+        old="grant.kind is not GrantKind.PERSONAL and grant.on_hold is None:\n",
+        new="grant.kind is not GrantKind.PERSONAL:\n",
         tests=(f"{_UNIT}::test_one_of_ours_that_is_on_hold_leaves_the_index",),
     ),
     Guard(
@@ -233,5 +233,13 @@ GUARDS: Final = (
         old='            "foreign": answer.foreign,\n',
         new='            "foreign": False,\n',
         tests=("tests/contract/test_parking_contract.py::test_a_message_is_what_the_design_says",),
+    ),
+    Guard(
+        name="dead-on-hold-told",
+        says="people are told about a grant that is dead on hold, and Wise is not asked about it every second",
+        path=_SWEEP,
+        old="            return result if grant is None else self._follow(grant, result)\n        return result\n",
+        new="            return result\n        return result\n",
+        tests=(f"{_UNIT}::test_people_are_told_about_a_grant_that_is_dead_on_hold_and_wise_is_left_alone",),
     ),
 )
