@@ -61,6 +61,7 @@ class KeepAnswer:
 
     def __call__(self, answer: SealedAnswer, stored: Grant | None) -> Kept:
         """Store it over what the caller believes to be stored. Raises `StoreUnavailable`, `CorruptGrant`."""
+        doubt = None if stored is None else stored.in_doubt
         while True:
             if stored is None:
                 return self._dropped(answer, Place.GONE, None)
@@ -69,10 +70,10 @@ class KeepAnswer:
             ours, untouched = stored.attempt_id == answer.attempt_id, stored.version == answer.base_version
             if not ours and not untouched:
                 return self._dropped(answer, Place.OVERTAKEN, stored)
-            after = self._in_time(answer, stored) if ours and untouched else self._late(answer, stored)
+            in_time = ours and untouched and stored.in_doubt == doubt  # a doubt that came meanwhile may be about it too
+            after = self._in_time(answer, stored) if in_time else self._late(answer, stored)
             when = When(attempt_id=stored.attempt_id, version=stored.version)
-            if not (ours and untouched):
-                when = replace(when, phase=stored.phase)
+            when = replace(when, in_doubt=doubt) if in_time else replace(when, phase=stored.phase)
             written = self.grants.write(stored, after, when)
             if isinstance(written, Done):
                 if answer.foreign:

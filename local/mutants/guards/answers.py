@@ -37,8 +37,8 @@ GUARDS: Final = (
         name="commit-phase",
         says="a late answer is stored only in the phase that it was seen in",
         path=_KEEP,
-        old="            if not (ours and untouched):\n                when = replace(when, phase=stored.phase)\n",
-        new="",
+        old=" if in_time else replace(when, phase=stored.phase)\n",
+        new=" if in_time else when\n",
         tests=("tests/mutants/test_guards.py::test_an_answer_that_comes_while_a_verdict_falls_brings_the_grant_back",),
     ),
     Guard(
