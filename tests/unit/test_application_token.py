@@ -102,7 +102,7 @@ def test_a_beginning_whose_worker_dies_is_taken_on_by_the_sweep(world: World) ->
         world.serve_token(APPLICATION)
     world.wise.on_application = lambda: None
     world.clock.advance(seconds=60)
-    world.sweep()
+    world.sweep(20)
     assert lives(world, served(world))
 
 
@@ -314,6 +314,48 @@ def test_a_doubt_that_comes_while_one_is_under_way_outlives_its_answer(world: Wo
     world.wise.after_application = probe
     assert attempt(world) is Word.IN_DOUBT
     assert lives(world, served(world))
+
+
+@pytest.mark.parametrize("scripted", ["plain", FAULT, Throttled(status=429), "killed"])
+def test_a_question_without_an_answer_is_waited_for_whoever_was_at_it(world: World, scripted: Outcome | str) -> None:
+    world.wise.coexist = False
+    served(world)
+    due(world)
+    world.wise.checks = [NO_ANSWER]
+
+    def question() -> None:
+        world.wise.on_application = lambda: None
+        if scripted == "killed":
+            world.clock.advance(seconds=world.budgets.lease.total_seconds())
+        world.asker.settle_client(attempt_id="another", within=world.budgets.http)
+        if scripted == "killed":
+            raise KeyboardInterrupt
+
+    world.wise.on_application = question
+    world.wise.application_script = [scripted]
+    if scripted == "killed":
+        with pytest.raises(KeyboardInterrupt):
+            attempt(world)
+        world.clock.advance(seconds=world.budgets.margin.total_seconds() + 1)
+    else:
+        attempt(world)
+    sent = len(world.wise.applications)
+    not_served(world)
+    world.sweep(2)
+    assert len(world.wise.applications) == sent
+    world.wise.carry_out_application()
+    world.clock.advance(seconds=60)
+    world.sweep(20)
+    assert lives(world, served(world))
+
+
+def test_a_question_that_comes_before_the_lease_is_waited_for_as_well(world: World) -> None:
+    served(world)
+    due(world)
+    world.wise.checks = [NO_ANSWER]
+    world.asker.settle_client(attempt_id="another", within=world.budgets.http)
+    assert attempt(world) is Word.IN_DOUBT
+    assert (stored(world).attempt_id, len(world.wise.applications)) == (None, 1)
 
 
 def test_a_doubt_that_comes_while_an_answer_is_parked_outlives_it(world: World) -> None:

@@ -710,3 +710,31 @@ def test_a_grant_on_hold_is_judged_row_by_row(
 def test_the_waits_fit_the_functions_that_make_them() -> None:
     budgets, order = Budgets(), Suspension(datetime.fromisoformat("2026-03-01T12:00:00+00:00"), "operator")
     assert held_everywhere_at(order, budgets) - order.since + budgets.store < budgets.serve_function
+
+
+# --- dead on hold, and something to tell
+
+
+def test_people_are_told_about_a_grant_that_is_dead_on_hold_and_wise_is_left_alone(world: World) -> None:
+    world.grants.items[world.key()] = replace(
+        world.stored(), refresh_expires_at=world.clock() + timedelta(days=30, minutes=2)
+    )
+    hold(world, "grant")
+    refreshed_elsewhere(world)
+    world.clock.advance(minutes=1)
+    assert why(world.serve(rejected=world.stored().version)) is Why.ON_HOLD
+    world.clock.advance(minutes=2)
+    asked = len(world.wise.asked)
+    sweep(world, 60)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.REFRESH_TOKEN_EXPIRING]
+    assert len(world.wise.asked) <= asked + 2
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_grant_that_goes_while_its_token_is_asked_about_is_let_go(world: World, *, gone: bool) -> None:
+    hold(world, "grant")
+    refreshed_elsewhere(world)
+    world.grants.items[world.key()] = replace(world.stored(), in_doubt="somebody", due_at=world.clock())
+    if gone:
+        world.grants.before_write = world.grants.items.clear
+    assert world.refresh_due.advance(world.key()).word is Word.ON_HOLD

@@ -599,6 +599,32 @@ def test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves
     assert len(world.wise.asked) == asked + 1
 
 
+@pytest.mark.parametrize("before", [None, "an attempt"])
+@pytest.mark.parametrize("lets_go", ["Wise", "a manager"])
+def test_what_a_refresh_brings_that_was_under_way_meanwhile_is_in_doubt(
+    world: World, before: str | None, lets_go: str
+) -> None:
+    grant = world.due_now()
+    world.grants.items[grant.key] = replace(grant, in_doubt=before, due_at=world.clock())
+
+    def meanwhile() -> None:
+        tell(world, "DEACTIVATED")
+        world.apply_state(ANNA)
+        world.clock.advance(seconds=1)
+        if lets_go == "Wise":
+            tell(world, "ACTIVE")
+            world.apply_state(ANNA)
+        else:
+            world.suspend_grant.lift(world.key())
+
+    world.wise.after_refresh = meanwhile
+    assert world.attempt().word is Word.IN_DOUBT
+    world.wise.after_refresh = lambda: None
+    asked = len(world.wise.asked)
+    assert isinstance(world.serve(), Served)
+    assert len(world.wise.asked) == asked + 1
+
+
 def test_it_is_applied_while_the_breaker_is_open(world: World) -> None:
     world.fleet.fleet = Fleet(open_until=world.clock() + timedelta(minutes=5), why="unknown", since=world.clock())
     tell(world, "DEACTIVATED")

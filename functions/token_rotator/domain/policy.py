@@ -81,6 +81,16 @@ def backoff(key: GrantKey, failures: int, retry_after: timedelta | None = None) 
     return max(pause, min(retry_after or timedelta(0), RETRY_AFTER_CAP))
 
 
+def not_before(grant: Grant, now: datetime) -> datetime:
+    """Say from when on a doubt may be resolved: about our application's own token, when it is due and no earlier.
+
+    A question about our client that was not answered may end whatever is issued before that.
+    """
+    if grant.kind is not GrantKind.APPLICATION or grant.in_doubt is None or grant.due_at is None:
+        return now
+    return max(now, grant.due_at)
+
+
 def fleet_backoff(failures: int) -> timedelta:
     """Say how long to wait before an alert about the whole deployment is tried again, 1 or more failures in a row."""
     return min(BACKOFF_BASE * (1 << min(failures - 1, 10)), BACKOFF_CAP)

@@ -142,9 +142,12 @@ def state_changed(grant: Grant, change: StateChange, now: datetime, others: Stat
 
 
 def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
-    """Stop a grant whose tokens Wise has ended. They are in doubt, whoever lets it go on."""
+    """Stop a grant whose tokens Wise has ended. They are in doubt, whoever lets it go on.
+
+    Also in place of another doubt, which whoever is resolving it may be about to end.
+    """
     if Phase.ACTIVE in (grant.phase, grant.suspended_from) and grant.access_token is not None:
-        grant = replace(grant, in_doubt=STATE_CHANGED)  # in place of any doubt that an answer under way would end
+        grant = replace(grant, in_doubt=STATE_CHANGED)
     return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
 
 

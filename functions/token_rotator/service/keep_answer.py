@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from token_rotator.domain.grant import Alert, AlertKind, Grant, Phase, incident_of
-from token_rotator.domain.policy import FOREIGN_AGAIN, SAME_END, next_due, refresh_at
+from token_rotator.domain.policy import FOREIGN_AGAIN, SAME_END, next_due, not_before, refresh_at
 
 from .journal import AnswerLate, ForeignRefresh
 from .ports import Done, When
@@ -167,7 +167,7 @@ class KeepAnswer:
     def _late(self, answer: SealedAnswer, stored: Grant) -> Grant:
         """Make an overtaken answer the stored one, in doubt: nobody knows in which order Wise carried things out."""
         now = self.clock()
-        after = replace(self._with_tokens(answer, stored), in_doubt=answer.attempt_id, due_at=now)
+        after = replace(self._with_tokens(answer, stored), in_doubt=answer.attempt_id, due_at=not_before(stored, now))
         if stored.attempt_id == answer.attempt_id:
             after = replace(after, attempt_id=None, lease_until=None, takeovers=0)
         elif stored.attempt_id is not None:

@@ -124,6 +124,9 @@ class RefreshDue:
             grant = self.grants.get(key)
             if grant is not None and decide(grant, self.clock(), self.budgets).step is Step.PUBLISH:
                 self.tell.claim_and_publish(grant)
+        if result.word is Word.ON_HOLD:  # nothing more is sent, and people may have to be told
+            grant = self.grants.get(key)
+            return result if grant is None else self._follow(grant, result)
         return result
 
     def tell_only(self, key: GrantKey, retry_at: datetime) -> Result:

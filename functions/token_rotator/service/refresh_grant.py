@@ -33,7 +33,7 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
     name_of,
 )
-from token_rotator.domain.policy import ALERT_CLAIM, DEAD_ON_HOLD, GRANT_INVALID, backoff, next_due
+from token_rotator.domain.policy import ALERT_CLAIM, DEAD_ON_HOLD, GRANT_INVALID, backoff, next_due, not_before
 
 from .breaker import Barred
 from .journal import AnswerLost, AnswerParked, AttemptEnded, DemandBarred, Sent, Trouble
@@ -296,6 +296,8 @@ class _Attempt:
             return self._held(stored)
         if stored.takeovers + 1 >= ALONE_FROM_TAKEOVER and not alone:
             return Result(Word.SUSPECT, stored.version, grant=stored)
+        if not_before(stored, now) > now:
+            return Result(Word.IN_DOUBT, stored.version, retry_at=stored.due_at)
         return self._take_over(stored, now)
 
     def _begin(self, cause: Cause, now: datetime, *, alone: bool) -> Grant | Result:
@@ -412,6 +414,10 @@ class _Attempt:
 
     def _issue(self, grant: Grant) -> Result:
         """Have a new application token. Nobody can ask Wise about the one before: a doubt and a report end here."""
+        retry_at = not_before(grant, self.use.clock())
+        if not self.took_over and retry_at > self.use.clock():  # it came between a reader's look and the lease
+            self._release(grant, self._free(grant))
+            return Result(Word.IN_DOUBT, grant.version, retry_at)
         try:
             self.use.wise.check_credentials()
             envelope = self.use.sealer.prepare_application(self.key)
@@ -759,7 +765,7 @@ class _Attempt:
             # a late answer of an earlier attempt was stored under our lease, in doubt: only the lease is ours to give
             self.use.grants.write(
                 stored,
-                replace(self._free(stored), due_at=self.use.clock()),
+                replace(self._free(stored), due_at=not_before(stored, self.use.clock())),
                 When(attempt_id=mine, version=stored.version),
             )
         except (StoreUnavailable, CorruptGrant) as error:

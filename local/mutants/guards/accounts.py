@@ -96,8 +96,8 @@ GUARDS: Final = (
         name="ended-tokens-in-doubt",
         says="a token that Wise has ended is not served because somebody lifts the suspension",
         path=_RULES,
-        old="        grant = replace(grant, in_doubt=STATE_CHANGED)  #",
-        new="        pass  #",
+        old="        grant = replace(grant, in_doubt=STATE_CHANGED)\n",
+        new="        pass\n",
         tests=(f"{_UNIT}::test_a_manager_may_lift_it_before_wise_says_so",),
     ),
     Guard(
@@ -124,5 +124,13 @@ GUARDS: Final = (
         old="            if self.states.settle(change):\n                return\n",
         new="            self.states.settle(change)\n            return\n",
         tests=(f"{_UNIT}::test_what_comes_while_an_older_change_is_applied_is_applied_too",),
+    ),
+    Guard(
+        name="doubt-that-came-meanwhile",
+        says="a doubt that comes while a refresh is under way is not ended by its answer",
+        path="functions/token_rotator/service/keep_answer.py",
+        old="replace(when, in_doubt=stored.in_doubt)\n",
+        new="when\n",
+        tests=(f"{_UNIT}::test_what_a_refresh_brings_that_was_under_way_meanwhile_is_in_doubt",),
     ),
 )

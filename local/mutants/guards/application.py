@@ -70,4 +70,15 @@ GUARDS: Final = (
         new="        if check is None:\n",
         tests=(f"{_TESTS}::test_a_second_refusal_after_a_changed_secret_is_not_a_third_request",),
     ),
+    Guard(
+        name="application-question-waited-for",
+        says="what a question without an answer puts off is put off for whoever was at it, too",
+        path="functions/token_rotator/domain/policy.py",
+        old="    return max(now, grant.due_at)\n",
+        new="    return now\n",
+        tests=(
+            f"{_TESTS}::test_a_question_without_an_answer_is_waited_for_whoever_was_at_it",
+            f"{_TESTS}::test_a_question_that_comes_before_the_lease_is_waited_for_as_well",
+        ),
+    ),
 )

@@ -234,4 +234,12 @@ GUARDS: Final = (
         new='            "foreign": False,\n',
         tests=("tests/contract/test_parking_contract.py::test_a_message_is_what_the_design_says",),
     ),
+    Guard(
+        name="dead-on-hold-told",
+        says="people are told about a grant that is dead on hold, and Wise is not asked about it every second",
+        path=_SWEEP,
+        old="            return result if grant is None else self._follow(grant, result)\n        return result\n",
+        new="            return result\n        return result\n",
+        tests=(f"{_UNIT}::test_people_are_told_about_a_grant_that_is_dead_on_hold_and_wise_is_left_alone",),
+    ),
 )

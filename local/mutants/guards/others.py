@@ -75,8 +75,8 @@ GUARDS: Final = (
         name="doubt-of-a-closed-account",
         says="the doubt that a closed account leaves is another than the one that a refresh under way began with",
         path=_RULES,
-        old="        grant = replace(grant, in_doubt=STATE_CHANGED)  #",
-        new="        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)  #",
+        old="        grant = replace(grant, in_doubt=STATE_CHANGED)\n",
+        new="        grant = replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)\n",
         tests=(f"{_UNIT}::test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves",),
     ),
 )
