@@ -242,6 +242,8 @@ def test_two_signatures_are_none(deployment: Deployment, user: str) -> None:
     good = signed(deployment, event_of(deployment, user))
     many = {name: [value] for name, value in good.headers.items()}
     assert deployment.deliver(good, multiValueHeaders={**many, "X-Signature-SHA256": [good.signature] * 2}) == 403
+    in_two_cases = {**many, "x-signature-sha256": [good.signature], "X-Signature-SHA256": ["fixture"]}
+    assert deployment.deliver(good, multiValueHeaders=in_two_cases) == 403
     assert deployment.deliver(good, multiValueHeaders=many) == 200
 
 

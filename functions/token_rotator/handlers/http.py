@@ -231,8 +231,11 @@ def body_of(event: Mapping[str, Any]) -> bytes:
 
 
 def headers_of(event: Mapping[str, Any]) -> dict[str, str]:
-    """Read the headers of an event, by their names in lower case."""
-    return {name.lower(): value for name, value in _values(event, "headers", "multiValueHeaders").items()}
+    """Read the headers of an event, by their names in lower case. One that came in two cases was sent twice."""
+    found: dict[str, list[str]] = {}
+    for name, value in _values(event, "headers", "multiValueHeaders").items():
+        found.setdefault(name.lower(), []).append(value)
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def query_of(event: Mapping[str, Any]) -> dict[str, str]:
