@@ -125,12 +125,4 @@ GUARDS: Final = (
         new="            self.states.settle(change)\n            return\n",
         tests=(f"{_UNIT}::test_what_comes_while_an_older_change_is_applied_is_applied_too",),
     ),
-    Guard(
-        name="doubt-that-came-meanwhile",
-        says="a doubt that comes while a refresh is under way is not ended by its answer",
-        path="functions/token_rotator/service/keep_answer.py",
-        old="replace(when, in_doubt=stored.in_doubt)\n",
-        new="when\n",
-        tests=(f"{_UNIT}::test_what_a_refresh_brings_that_was_under_way_meanwhile_is_in_doubt",),
-    ),
 )
