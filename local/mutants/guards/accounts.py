@@ -125,4 +125,12 @@ GUARDS: Final = (
         new="            when = when if in_time else ",
         tests=(f"{_UNIT}::test_what_a_refresh_brings_that_was_under_way_meanwhile_is_in_doubt",),
     ),
+    Guard(
+        name="rank-of-another-user",
+        says="what was known of another user says nothing about the one whose the grant is now",
+        path="functions/token_rotator/service/adopt_grant.py",
+        old="if before is not None and same_user else None,",
+        new="if before is not None else None,",
+        tests=(f"{_UNIT}::test_what_was_known_of_another_user_says_nothing_about_the_one_whose_the_grant_is_now",),
+    ),
 )
