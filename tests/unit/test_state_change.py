@@ -555,6 +555,28 @@ def test_new_tokens_stay_stopped_and_remember_what_was_known(world: World) -> No
     assert isinstance(world.serve(), Served)
 
 
+@pytest.mark.parametrize("by", ["import", "link"])
+def test_what_was_known_of_another_user_says_nothing_about_the_one_whose_the_grant_is_now(
+    world: World, by: str
+) -> None:
+    world.grants.items[world.key()] = replace(world.stored(), wise_user_id="another", user_rank=10**15)
+    if by == "import":
+        access, refresh = world.wise.add("anna")
+        offer = Offer(
+            refresh_token=refresh,
+            access_token=access,
+            expires_at=world.clock() + SECOND * 60,
+            wise_user_id=ANNA.wise_id,
+        )
+        assert isinstance(world.adopt_grant(world.key(), offer, world.stored().version), Kept)
+    else:
+        world.wise.of_users, world.wise.user_ids = {"anna": frozenset({"9001"})}, {"anna": ANNA.wise_id}
+        assert isinstance(world.confirm(world.came_back()), Kept)
+    tell(world, "DEACTIVATED")
+    sweep(world)
+    assert world.stored().phase is Phase.SUSPENDED
+
+
 def test_one_adopted_while_its_user_is_deactivated_is_left_alone(world: World) -> None:
     deactivated(world)
     world.adopted("ben", wise_user_id=ANNA.wise_id)

@@ -187,6 +187,7 @@ def linked(before: Grant | None, pending: PendingTokens, now: datetime, budgets:
         unproven=False,
         profile_id=pending.profile_id or grant.profile_id,
         wise_user_id=pending.wise_user_id or grant.wise_user_id,
+        user_rank=grant.user_rank if pending.wise_user_id in (None, grant.wise_user_id) else None,
     )
     return replace(after, due_at=now if in_doubt and not stopped else next_due(after, now))
 

@@ -192,6 +192,7 @@ class AdoptGrant:
         alert = None if before is None or before.alert is None else before.alert.over(now, before.alert.attempt_id)
         stopped = before is not None and before.phase is Phase.SUSPENDED
         held = None if before is None else before.on_hold
+        same_user = before is not None and offer.wise_user_id in (None, before.wise_user_id)
         grant = Grant(
             key=key,
             phase=Phase.SUSPENDED if stopped else Phase.ACTIVE,
@@ -213,7 +214,7 @@ class AdoptGrant:
             created_at=before.created_at if before is not None else now,
             profile_id=offer.profile_id or (before.profile_id if before is not None else None),
             wise_user_id=offer.wise_user_id or (before.wise_user_id if before is not None else None),
-            user_rank=before.user_rank if before is not None else None,
+            user_rank=before.user_rank if before is not None and same_user else None,
             profile_rank=before.profile_rank if before is not None else None,
             unproven=access_token is not None,
             on_hold=None if offer.release else held or offer.hold,

@@ -125,4 +125,12 @@ GUARDS: Final = (
         new="            self.states.settle(change)\n            return\n",
         tests=(f"{_UNIT}::test_what_comes_while_an_older_change_is_applied_is_applied_too",),
     ),
+    Guard(
+        name="rank-of-another-user",
+        says="what was known of another user says nothing about the one whose the grant is now",
+        path="functions/token_rotator/service/adopt_grant.py",
+        old="if before is not None and same_user else None,",
+        new="if before is not None else None,",
+        tests=(f"{_UNIT}::test_what_was_known_of_another_user_says_nothing_about_the_one_whose_the_grant_is_now",),
+    ),
 )
