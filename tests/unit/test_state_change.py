@@ -421,6 +421,39 @@ def test_one_that_is_as_dead_as_it_was_is_not_told_again(world: World) -> None:
     assert [alert.reminder for alert in world.alerts.published] == [False, True]
 
 
+def given_up(world: World) -> None:
+    """Wise closed the account, and a refresh came before any event."""
+    world.wise.users["anna"].alive = False
+    world.due_now()
+    sweep(world)
+    assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED
+    world.clock.advance(seconds=60)
+
+
+def test_one_that_was_given_up_before_wise_said_why_is_tried_once_more(world: World) -> None:
+    given_up(world)
+    world.wise.users["anna"].alive = True
+    tell(world, "DEACTIVATED", ago=timedelta(seconds=65))
+    tell(world, "ACTIVE", ago=timedelta(seconds=2))  # takes the other's place before anybody has looked
+    sweep(world, 5)
+    assert world.stored().phase is Phase.ACTIVE
+    assert isinstance(world.serve(), Served)
+    assert world.alerts.published[-1].kind is AlertKind.RECOVERED
+
+
+@pytest.mark.parametrize(("ago_s", "tries"), [(2, 1), (60, 1), (64, 1), (66, 0), (3600, 0)])
+def test_what_was_given_up_after_its_account_was_opened_is_not_tried_again(
+    world: World, ago_s: int, tries: int
+) -> None:
+    given_up(world)
+    sent = len(world.wise.refreshes)
+    tell(world, "ACTIVE", ago=timedelta(seconds=ago_s))
+    sweep(world, 5)
+    assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED
+    assert len(world.wise.refreshes) == sent + tries
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.REAUTHORIZATION_REQUIRED]
+
+
 def test_one_that_never_had_an_access_token_is_due_as_well(world: World) -> None:
     _, refresh = world.wise.add("ben")
     world.adopt_grant(world.key("ben"), Offer(refresh_token=refresh, wise_user_id="7"), None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from .grant import GrantKind, Phase
+from .grant import AlertKind, GrantKind, Phase
 from .policy import DEAD_ON_HOLD, HELD_PROMISE, next_due
 from .state_change import Subject
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 KNOWN_FOR: Final = timedelta(seconds=5)
 """How old a process's knowledge of what is suspended may be."""
+CLOCKS: Final = timedelta(seconds=5)
+"""How far Wise's clock and ours may be apart where one event of each is to be put in order."""
 ASIDE_FOR: Final = timedelta(minutes=5)
 """How long, at most, a due grant of a suspended tenant is out of the sweeps' way: after lifting it is due by then."""
 STATE_CHANGED: Final = "state-change"
@@ -138,7 +140,20 @@ def state_changed(grant: Grant, change: StateChange, now: datetime, others: Stat
         return _deactivated(grant, subject, now)
     if others is not None and others.closes and is_stopped_by(grant, subject):
         return replace(grant, suspension=Suspension(now, others.account.subject.orderer, DEACTIVATED))
-    return _reactivated(grant, subject, now)
+    if is_stopped_by(grant, subject) or _given_up_before(grant, change.occurred_at):
+        return _reactivated(grant, now)
+    return grant
+
+
+def _given_up_before(grant: Grant, opened_at: datetime) -> bool:
+    """Tell whether a grant was given up while its account may have been closed: the event that said so came too late.
+
+    Wise's clock and ours need not agree; a try too many does no harm.
+    """
+    alert = grant.alert
+    if grant.phase is not Phase.REAUTHORIZATION_REQUIRED or alert is None:
+        return False
+    return alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and alert.raised_at <= opened_at + CLOCKS
 
 
 def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
@@ -151,14 +166,12 @@ def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
     return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
 
 
-def _reactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
-    """Let a grant go on that was stopped for this account: active and due at once, whatever it was before.
+def _reactivated(grant: Grant, now: datetime) -> Grant:
+    """Let a grant go on that was stopped, or given up, for its account: active and due at once.
 
     No page of Wise's says that tokens come back, or that they do not. So one try is made, and the access token is not
     served before Wise was asked about it.
     """
-    if not is_stopped_by(grant, subject):
-        return grant
     back = replace(grant, phase=Phase.ACTIVE, suspended_from=None, suspension=None, due_at=now)
     if back.access_token is None:
         return replace(back, refresh_at=min(back.refresh_at, now))

@@ -133,4 +133,12 @@ GUARDS: Final = (
         new="if before is not None else None,",
         tests=(f"{_UNIT}::test_what_was_known_of_another_user_says_nothing_about_the_one_whose_the_grant_is_now",),
     ),
+    Guard(
+        name="given-up-before-the-event",
+        says="a grant that was given up while its account was closed is tried once when that is opened",
+        path=_RULES,
+        old=" or _given_up_before(grant, change.occurred_at):",
+        new=":",
+        tests=(f"{_UNIT}::test_one_that_was_given_up_before_wise_said_why_is_tried_once_more",),
+    ),
 )
