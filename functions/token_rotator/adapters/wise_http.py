@@ -222,6 +222,12 @@ class _Sessions:
             old.close()
         return session
 
+    def close(self) -> None:
+        """Close them all."""
+        with self._lock:
+            for session in (self._plain, *(session for _, session in self._made_for)):
+                session.close()
+
     def _made(self, certificate: ClientCertificate | None) -> requests.Session:
         context = ssl.create_default_context(cafile=self._ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -274,6 +280,10 @@ class WiseHttp:
         self._own = threading.local()
         self._accepted: ClientCertificate | None = None
         self._sessions = _Sessions(ca_file)
+
+    def close(self) -> None:
+        """Close what belongs to no call. Only a process that goes on without it needs to."""
+        self._sessions.close()
 
     def certificate(self) -> CertificateInUse | None:
         """Give the end of the certificate in use, and whether Wise has answered to it. Reads nothing."""
