@@ -155,7 +155,7 @@ def wired(place: Place) -> Iterator[tuple[Parts, list[Any]]]:
         try:
             yield parts, clients
         finally:
-            parts.refreshing.wise._session.close()
+            parts.refreshing.wise._sessions.of(None).close()
             for client in clients:
                 client.close()
 

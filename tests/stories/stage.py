@@ -222,4 +222,4 @@ def played(kind: type[Story] = Story, **settings: object) -> Iterator[Story]:
         try:
             yield story
         finally:
-            story.http._session.close()
+            story.http._sessions.of(None).close()
