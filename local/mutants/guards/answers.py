@@ -122,8 +122,8 @@ GUARDS: Final = (
         name="late-in-doubt",
         says="an answer that was overtaken is stored in doubt",
         path=_KEEP,
-        old="        after = replace(self._with_tokens(answer, stored), in_doubt=answer.attempt_id, due_at=now)\n",
-        new="        after = replace(self._with_tokens(answer, stored), due_at=now)\n",
+        old="        after = replace(self._with_tokens(answer, stored), in_doubt=answer.attempt_id, ",
+        new="        after = replace(self._with_tokens(answer, stored), ",
         tests=(f"{_ATTEMPTS}::test_an_answer_under_our_lease_over_another_version_is_stored_in_doubt",),
     ),
     Guard(
