@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -11,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from local.wise.webhooks import EventDelivery
 from tests.docs.pages import table, words
 from tests.handlers.deployment import (
     REDIRECT_URI,
@@ -438,6 +440,11 @@ def test_a_browser_that_meets_a_table_or_a_secret_that_refuses_is_told(
     assert names(heard.callback) == ["StoreRefused", "StoreRefused", "WiseSecretUnusable"]
 
 
+def test_an_event_that_is_not_wises_is_counted(heard: Deployment) -> None:
+    assert heard.deliver(EventDelivery("fixture", "", "", "{}", base64.b64encode(bytes(256)).decode())) == 403
+    assert names(heard.callback) == ["EventForged"]
+
+
 def test_an_outage_of_the_table_is_no_refusal(
     heard: Deployment, grant_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,14 +495,18 @@ SAYING = {
     "ParkedSettled": [{"result": result} for result in sorted(BY_OUTCOME["ParkedSettled"])],
     "CodeExchanged": [{"outcome": outcome} for outcome in sorted(OUTCOMES)],
     "LinkEnded": [{"result": result} for result in sorted(BY_OUTCOME["LinkEnded"])],
+    "EventTaken": [{"result": result} for result in sorted(BY_OUTCOME["EventTaken"])],
     "AlertTold": [{"code": None}, {"code": "publish-refused"}],
     "Trouble": [{"code": "store-refused"}, {"code": "key-refused"}, {"code": "internal-error"}],
     "AttemptEnded": [{"code": "key-refused"}, {"code": None}],
 }
 """What an event can say that makes a difference to the metrics."""
-LINKING = {"CodeExchanged", "LinkEnded", "LinkLost"}
-NEVER = {"sweep": {"DemandBarred", *LINKING}, "refresh": {"ParkedSettled", *LINKING}}
-"""Readers' refreshes are not the sweep's, the queue is drained by the sweep alone, and neither of them links."""
+OUTSIDE = {"CodeExchanged", "LinkEnded", "LinkLost", "EventTaken"}
+NEVER = {
+    "sweep": {"DemandBarred", *OUTSIDE},
+    "refresh": {"ParkedSettled", "UserDeactivated", "UserReactivated", *OUTSIDE},
+}
+"""Readers' refreshes are not the sweep's, the queue and states are the sweep's alone, and neither of them links."""
 
 
 @pytest.mark.parametrize("service", ["sweep", "refresh", "callback"])
@@ -506,7 +517,7 @@ def test_every_event_that_is_counted_is_heard(heard: Deployment, service: str) -
     key = function.modules["token_rotator.domain.grant"].GrantKey("acme", "fixture")
     samples = {**SAMPLES, "GrantKey": key, "datetime": heard.clock()}
     for kind in get_args(module.Event):
-        if kind.__name__ in NEVER[service] if service in NEVER else kind.__name__ not in LINKING:
+        if kind.__name__ in NEVER[service] if service in NEVER else kind.__name__ not in OUTSIDE:
             continue
         for said in SAYING.get(kind.__name__, [{}]):
             event = kind(**{field.name: samples[field.type] for field in fields(kind)} | said)
