@@ -22,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -34,6 +35,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from token_rotator.adapters.dynamo_items import INSTANT, NUMBER, TEXT, UNREADABLE, Item, to_ms
 from token_rotator.domain.errors import CorruptGrant, InvalidInput
 from token_rotator.domain.grant import SCHEMA, GrantKey, Phase
+from token_rotator.domain.state_change import Account, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +115,24 @@ class BringBack:
             row = marked(item, self.clock())
         except CorruptGrant:
             return pk, Fate.UNREADABLE
-        return pk, self._put(row, self._claim(row), self._listed(row))
+        fate = self._put(row, self._claim(row), self._listed(row))
+        if fate is Fate.BROUGHT_BACK and not self.dry_run:
+            self._told_again(row)
+        return pk, fate
+
+    def _told_again(self, row: Item) -> None:
+        """Have what Wise said of the grant's accounts applied once more: it may have come while the row was missing."""
+        named = ((Subject.USER, row.get("wise_user_id")), (Subject.PROFILE, row.get("profile_id")))
+        for account in (Account(subject, TEXT.decode(wise_id)) for subject, wise_id in named if wise_id is not None):
+            due = {":now": INSTANT.encode(self.clock()), ":shard": NUMBER.encode(account.key.shard)}
+            with suppress(self.client.exceptions.ConditionalCheckFailedException):  # nothing was ever said of it
+                self.client.update_item(
+                    TableName=self.live,
+                    Key={"pk": TEXT.encode(account.key)},
+                    UpdateExpression="SET due_at = :now, due_shard = :shard",
+                    ConditionExpression="attribute_exists(pk)",
+                    ExpressionAttributeValues=due,
+                )
 
     def _claim(self, row: Item) -> list[Item]:
         """Claim the grant's Wise profile as adopting does: two grants of one user would kill each other's tokens."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,14 +15,16 @@ from local.wise.running import RunningWise
 from ops.bring_back import BringBack, Fate, main
 from tests.integration.place import Parts, Place, wired
 from token_rotator.domain.grant import SHARDS, Grant, GrantKey, Phase
+from token_rotator.domain.state_change import Account, AccountState, StateChange, Subject
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Kept, Offer
-from token_rotator.service.ports import Cause, RefreshReport
+from token_rotator.service.ports import Cause, Done, RefreshReport, When
 from token_rotator.service.serve_token import NotServed, Served, Why
 
 pytestmark = pytest.mark.emulator
 
 MANY = 12
+AS_IT_IS = When(attempt_id=None)
 PATIENCE = timedelta(seconds=60)
 
 
@@ -68,6 +70,9 @@ class Disaster:
         self.sweep(lambda: all(self.refreshes(key.grant_id) for key in keys))
         self.sweep(lambda: all(self.grant(key).attempt_id is None for key in keys))
         assert all(self.refreshes(key.grant_id) == 1 for key in keys)
+
+    def due(self, account: Account) -> bool:
+        return any(item["pk"]["S"] == str(account.key) and "due_at" in item for item in self.items(self.place.table))
 
     def grant(self, key: GrantKey) -> Grant:
         grant = self.parts.refreshing.refresh_grant.grants.get(key)
@@ -304,3 +309,25 @@ def test_a_grant_whose_refresh_token_was_replaced_since_needs_its_user_and_says_
     assert grant.phase is Phase.REAUTHORIZATION_REQUIRED
     assert grant.alert is not None
     assert grant.alert.reason == "outcome_unknown"
+
+
+def test_what_wise_said_of_its_account_while_a_row_was_missing_is_applied_once_it_is_back(disaster: Disaster) -> None:
+    key = adopt(disaster, "user-closed")
+    before = disaster.grant(key)
+    known = replace(before, wise_user_id="4711")
+    states = disaster.parts.refreshing.refresh_due.apply_state.states
+    assert isinstance(disaster.parts.administering.adopt_grant.grants.replace(before, known, AS_IT_IS), Done)
+    clock = disaster.parts.refreshing.refresh_due.clock
+    account = Account(Subject.USER, "4711")
+    states.note(StateChange(account, AccountState.DEACTIVATED, clock() - timedelta(minutes=5)), clock())
+    disaster.sweep(lambda: disaster.grant(key).phase is Phase.SUSPENDED)
+    disaster.save()
+    disaster.lose()
+    states.note(StateChange(account, AccountState.ACTIVE, clock() - timedelta(minutes=1)), clock())
+    disaster.sweep(lambda: not disaster.due(account))
+
+    assert disaster.bring_back()[str(key)] is Fate.BROUGHT_BACK
+    assert disaster.grant(key).phase is Phase.SUSPENDED
+    disaster.sweep(lambda: disaster.grant(key).phase is Phase.ACTIVE)
+    disaster.sweep(lambda: disaster.grant(key).in_doubt is None)
+    assert isinstance(disaster.parts.serve()(key), Served)

@@ -97,6 +97,19 @@ def test_a_new_one_brings_it_back_and_ends_the_incident(world: World) -> None:
     assert kinds(world) == [AlertKind.REAUTHORIZATION_REQUIRED, AlertKind.RECOVERED]
 
 
+def test_one_that_comes_again_after_wise_refused_it_is_asked_about_before_it_is_served(world: World) -> None:
+    version = world.personal().version
+    world.wise.personal.clear()
+    world.serve(rejected=version)
+    asked = len(world.wise.asked)
+    again = Offer(personal_token=Secret("personal-1"))
+    assert isinstance(world.adopt_grant(world.key(), again, version), Kept)
+    assert world.serve() == NotServed(Why.REAUTHORIZATION_REQUIRED)
+    assert len(world.wise.asked) == asked + 1
+    world.sweep()
+    assert kinds(world).count(AlertKind.REAUTHORIZATION_REQUIRED) == 2
+
+
 @pytest.mark.parametrize("down", ["wise", "key"])
 def test_a_report_without_an_answer_changes_nothing(world: World, down: str) -> None:
     version = world.personal().version

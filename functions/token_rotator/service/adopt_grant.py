@@ -222,7 +222,10 @@ class AdoptGrant:
         return replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))
 
     def _personal(self, key: GrantKey, offer: Offer, token: Secret, now: datetime, before: Grant | None) -> Grant:
-        """Make a grant of a personal token. A doubt about the one before is none about this one."""
+        """Make a grant of a personal token. A doubt about the one before is none about this one.
+
+        Where Wise refused the one before, it is asked about this one first: it may be the same.
+        """
         grant = Grant(
             key=key,
             phase=Phase.ACTIVE,
@@ -242,9 +245,12 @@ class AdoptGrant:
                 created_at=before.created_at,
                 alert=None if before.alert is None else before.alert.over(now, before.alert.attempt_id),
             )
+            if before.alert is not None and Phase.REAUTHORIZATION_REQUIRED in (before.phase, before.suspended_from):
+                grant = replace(grant, in_doubt=before.alert.attempt_id)
             if before.phase is Phase.SUSPENDED:
                 grant = replace(grant, phase=Phase.SUSPENDED, suspended_from=Phase.ACTIVE, suspension=before.suspension)
-        return replace(grant, due_at=next_due(grant, now))
+        asked = grant.in_doubt is not None and grant.phase is Phase.ACTIVE
+        return replace(grant, due_at=now if asked else next_due(grant, now))
 
 
 def _same(stored: Grant | None, ours: Grant) -> bool:

@@ -64,4 +64,12 @@ GUARDS: Final = (
         new=":\n",
         tests=("tests/unit/test_policy.py::test_what_is_still_to_be_told_is_not_called_old_over",),
     ),
+    Guard(
+        name="personal-refused-asked-about",
+        says="a personal token that comes after one that Wise refused is asked about before it is served",
+        path="functions/token_rotator/service/adopt_grant.py",
+        old="                grant = replace(grant, in_doubt=before.alert.attempt_id)\n",
+        new="                pass\n",
+        tests=(f"{_TESTS}::test_one_that_comes_again_after_wise_refused_it_is_asked_about_before_it_is_served",),
+    ),
 )

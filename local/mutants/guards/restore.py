@@ -62,4 +62,15 @@ GUARDS: Final = (
         new="        return pk, self._put(row, [], self._listed(row))\n",
         tests=(f"{_WHOLE}::test_what_became_of_each_row_is_foretold_and_told",),
     ),
+    Guard(
+        name="restored-told-again",
+        says="what Wise said of an account while a grant of its was missing is applied once that is back",
+        path="ops/bring_back.py",
+        old="            self._told_again(row)\n",
+        new="            pass\n",
+        tests=(
+            "tests/integration/test_bring_back.py"
+            "::test_what_wise_said_of_its_account_while_a_row_was_missing_is_applied_once_it_is_back",
+        ),
+    ),
 )
