@@ -68,9 +68,6 @@ GUARDS: Final = (
         path="ops/bring_back.py",
         old="            self._told_again(row)\n",
         new="            pass\n",
-        tests=(
-            "tests/integration/test_bring_back.py"
-            "::test_what_wise_said_of_its_account_while_a_row_was_missing_is_applied_once_it_is_back",
-        ),
+        tests=(f"{_WHOLE}::test_what_wise_said_of_its_account_while_a_row_was_missing_is_applied_once_it_is_back",),
     ),
 )
