@@ -65,7 +65,8 @@ def wire() -> Refreshing:
     journal = PowertoolsJournal(settings.environment)
     secrets_client: SecretsManagerClient = client("secretsmanager", read_s=1, tries=2)
     sns: SNSClient = client("sns", read_s=3, tries=1)
-    store = DynamoGrants(dynamodb(), settings.table)
+    table = dynamodb()
+    store = DynamoGrants(table, settings.table)
     keys = {
         SealedField.ACCESS_TOKEN: settings.access_tokens_key,
         SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
@@ -96,7 +97,7 @@ def wire() -> Refreshing:
     publisher = SnsAlerts(sns, settings.alerts_topic, settings.environment, settings.runbooks)
     tell = TellPeople(store, publisher, journal, utc_now, settings.remind_after)
     breaker = Breaker(
-        fleet=DynamoFleet(dynamodb(), settings.table),
+        fleet=DynamoFleet(table, settings.table),
         wise=AskAboutClient(wise, store, journal, budgets, utc_now),
         publisher=publisher,
         journal=journal,
@@ -109,13 +110,13 @@ def wire() -> Refreshing:
     parking = SqsParking(sqs(budgets.park), settings.parked_queue)
     queue = SqsParking(sqs(_RECEIVING), settings.parked_queue)
     keep = KeepAnswer(store, journal, budgets, utc_now)
-    known = KnownSuspensions(DynamoSuspensions(dynamodb(), settings.table), journal, utc_now)
+    known = KnownSuspensions(DynamoSuspensions(table, settings.table), journal, utc_now)
     refresh_grant = RefreshGrant(
         store, wise, sealer, keep, parking, breaker, tell, journal, budgets, utc_now, sleep, new_id, known
     )
     certificate = None
     if settings.wise_mtls:
-        watched = DynamoCertificate(dynamodb(), settings.table)
+        watched = DynamoCertificate(table, settings.table)
         certificate = WatchCertificate(watched, publisher, journal, utc_now, wise.certificate)
     refresh_due = RefreshDue(
         refresh_grant,
@@ -130,7 +131,7 @@ def wire() -> Refreshing:
         utc_now,
         sleep,
         workers=SWEEP_WORKERS,
-        apply_state=ApplyState(DynamoStates(dynamodb(), settings.table), store, journal, utc_now),
+        apply_state=ApplyState(DynamoStates(table, settings.table), store, journal, utc_now),
         certificate=certificate,
     )
     demand = Lane("demand", settings.demand_calls_per_minute)
