@@ -255,6 +255,7 @@ def test_every_kind_has_a_runbook_of_its_own(sns: Sns) -> None:
         "foreign-refresher.md",
         "refresh-token-expiring.md",
         "personal-token-old.md",
+        "certificate-expiring.md",
         "many-grants-dying.md",
         "provider-unavailable.md",
         "client-refused.md",

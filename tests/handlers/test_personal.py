@@ -45,6 +45,7 @@ def test_a_report_of_a_dead_one_tells_at_once_and_a_new_one_brings_it_back(
     message = json.loads(notice["Message"])
     assert (message["kind"], message["reason"]) == ("reauthorization_required", "personal_token_rejected")
     assert deployment.refreshes(grant_id) == 0
+    deployment.wise.control.seed_personal_token(grant_id, token=f"{TOKEN}-2")
     kept = deployment.ask("PUT", grant_id, {"personal_token": f"{TOKEN}-2"}, if_match=version)
     assert kept.status == 200
     assert deployment.token(grant_id).body["access_token"] == f"{TOKEN}-2"

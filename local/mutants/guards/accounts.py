@@ -104,8 +104,8 @@ GUARDS: Final = (
         name="operators-order-stands",
         says="Wise's word lets no grant go on that an operator stopped",
         path=_RULES,
-        old="    if not is_stopped_by(grant, subject):\n        return grant\n",
-        new="    if grant.phase is not Phase.SUSPENDED:\n        return grant\n",
+        old="    if is_stopped_by(grant, subject) or _given_up_before(",
+        new="    if grant.phase is Phase.SUSPENDED or _given_up_before(",
         tests=(f"{_UNIT}::test_an_operators_order_stands_and_the_token_is_in_doubt_when_it_is_lifted",),
     ),
     Guard(

@@ -58,8 +58,8 @@ GUARDS: Final = (
         name="restored-claim",
         says="a grant does not come back beside another of the same Wise user",
         path=_COMMAND,
-        old="        return pk, self._put(row, self._claim(row), self._listed(row))\n",
-        new="        return pk, self._put(row, [], self._listed(row))\n",
+        old="        fate = self._put(row, self._claim(row), self._listed(row))\n",
+        new="        fate = self._put(row, [], self._listed(row))\n",
         tests=(f"{_WHOLE}::test_what_became_of_each_row_is_foretold_and_told",),
     ),
     Guard(
