@@ -128,7 +128,8 @@ class KeepAnswer:
     def _alert(self, answer: SealedAnswer, stored: Grant) -> Alert | None:
         """Give the alert that stays. A held grant that is refreshed again is told to be well.
 
-        So is one whose refresh token was dead, if that was tried anew because Wise had reactivated its user.
+        So is one whose refresh token was taken for dead: a late answer takes the verdict back, and it was tried anew
+        where Wise had opened its account again.
         """
         alert, now = stored.alert, self.clock()
         if answer.reissued is not None:
@@ -173,14 +174,7 @@ class KeepAnswer:
         elif stored.attempt_id is not None:
             after = replace(after, due_at=(stored.lease_until or now) + self.budgets.margin)
         if stored.phase is Phase.REAUTHORIZATION_REQUIRED:
-            after = replace(after, phase=Phase.ACTIVE, alert=self._taken_back(answer, after))
+            after = replace(after, phase=Phase.ACTIVE)
         elif stored.suspended_from is Phase.REAUTHORIZATION_REQUIRED:  # it stays suspended, and comes back active
-            after = replace(after, suspended_from=Phase.ACTIVE, alert=self._taken_back(answer, after))
+            after = replace(after, suspended_from=Phase.ACTIVE)
         return after
-
-    def _taken_back(self, answer: SealedAnswer, after: Grant) -> Alert | None:
-        """Give the alert that stays when a verdict is taken back."""
-        alert = after.alert
-        if alert is not None and alert.kind is AlertKind.REAUTHORIZATION_REQUIRED:
-            return alert.over(self.clock(), answer.attempt_id)
-        return alert

@@ -110,7 +110,7 @@ GUARDS: Final = (
         name="late-answer-while-suspended",
         says="an answer that comes after a verdict is not forgotten because the grant is suspended",
         path=_KEEP,
-        old="            after = replace(after, suspended_from=Phase.ACTIVE, alert=self._taken_back(answer, after))\n",
+        old="            after = replace(after, suspended_from=Phase.ACTIVE)\n",
         new="            pass\n",
         tests=(
             f"{_UNIT}::test_a_late_answer_to_a_grant_that_was_dead_when_it_was_suspended_is_what_it_comes_back_with",
