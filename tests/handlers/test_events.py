@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import START
-from tests.handlers.deployment import LEDGER, Deployment, answered, request, seen
+from tests.handlers.deployment import LEDGER, Deployment, answered, request, seen, told
 
 EVENTS = Path(__file__).parents[2] / "events"
 GRANT = "grant-0001"
@@ -74,12 +74,18 @@ ANSWERS: dict[str, tuple[int, str | None, str | None]] = {
     "admin.apigateway.suspend-environment": (200, None, None),
     "admin.apigateway.lift-environment": (204, None, None),
     "admin.apigateway.suspensions": (200, None, None),
+    "admin.apigateway.create-on-hold": (201, None, None),
+    "admin.apigateway.hold-grant": (200, None, None),
+    "admin.apigateway.release-grant": (200, None, None),
+    "admin.apigateway.hold-tenant-manager": (403, "forbidden", None),
 }
 # The pages of a browser: status and title.
 BROWSERS = {
     "callback.apigateway.browser-unknown-state": (400, "We do not know this link"),
     "callback.apigateway.browser-refused-unknown-state": (400, "We do not know this link"),
 }
+# What Wise's own events, and those that pretend to be, are answered with.
+DELIVERIES = {"callback.apigateway.event-forged": 403}
 SWEEPS: dict[str, dict[str, int] | None] = {
     "sweep.scheduler.all-shards": {"advanced": 1, "refreshed": 1, "troubled": 0},
     "sweep.scheduler.second-of-four": {"advanced": 0, "refreshed": 0, "troubled": 0},
@@ -110,7 +116,7 @@ def stocked(deployment: Deployment) -> Deployment:
 
 
 def test_every_file_is_used() -> None:
-    assert {*ANSWERS, *BROWSERS, *SWEEPS, *REFRESHES} == {path.stem for path in EVENTS.glob("*.json")}
+    assert {*ANSWERS, *BROWSERS, *DELIVERIES, *SWEEPS, *REFRESHES} == {path.stem for path in EVENTS.glob("*.json")}
 
 
 def test_nothing_else_lies_there() -> None:
@@ -144,6 +150,13 @@ def test_a_browser_is_answered(stocked: Deployment, name: str) -> None:
     assert stocked.items() == before
     (line,) = stocked.callback.logged()
     assert (line["message"], line["status"]) == ("browser answered", page.status)
+
+
+@pytest.mark.parametrize("name", DELIVERIES)
+def test_a_delivery_is_answered(stocked: Deployment, name: str) -> None:
+    before = stocked.items()
+    assert told(stocked.callback(event(name))) == DELIVERIES[name]
+    assert stocked.items() == before
 
 
 @pytest.mark.parametrize("name", SWEEPS)
