@@ -14,10 +14,11 @@ import pytest
 from tests.fakes.rotator import World
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import Grant, GrantKey, Phase
+from token_rotator.domain.lease import Lease
 from token_rotator.domain.outcome import Liveness
 from token_rotator.service.adopt_grant import Kept, Offer
 from token_rotator.service.journal import AnswerLate, AnswerLost, AnswerParked, ParkedSettled, Trouble
-from token_rotator.service.ports import Due, Parked
+from token_rotator.service.ports import Done, Due, Parked
 from token_rotator.service.refresh_due import _Duty
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import NotServed, Served
@@ -62,6 +63,27 @@ def test_the_next_sweep_stores_it_before_it_looks_at_anything(world: World) -> N
     assert settled(world) == ["stored"]
     assert world.parking.answers == []
     assert isinstance(world.serve(), Served)
+
+
+def test_one_that_is_stored_beside_a_lease_taken_meanwhile_is_looked_at_when_that_is_over(world: World) -> None:
+    parked(world)
+    given_back = replace(
+        world.stored(), attempt_id=None, lease_until=None, in_doubt="attempt-1", due_at=world.clock() - SECOND
+    )
+    world.grants.items[world.key()] = given_back
+    write, lease = world.grants.write, Lease("other", world.clock() + timedelta(seconds=18))
+
+    def meanwhile(*given: Any) -> Any:
+        world.grants.write = write  # type: ignore[method-assign]
+        assert isinstance(world.grants.acquire(world.key(), lease, Due(), world.clock()), Done)
+        return write(*given)
+
+    world.grants.write = meanwhile  # type: ignore[method-assign]
+    drain(world)
+    stored = world.stored()
+    assert settled(world) == ["late"]
+    assert (stored.attempt_id, stored.in_doubt) == ("other", "attempt-1")
+    assert stored.due_at == lease.until + world.budgets.margin
 
 
 def test_a_reader_is_told_to_wait_while_it_lies_there(world: World) -> None:

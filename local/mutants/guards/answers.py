@@ -23,7 +23,10 @@ GUARDS: Final = (
         path=_KEEP,
         old="            when = When(attempt_id=stored.attempt_id, version=stored.version)\n",
         new="            when = When(version=stored.version)\n",
-        tests=(f"{_ATTEMPTS}::test_an_answer_overtaken_by_an_attempt_is_stored_in_doubt_and_leaves_the_others_lease",),
+        tests=(
+            f"{_ATTEMPTS}::test_an_answer_overtaken_by_an_attempt_is_stored_in_doubt_and_leaves_the_others_lease",
+            f"{_PARKING}::test_one_that_is_stored_beside_a_lease_taken_meanwhile_is_looked_at_when_that_is_over",
+        ),
     ),
     Guard(
         name="commit-version",
