@@ -246,7 +246,7 @@ class _Case:
 
     def outlived(self, request: _Request) -> bool:
         """Tell whether Wise was at it for longer than anybody reckons with."""
-        end = request.settled.when.at if request.settled is not None else self.history.end
+        end = request.settled.when.at if request.settled is not None else self.history.end_of(self.grant)
         return end is not None and end - request.began.when.at > self.terms.patience
 
     def misled(self, request: _Request, before: Moment | None = None) -> bool:
@@ -412,8 +412,9 @@ def _not_dead(case: _Case) -> Iterator[Violation]:
             yield case.broken(Rule.OWN, served.when, f"a reader got {served.token}, which is {owner}'s")
             continue
         in_force = {order.by: order for order in case.suspended if order.when < served.looked}
+        lifted = {order.by for order in case.suspended if order.lifted and served.looked < order.when < served.knew_by}
         for order in in_force.values():
-            if not order.lifted:
+            if not order.lifted and order.by not in lifted:
                 facts = f"{served.token} was served, suspended by {order.by} since {order.when}"
                 yield case.broken(Rule.SUSPENDED, served.when, facts)
         wrong = _why_not(case, served)
@@ -433,20 +434,21 @@ def _why_not(case: _Case, served: Served) -> str | None:
     if looked.at >= minted.expires_at:
         return f"which expired at {minted.expires_at:%H:%M:%S}"
     if death is not None:
-        return _known_dead(case, token, death, looked)
+        return _known_dead(case, token, death, served)
     for request in case.ours():
-        if minted.when < request.began.when < looked and not _resolved(case, token, request, looked):
+        if minted.when < request.began.when < looked and not _resolved(case, token, request, served.knew_by):
             return f"while nobody knew what had become of the refresh of {request.began.attempt}"
     return None
 
 
-def _known_dead(case: _Case, token: str, death: Died, looked: Moment) -> str | None:
+def _known_dead(case: _Case, token: str, death: Died, served: Served) -> str | None:
     """Say why the rotator had reason to think a dead token dead; None if it could not know."""
-    brought = [act.when for act in case.acts if isinstance(act, Adopted) and act.access == token and act.when < looked]
-    brought += [back for _, back in case.revived.get(token, ()) if back < looked]
+    looked, by = served.looked, served.knew_by
+    brought = [act.when for act in case.acts if isinstance(act, Adopted) and act.access == token and act.when < by]
+    brought += [back for _, back in case.revived.get(token, ()) if back < by]
     again = max(brought, default=None)
     for closed in case.closed:
-        if death.when < closed.when < looked and not _lived_since(case, token, closed.when, looked):
+        if death.when < closed.when < looked and not _lived_since(case, token, closed.when, by):
             return f"which ended with the account that Wise closed, as was on record at {closed.when}"
     for asked in case.asked:
         told = asked.token == token and asked.told and not asked.lives and asked.when < looked
@@ -686,7 +688,7 @@ def _ends_active(case: _Case, last: Stored) -> Iterator[Violation]:
         access = next(served, None)
     if access is None:
         yield case.broken(Rule.KEPT, None, f"it is active without an access token (version {last.version})")
-    end = Moment(max(record.when.order for record in case.history) + 1, case.history.end or last.when.at)
+    end = Moment(max(record.when.order for record in case.history) + 1, case.history.end_of(case.grant) or last.when.at)
     for kind, token in ((Kind.ACCESS, access), (Kind.REFRESH, last.refresh)):
         if token is None or case.lives(token, end) is not False:
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -185,7 +185,10 @@ class Parked(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served(Record):
-    """A reader got a token. `looked`: when the rotator looked for the last time; at the latest when it was asked."""
+    """A reader got a token. `looked`: when the rotator looked for the last time.
+
+    Where that is not known, `looked` is when it was asked, which is the earliest, and `looked_by` the latest.
+    """
 
     looked: Moment
     token: str
@@ -193,6 +196,12 @@ class Served(Record):
     stable_until: datetime
     reader: str | None = None
     degraded: bool = False
+    looked_by: Moment | None = None
+
+    @property
+    def knew_by(self) -> Moment:
+        """The latest instant of which the rotator may have known what had happened."""
+        return self.looked_by or self.looked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,17 +319,23 @@ class History:
 
     `healed`: at the end there was no fault for so long that everything must have come right. `every_write`: each
     change of what is stored or parked is on record; otherwise only some, the last one of each grant among them.
+    `seen_until`: when the recording of a grant ended, where that was before the others' end.
     """
 
     records: tuple[Record, ...]
     healed: bool = True
     every_write: bool = True
     ended_at: datetime | None = None
+    seen_until: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def end(self) -> datetime | None:
         """When the recording ended: when the last thing happened, unless said otherwise."""
         return self.ended_at or (self.records[-1].when.at if self.records else None)
+
+    def end_of(self, grant: str) -> datetime | None:
+        """When the recording of a grant ended."""
+        return self.seen_until.get(grant, self.end)
 
     def grants(self) -> list[str]:
         """The names of all grants, each once, by their first appearance."""

@@ -26,6 +26,7 @@ from .play import Soak
 
 _LONGEST_S = 3_000
 """The partners' roles are taken once, for an hour."""
+_SHOWN = 20
 
 
 def _interrupted(*_: object) -> NoReturn:
@@ -82,8 +83,10 @@ def main() -> int:
         path = chosen.out / "soak-records.json"
         path.write_text(json.dumps(asdict(records)) + "\n", encoding="utf-8")
         print(f"  everything that was recorded: {path}")
-    for what in verdict.wrong:
+    for what in verdict.wrong[:_SHOWN]:  # last, where whoever sees only the end of a log finds them
         print(f"  WRONG: {what}")
+    if len(verdict.wrong) > _SHOWN:
+        print(f"  and {len(verdict.wrong) - _SHOWN} more")
     print(f"\n  seed {plan.seed}: {'wrong' if verdict.wrong else 'held'}", flush=True)
     return 1 if verdict.wrong else 0
 

@@ -87,8 +87,7 @@ def judge(records: Records) -> Verdict:
         "losses_that_no_client_could_avoid": _in_full(lost_answers, records),
         "did_not_happen": missing,
     }
-    wrong = [f"{len(violations)} violations"] if violations else []
-    wrong += [f"{len(lost)} grants lost"] if lost else []
+    wrong = violations + [f"a grant was lost: {which}" for which in lost]
     return Verdict(facts, wrong + [f"did not happen: {what}" for what in missing])
 
 
@@ -104,7 +103,7 @@ def _history(
         if adoption.grant_id not in without:
             (users if adoption.refresh is not None else personal)[adoption.grant_id] = adoption.grant_id
     kept = _kept_for_the_application(records)
-    return history_of(
+    history = history_of(
         truth,
         entries,
         users,
@@ -113,6 +112,8 @@ def _history(
         is_question=lambda request: request.correlation_id not in kept,
         personal=personal,
     )
+    # what became of a grant after it was read for the last time, by old age too, nobody has looked at
+    return replace(history, seen_until={row.grant_id: _instant(row.read_ms) for row in records.rows} if healed else {})
 
 
 def _kept_for_the_application(records: Records) -> set[str]:
@@ -189,20 +190,21 @@ def _ledger(records: Records) -> Iterable[Record]:
         yield Reported(when=_at(rejection.at_ms), grant=rejection.grant_id, version=rejection.version)
     yield from _of_accounts(ledger)
     for ask in ledger.asks:
+        when, looked = _at(ask.answered_ms), _at(ask.asked_ms)
         if ask.sha256 is not None:
             yield Served(
-                when=_at(ask.answered_ms),
+                when=when,
                 grant=ask.grant_id,
-                looked=_at(ask.asked_ms),
+                looked=looked,
                 token=ask.sha256[:_NAME],
                 version=ask.version,
                 stable_until=_instant(ask.stable_until_ms),
                 reader=ask.reader,
                 degraded=ask.degraded,
+                looked_by=when,
             )
         else:
             why = f"{ask.status} {ask.problem}"
-            when, looked = _at(ask.answered_ms), _at(ask.asked_ms)
             yield NotServed(when=when, grant=ask.grant_id, looked=looked, why=why, reader=ask.reader)
     for kill in ledger.kills:
         yield ProcessDied(when=_at(kill.at_ms), grant=None, attempts=frozenset(kill.attempts))

@@ -141,7 +141,9 @@ class Story:
     def park(self, access: str) -> None:
         self.recorder.add(Parked(when=self.now(), grant="anna", access=access))
 
-    def serve(self, token: str, for_s: float = 3600, looked: Moment | None = None) -> None:
+    def serve(
+        self, token: str, for_s: float = 3600, looked: Moment | None = None, looked_by: Moment | None = None
+    ) -> None:
         looked = looked or self.now()
         self.recorder.add(
             Served(
@@ -151,6 +153,7 @@ class Story:
                 token=token,
                 version=self.version,
                 stable_until=self.clock() + timedelta(seconds=for_s),
+                looked_by=looked_by,
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,48 @@ def test_a_lost_answer_leaves_it_unresolved_until_wise_is_asked() -> None:
     story.ask("a1")
     story.serve("a1")
     assert story.broken() == []
+
+
+def test_where_nobody_saw_when_the_rotator_looked_it_may_have_known_what_it_learned_until_then() -> None:
+    def served(*, asks: bool, lifts: bool = False) -> list[Rule]:
+        story = Story()
+        if lifts:
+            story.suspend()
+        else:
+            story.begin("x")
+            story.drop("x")
+            story.answer("x", Told.NOTHING)
+        looked = story.now()
+        if asks:
+            story.ask("a1")
+        if lifts:
+            story.suspend(lifted=True)
+        by = story.now()
+        story.serve("a1", looked=looked, looked_by=by)
+        return story.broken()
+
+    assert served(asks=True) == served(asks=False, lifts=True) == []
+    assert served(asks=False) == [Rule.NOT_DEAD]
+
+
+def test_a_token_that_was_brought_again_while_a_reader_waited_is_not_known_to_be_dead() -> None:
+    story = Story()
+    story.refresh("x", "a2").store("a2")
+    looked = story.now()
+    story.adopt("a1", "r1")
+    story.store("a1")
+    by = story.now()
+    story.serve("a1", for_s=10, looked=looked, looked_by=by)
+    assert story.broken(healed=False) == []
+
+
+def test_a_stop_after_it_was_lifted_once_is_in_force() -> None:
+    story = Story()
+    story.suspend()
+    story.suspend(lifted=True)
+    story.suspend()
+    story.serve("a1", looked=story.now(), looked_by=story.now())
+    assert story.broken() == [Rule.SUSPENDED]
 
 
 def test_a_question_before_the_request_was_over_or_without_an_answer_proves_nothing() -> None:
@@ -385,6 +428,16 @@ def test_a_grant_that_ends_with_a_dead_access_or_refresh_token_is_found() -> Non
     refresh.refresh("x", "a2", "r2").store("a2", "r1")
     assert access.broken() == refresh.broken() == [Rule.KEPT]
     assert access.broken(healed=False) == []
+
+
+def test_what_expires_after_a_grant_was_seen_for_the_last_time_is_not_its_end() -> None:
+    story = Story()
+    story.serve("a1")
+    seen = story.clock()
+    story.later(13 * 3600)
+    assert set(story.broken()) == {Rule.KEPT}
+    assert check(replace(story.history(), seen_until={"anna": seen})) == []
+    assert check(replace(story.history(), seen_until={"ben": seen})) != []
 
 
 def test_the_token_of_the_last_version_is_known_from_who_was_served_it() -> None:

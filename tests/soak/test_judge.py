@@ -636,6 +636,27 @@ def test_rotator_may_go_on_after_a_grant_was_looked_at_for_the_last_time() -> No
     assert world.judge().wrong == []
 
 
+def test_token_that_grows_old_after_its_grant_was_looked_at_for_the_last_time_is_no_wrong_end() -> None:
+    world = good()
+    world.serve(SAME)
+    world.rows[SAME] = world.row(SAME)
+    world.tick(150_000)
+    for other in (ROTATED, OMITTED, MOVED):
+        world.refresh(other)
+        world.serve(other)
+    world.tick(70_000)
+    wrong = world.judge().wrong
+    assert not [text for text in wrong if SAME in text]
+
+
+def test_token_that_had_grown_old_before_the_last_look_is_a_wrong_end() -> None:
+    world = good()
+    world.serve(SAME)
+    world.tick(220_000)
+    wrong = world.judge().wrong
+    assert [text for text in wrong if f"{SAME} at the end: it is active with a dead access token" in text]
+
+
 def test_promise_made_by_the_last_look_holds_all_the_same() -> None:
     world = good()
     world.serve(SAME, stable_for_ms=60_000)

@@ -471,6 +471,24 @@ def test_no_token_is_replaced_before_the_instant_that_was_promised_under_an_orde
     assert len(world.wise.refreshes) == 1
 
 
+@pytest.mark.parametrize("left_s", [3, 20, 50])
+def test_one_that_is_released_shortly_before_its_end_is_refreshed_at_its_end(world: World, left_s: float) -> None:
+    """No promise outlives the token, so nobody waits for one that does."""
+    hold(world, "grant")
+    ends = served(world.serve()).expires_at
+    world.clock.now = ends - timedelta(seconds=left_s)
+    promised = served(world.serve()).stable_until if left_s > world.budgets.guard.total_seconds() else ends
+    world.hold_grant.release(world.key())
+    assert (world.stored().refresh_at, world.stored().due_at) == (ends, ends)
+    while world.clock() < promised:
+        sweep(world)
+    assert world.wise.refreshes == []
+    world.clock.now = ends
+    sweep(world)
+    assert served(world.serve()).expires_at > ends
+    assert len(world.wise.refreshes) == 1
+
+
 @pytest.mark.parametrize("target", ALL)
 def test_a_reader_is_promised_by_the_ordinary_rules_as_soon_as_an_order_was_ended(
     world: World, target: str | None

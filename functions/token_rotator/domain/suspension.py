@@ -192,14 +192,16 @@ def put_on_hold(grant: Grant, order: Suspension, now: datetime) -> Grant:
 def released(grant: Grant, now: datetime, budgets: Budgets) -> Grant:
     """Undo it, while nobody works on it: the grant is due by the ordinary rules.
 
-    Not before whatever a reader was promised is over, unless Wise has said that its token is dead. A doubt stays, and
-    is resolved at once.
+    Not before whatever a reader was promised is over, which no promise outlives its token; unless Wise has said that
+    the token is dead. A doubt stays, and is resolved at once.
     """
     if grant.on_hold is None:
         return grant
     after = replace(grant, on_hold=None)
     if grant.in_doubt is None or grant.last_error != DEAD_ON_HOLD:
-        after = replace(after, refresh_at=max(grant.refresh_at, now + HELD_PROMISE + budgets.margin + budgets.guard))
+        over = now + HELD_PROMISE + budgets.margin + budgets.guard
+        over = over if grant.expires_at is None else min(over, grant.expires_at)
+        after = replace(after, refresh_at=max(grant.refresh_at, over))
     return replace(after, due_at=_due_at_rest(after, now))
 
 

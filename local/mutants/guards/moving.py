@@ -86,10 +86,17 @@ GUARDS: Final = (
         name="released-after-the-promise",
         says="a grant that is released is not refreshed before what its readers were promised is over",
         path=_RULES,
-        old="        after = replace(after, refresh_at=max(grant.refresh_at, now + HELD_PROMISE + budgets.margin + "
-        "budgets.guard))\n",
+        old="        after = replace(after, refresh_at=max(grant.refresh_at, over))\n",
         new="        after = replace(after, refresh_at=grant.refresh_at)\n",
         tests=(f"{_UNIT}::test_no_token_is_replaced_before_the_instant_that_was_promised_under_an_order",),
+    ),
+    Guard(
+        name="released-at-the-end",
+        says="a grant that is released shortly before its token's end is refreshed at that end, and no later",
+        path=_RULES,
+        old="        over = over if grant.expires_at is None else min(over, grant.expires_at)\n",
+        new="",
+        tests=(f"{_UNIT}::test_one_that_is_released_shortly_before_its_end_is_refreshed_at_its_end",),
     ),
     Guard(
         name="ended-order-lasts",
