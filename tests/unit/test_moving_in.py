@@ -489,6 +489,34 @@ def test_one_that_is_released_shortly_before_its_end_is_refreshed_at_its_end(wor
     assert len(world.wise.refreshes) == 1
 
 
+@each_target
+def test_a_reader_at_the_end_of_a_token_waits_for_no_promise_that_is_over(world: World, target: str | None) -> None:
+    hold(world, target)
+    ends = served(world.serve()).expires_at
+    world.clock.now = ends - timedelta(seconds=20)
+    promised = served(world.serve()).stable_until
+    if target == "grant":
+        world.hold_grant.release(world.key())
+    else:
+        world.hold_all.release(target)
+    world.clock.now = promised - timedelta(seconds=1)
+    assert served(world.serve()).expires_at == ends
+    world.attempt()
+    assert world.wise.refreshes == []
+    world.clock.now = ends
+    assert served(world.serve()).expires_at > ends
+    assert len(world.wise.refreshes) == 1
+
+
+@pytest.mark.parametrize("target", ALL)
+def test_a_reader_at_the_end_of_a_token_under_an_order_in_force_gets_none(world: World, target: str | None) -> None:
+    hold(world, target)
+    world.clock.now = served(world.serve()).expires_at
+    assert why(world.serve()) is Why.ON_HOLD
+    world.attempt()
+    assert world.wise.refreshes == []
+
+
 @pytest.mark.parametrize("target", ALL)
 def test_a_reader_is_promised_by_the_ordinary_rules_as_soon_as_an_order_was_ended(
     world: World, target: str | None

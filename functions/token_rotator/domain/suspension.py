@@ -209,6 +209,16 @@ def _due_at_rest(grant: Grant, now: datetime) -> datetime | None:
     return now if grant.in_doubt is not None and grant.phase is Phase.ACTIVE else next_due(grant, now)
 
 
+def is_on_hold(grant: Grant, order: Suspension | None, now: datetime) -> bool:
+    """Tell whether a grant is not to be refreshed, by an order of its own or one about many.
+
+    One about many that was ended binds it for as long as what was promised may live.
+    """
+    if order is None:
+        return grant.on_hold is not None
+    return grant.on_hold is not None or order.until is None or grant.expires_at is None or now < grant.expires_at
+
+
 def freed(grant: Grant, now: datetime, budgets: Budgets) -> Grant:
     """Take the lease from a worker that is gone, as a takeover does: what it may have sent is a doubt."""
     if grant.attempt_id is None:

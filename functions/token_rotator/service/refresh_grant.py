@@ -34,6 +34,7 @@ from token_rotator.domain.outcome import (
     name_of,
 )
 from token_rotator.domain.policy import ALERT_CLAIM, DEAD_ON_HOLD, GRANT_INVALID, backoff, next_due, not_before
+from token_rotator.domain.suspension import is_on_hold
 
 from .breaker import Barred
 from .journal import AnswerLost, AnswerParked, AttemptEnded, DemandBarred, Sent, Trouble
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.grant import GrantKey
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.outcome import ClientCheck, Outcome
+    from token_rotator.domain.suspension import Suspension
     from token_rotator.domain.tokens import Sealed, Secret, TokenSet
 
     from .breaker import Breaker
@@ -177,7 +179,7 @@ class RefreshGrant:
             ends=ends if until is None else min(ends, until),
             drained_at=drained_at,
             may_linger=until is None,
-            held=orders.hold_on(key.tenant, started) is not None,
+            hold=orders.hold_on(key.tenant, started),
         )
         held = attempt.acquire(cause, started, alone=alone)
         if isinstance(held, Result):
@@ -244,8 +246,8 @@ class _Attempt:
 
     `doubt` names the attempt whose request may have killed the stored token, `dead` that Wise said it is dead, and
     `sure` that the stored token was alive when the (only) request left. `foreign`: it was found dead, and no request
-    of ours can have killed it. `may_linger`: the worker has time after it. `held`: an order about the tenant or
-    everything says not to refresh it.
+    of ours can have killed it. `may_linger`: the worker has time after it. `hold`: an order about the tenant or
+    everything not to refresh it.
     """
 
     def __init__(
@@ -257,7 +259,7 @@ class _Attempt:
         ends: datetime,
         drained_at: datetime | None,
         may_linger: bool,
-        held: bool,
+        hold: Suspension | None,
     ) -> None:
         self.use = use
         self.key = key
@@ -265,7 +267,7 @@ class _Attempt:
         self.ends = ends
         self.drained_at = drained_at
         self.may_linger = may_linger
-        self.held = held
+        self.hold = hold
         self.lane: Lane | None = None
         self.sends = 0
         self.calls = 0
@@ -358,7 +360,7 @@ class _Attempt:
             return self._issue(grant)
         if grant.kind is GrantKind.PERSONAL:
             return self._ask_only(grant)
-        if self.held or grant.on_hold is not None:
+        if is_on_hold(grant, self.hold, self.use.clock()):
             return self._ask_on_hold(grant, cause)
         if grant.last_error == NO_TIME_TO_REISSUE and grant.reissuable and not self._may_be_parked(grant):
             return self._reissue(grant, None, self._why_dead())
@@ -512,7 +514,7 @@ class _Attempt:
 
     def _exchange(self, grant: Grant, request: _Request) -> Result:
         while True:
-            stopped = self._stopped()
+            stopped = self._stopped(grant)
             if stopped is not None:
                 return self._give_back(grant, stopped)
             left = self.ends - self.use.clock() - self.use.budgets.keep
@@ -529,13 +531,14 @@ class _Attempt:
             if ended is not None:
                 return ended
 
-    def _stopped(self) -> str | None:
+    def _stopped(self, grant: Grant) -> str | None:
         """Say why nothing may be sent: an order to suspend or hold may have become known while this attempt went on."""
         try:
             orders = self.use.suspensions.read()
             if orders.of(self.key.tenant) is not None:
                 return Word.SUSPENDED.value
-            return None if orders.hold_on(self.key.tenant, self.use.clock()) is None else Word.ON_HOLD.value
+            now = self.use.clock()
+            return Word.ON_HOLD.value if is_on_hold(grant, orders.hold_on(self.key.tenant, now), now) else None
         except (StoreUnavailable, CorruptGrant) as error:
             self._trouble(error, "asking what is suspended")
             return error.code

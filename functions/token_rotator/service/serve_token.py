@@ -247,5 +247,6 @@ def _under(hold: Suspension | None, grant: Grant) -> Grant:
     if hold is None or grant.kind is not GrantKind.USER:
         return grant
     if hold.until is not None:
-        return replace(grant, refresh_at=max(grant.refresh_at, hold.until))
+        over = hold.until if grant.expires_at is None else min(hold.until, grant.expires_at)
+        return replace(grant, refresh_at=max(grant.refresh_at, over))
     return replace(grant, on_hold=grant.on_hold or hold)

@@ -34,7 +34,8 @@ GUARDS: Final = (
         name="on-hold-only-asked-about",
         says="whoever looks into a report or a doubt of a grant on hold asks Wise and sends nothing",
         path=_ATTEMPT,
-        old="        if self.held or grant.on_hold is not None:\n            return self._ask_on_hold(grant, cause)\n",
+        old="        if is_on_hold(grant, self.hold, self.use.clock()):\n"
+        "            return self._ask_on_hold(grant, cause)\n",
         new="",
         tests=(
             f"{_UNIT}::test_a_reported_token_that_is_dead_is_not_served_again",
@@ -45,8 +46,9 @@ GUARDS: Final = (
         name="hold-not-sent",
         says="an order to hold that becomes known under the lease stops the request",
         path=_ATTEMPT,
-        old="orders.hold_on(self.key.tenant, self.use.clock()) is None else Word.ON_HOLD.value\n",
-        new="orders is not None else Word.ON_HOLD.value\n",
+        old="            return Word.ON_HOLD.value if is_on_hold(grant, orders.hold_on(self.key.tenant, now), now) "
+        "else None\n",
+        new="            return None\n",
         tests=(f"{_UNIT}::test_an_order_that_becomes_known_under_the_lease_stops_the_request",),
     ),
     Guard(
@@ -97,6 +99,24 @@ GUARDS: Final = (
         old="        over = over if grant.expires_at is None else min(over, grant.expires_at)\n",
         new="",
         tests=(f"{_UNIT}::test_one_that_is_released_shortly_before_its_end_is_refreshed_at_its_end",),
+    ),
+    Guard(
+        name="ended-order-and-the-token",
+        says="an order about many that was ended binds no grant whose token is over",
+        path=_RULES,
+        old="    return grant.on_hold is not None or order.until is None or grant.expires_at is None or now < "
+        "grant.expires_at\n",
+        new="    return True\n",
+        tests=(f"{_UNIT}::test_a_reader_at_the_end_of_a_token_waits_for_no_promise_that_is_over",),
+    ),
+    Guard(
+        name="order-in-force-and-the-token",
+        says="an order in force binds a grant also when its token is over",
+        path=_RULES,
+        old="    return grant.on_hold is not None or order.until is None or grant.expires_at is None or now < "
+        "grant.expires_at\n",
+        new="    return grant.on_hold is not None or grant.expires_at is None or now < grant.expires_at\n",
+        tests=(f"{_UNIT}::test_a_reader_at_the_end_of_a_token_under_an_order_in_force_gets_none",),
     ),
     Guard(
         name="ended-order-lasts",
@@ -172,7 +192,7 @@ GUARDS: Final = (
         name="ended-order-read",
         says="readers know of a hold that was ended what may be promised now",
         path=_SERVE,
-        old="        return replace(grant, refresh_at=max(grant.refresh_at, hold.until))\n",
+        old="        return replace(grant, refresh_at=max(grant.refresh_at, over))\n",
         new="        return grant\n",
         tests=(f"{_UNIT}::test_a_reader_is_promised_by_the_ordinary_rules_as_soon_as_an_order_was_ended",),
     ),
