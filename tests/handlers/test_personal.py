@@ -41,6 +41,7 @@ def test_a_report_of_a_dead_one_tells_at_once_and_a_new_one_brings_it_back(
     dead = deployment.reject(grant_id, version)
     assert (dead.status, dead.problem) == (409, "reauthorization-required")
     assert "personal token" in dead.body["detail"]
+    assert "/link" not in dead.body["detail"]
     (notice,) = deployment.alerts()
     message = json.loads(notice["Message"])
     assert (message["kind"], message["reason"]) == ("reauthorization_required", "personal_token_rejected")

@@ -77,11 +77,11 @@ def test_a_report_of_one_that_is_dead_ends_it_and_tells_at_once(world: World) ->
     version = world.personal().version
     world.wise.personal.clear()
     for _ in range(3):
-        assert world.serve(rejected=version) == NotServed(Why.REAUTHORIZATION_REQUIRED)
+        assert world.serve(rejected=version) == NotServed(Why.REAUTHORIZATION_REQUIRED, personal=True)
     (alert,) = world.alerts.published
     assert (alert.kind, alert.reason) == (AlertKind.REAUTHORIZATION_REQUIRED, PERSONAL_REJECTED)
     assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED
-    assert world.serve() == NotServed(Why.REAUTHORIZATION_REQUIRED)
+    assert world.serve() == NotServed(Why.REAUTHORIZATION_REQUIRED, personal=True)
     assert len(world.wise.asked) == 1
     assert (world.wise.refreshes, world.wise.reissues) == ([], [])
 
@@ -104,7 +104,7 @@ def test_one_that_comes_again_after_wise_refused_it_is_asked_about_before_it_is_
     asked = len(world.wise.asked)
     again = Offer(personal_token=Secret("personal-1"))
     assert isinstance(world.adopt_grant(world.key(), again, version), Kept)
-    assert world.serve() == NotServed(Why.REAUTHORIZATION_REQUIRED)
+    assert world.serve() == NotServed(Why.REAUTHORIZATION_REQUIRED, personal=True)
     assert len(world.wise.asked) == asked + 1
     world.sweep()
     assert kinds(world).count(AlertKind.REAUTHORIZATION_REQUIRED) == 2
@@ -276,7 +276,7 @@ def test_a_suspended_one_stays_suspended_with_its_new_token(world: World) -> Non
     kept = replaced(world)
     assert isinstance(kept, Kept)
     assert (kept.grant.phase, kept.grant.suspended_from) == (Phase.SUSPENDED, Phase.ACTIVE)
-    assert world.serve() == NotServed(Why.SUSPENDED)
+    assert world.serve() == NotServed(Why.SUSPENDED, personal=True)
     world.suspend_grant.lift(world.key())
     assert served(world).access_token.reveal() == "personal-2"
     world.sweep()

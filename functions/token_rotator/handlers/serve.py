@@ -26,10 +26,11 @@ _serving = wire()
 _PAGE: Final = 100
 _RELINK: Final = (
     "Have the user authorize the application at Wise again: POST to the grant's /link. Or adopt a new refresh token: "
-    "PUT the grant with If-Match and its version. Of a personal token its owner makes another one at Wise; PUT that."
+    "PUT the grant with If-Match and its version."
 )
-
-
+_ANOTHER: Final = (
+    "Make another personal token in the Wise account and adopt it: PUT the grant with If-Match and its version."
+)
 _ON_HOLD: Final = (
     "Adopt the newer token of whoever refreshes it: PUT the grant with If-Match and its version. Or, once nobody else "
     "does, release it: DELETE the grant's /hold, or the order about its tenant or everything."
@@ -44,7 +45,7 @@ def _answer(key: GrantKey, rejected: int | None) -> Response:
     served = _serving.serve_token(key, rejected)
     if isinstance(served, NotServed):
         if served.why is Why.REAUTHORIZATION_REQUIRED:
-            return problem(served.why.value, _RELINK)
+            return problem(served.why.value, _ANOTHER if served.personal else _RELINK)
         if served.why is Why.ON_HOLD:
             return problem(served.why.value, _ON_HOLD)
         return problem(served.why.value, retry_after=served.retry_after)

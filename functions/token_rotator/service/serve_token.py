@@ -68,10 +68,11 @@ class Why(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """No token, and when to ask again where asking again helps."""
+    """No token, and when to ask again where asking again helps. `personal`: of a grant that is a personal token."""
 
     why: Why
     retry_after: timedelta | None = None
+    personal: bool = False
 
 
 _FINAL: Final = {
@@ -163,7 +164,8 @@ class _Question:
             grant = _under(use.suspensions.read().hold_on(self.key.tenant, now), grant)
         reading = read(grant, now, use.budgets)
         if grant is None or reading.verdict in _FINAL:
-            return NotServed(_FINAL[reading.verdict])
+            personal = grant is not None and grant.kind is GrantKind.PERSONAL
+            return NotServed(_FINAL[reading.verdict], personal=personal)
         if self.rejected is not None and self.rejected > grant.version:
             return NotServed(Why.UNKNOWN_VERSION)
         return grant, reading, now
