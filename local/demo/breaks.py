@@ -63,8 +63,8 @@ BREAKS: Final = {
     "alert": Break(
         "a revoked user reaches on-call",
         "functions/token_rotator/service/tell_people.py",
-        "            self.publisher.publish(grant.key, alert)\n",
-        "            _ = self.publisher\n",
+        "        by.publisher.publish(key, alert)\n",
+        "        _ = by.publisher\n",
     ),
     "secrecy": Break(
         "no secret in any log, item, alert or template",

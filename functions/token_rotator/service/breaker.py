@@ -6,9 +6,9 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from token_rotator.domain.errors import CorruptGrant, PublishRefused, PublishUnknown, StoreUnavailable
+from token_rotator.domain.errors import CorruptGrant, StoreUnavailable
 from token_rotator.domain.fleet import DYING_WITHIN, PROBE_CLAIM, UNHEALTHY_AT_MOST, Fleet
 from token_rotator.domain.outcome import (
     ClientAccepted,
@@ -18,25 +18,23 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
     name_of,
 )
-from token_rotator.domain.policy import ALERT_CLAIM, fleet_backoff
 
-from .journal import AlertTold, BreakerClosed, BreakerOpened, Trouble
+from .journal import BreakerClosed, BreakerOpened, Trouble
 from .ports import Admitted, Paced
+from .tell_people import TellAll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from token_rotator.domain.fleet import Lane
-    from token_rotator.domain.grant import Alert, GrantKey
+    from token_rotator.domain.grant import GrantKey
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.outcome import ClientCheck, Outcome
 
     from .journal import Journal
     from .ports import AlertPublisher, ClientAsker, FleetStore
 
-Slot = Literal["alert", "dying"]
-"""Where in the fleet an alert lies: what is about the breaker, and what is about grants that die together."""
 PACED: Final = "paced"
 _TRIES: Final = 3
 """How often a write is tried that others were quicker than."""
@@ -300,54 +298,28 @@ class Breaker:
         if not self._tell(fleet, alerting, "alert", now):
             self._tell(fleet, fleet.dying_over(now, by=by), "dying", now)
 
-    def _tell(self, fleet: Fleet, alerting: Fleet, slot: Slot, now: datetime) -> bool:
+    def _tell(self, fleet: Fleet, alerting: Fleet, slot: str, now: datetime) -> bool:
         """Publish the alert in one slot if it is due: it is new in `alerting`, or nobody is telling it.
 
         Gives whether the fleet may have been written: what was read of it is old then.
         """
-        alert = _in(alerting, slot)
-        if alert is None or alert.published_at is not None:
+        after = self._telling(slot).claim(fleet, now) if alerting == fleet else alerting
+        if after is None:
             return False
-        if alert == _in(fleet, slot):
-            if (alert.claimed_until or now) > now:
-                return False
-            alerting = _with(fleet, slot, replace(alert, claimed_until=now + ALERT_CLAIM))
-        claimed = self.fleet.write(fleet, alerting)
+        claimed = self.fleet.write(fleet, after)
         if claimed is not None:
             self._seen = claimed
             self._publish_new(fleet, claimed, slot)
         return True
 
-    def _publish_new(self, before: Fleet, fleet: Fleet, slot: Slot = "alert") -> None:
+    def _publish_new(self, before: Fleet, fleet: Fleet, slot: str = "alert") -> None:
         """Publish the alert that this process has just claimed, if it has, and write down what became of it."""
-        alert = _in(fleet, slot)
-        if alert is None or alert == _in(before, slot):
-            return
-        code: str | None = None
-        try:
-            self.publisher.publish(None, alert)
-            told = replace(alert, published_at=self.clock(), claimed_until=None)
-        except (PublishRefused, PublishUnknown) as error:
-            code = error.code
-            failures = alert.failures + 1
-            told = replace(alert, failures=failures, claimed_until=self.clock() + fleet_backoff(failures))
-        self.journal.record(AlertTold(key=None, incident_id=alert.incident_id, code=code))
-        self._mark(fleet, slot, alert, told)
+        tell = self._telling(slot)
+        if tell.alert(fleet) != tell.alert(before):
+            told = tell.publish(fleet)
+            if told is not None:
+                self._seen = told
 
-    def _mark(self, fleet: Fleet, slot: Slot, alert: Alert, told: Alert) -> None:
-        for _ in range(_TRIES):
-            if _in(fleet, slot) != alert:
-                return
-            written = self.fleet.write(fleet, _with(fleet, slot, told))
-            if written is not None:
-                self._seen = written
-                return
-            fleet = self.fleet.read()
-
-
-def _in(fleet: Fleet, slot: Slot) -> Alert | None:
-    return fleet.alert if slot == "alert" else fleet.dying
-
-
-def _with(fleet: Fleet, slot: Slot, alert: Alert) -> Fleet:
-    return replace(fleet, alert=alert) if slot == "alert" else replace(fleet, dying=alert)
+    def _telling(self, slot: str) -> TellAll[Fleet]:
+        """Tell of the breaker, in the slot `alert`, or in `dying` of grants that die together."""
+        return TellAll(self.fleet, slot, self.publisher, self.journal, self.clock)

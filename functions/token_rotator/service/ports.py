@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from token_rotator.domain.state_change import Account, StateChange
     from token_rotator.domain.suspension import Suspension, Suspensions
     from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
+
+R = TypeVar("R")
 
 
 class Ignored(Enum):
@@ -244,16 +246,20 @@ class Paced:
     until: datetime
 
 
-class FleetStore(Protocol):
-    """What is kept about all grants together. Errors as in `GrantStore`."""
+class RevisedStore(Protocol[R]):
+    """A reserved item that is written as a whole. Errors as in `GrantStore`."""
 
-    def read(self) -> Fleet:
-        """Read it, consistently; `Fleet()` where nothing was ever stored."""
+    def read(self) -> R:
+        """Read it, consistently; one without fields where nothing was ever stored."""
         ...
 
-    def write(self, before: Fleet, after: Fleet) -> Fleet | None:
+    def write(self, before: R, after: R) -> R | None:
         """Store `after`, if nobody wrote since `before` was read. Gives what is stored now, `None` if somebody did."""
         ...
+
+
+class FleetStore(RevisedStore["Fleet"], Protocol):
+    """What is kept about all grants together."""
 
     def count_death(self, now: datetime, within: timedelta) -> int:
         """Count one more grant that died, and give how many did in the last `within`, to the minute."""
@@ -267,16 +273,8 @@ class FleetStore(Protocol):
         ...
 
 
-class CertificateStore(Protocol):
-    """What all processes together know of our certificate's end. Errors as in `GrantStore`."""
-
-    def read(self) -> CertificateWatch:
-        """Read it, consistently; `CertificateWatch()` where nothing was ever stored."""
-        ...
-
-    def write(self, before: CertificateWatch, after: CertificateWatch) -> CertificateWatch | None:
-        """Store `after`, if nobody wrote since `before` was read. Gives what is stored now, `None` if somebody did."""
-        ...
+CertificateStore: TypeAlias = "RevisedStore[CertificateWatch]"
+"""What all processes together know of our certificate's end."""
 
 
 class SuspensionReader(Protocol):

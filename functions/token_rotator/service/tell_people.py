@@ -1,13 +1,14 @@
-"""Publishing an alert that lies in a grant's state: claim, publish, mark."""
+"""Publishing an alert that lies in a grant, or in a reserved item: claim, publish, mark."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from token_rotator.domain.errors import PublishRefused, PublishUnknown, StoreUnavailable
 from token_rotator.domain.grant import Alert, AlertKind, incident_of
-from token_rotator.domain.policy import ALERT_CLAIM, PERSONAL_AGAIN, backoff, next_due, old_at, warned
+from token_rotator.domain.policy import ALERT_CLAIM, PERSONAL_AGAIN, backoff, fleet_backoff, next_due, old_at, warned
 
 from .journal import AlertTold, Trouble
 from .ports import Done, When
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
-    from token_rotator.domain.grant import Grant
+    from token_rotator.domain.certificate import CertificateWatch
+    from token_rotator.domain.fleet import Fleet
+    from token_rotator.domain.grant import Grant, GrantKey
 
     from .journal import Journal
-    from .ports import AlertPublisher, GrantStore
+    from .ports import AlertPublisher, GrantStore, RevisedStore
 
-_MARK_TRIES = 3
+_MARK_TRIES: Final = 3
+R = TypeVar("R", "Fleet", "CertificateWatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +106,10 @@ class TellPeople:
         alert = grant.alert
         if alert is None:
             return
-        code: str | None = None
-        try:
-            self.publisher.publish(grant.key, alert)
-            now = self.clock()
-            asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and not alert.reminder
-            remind_at = now + self.remind_after if asks else None
-            told = replace(alert, published_at=now, claimed_until=None, remind_at=remind_at)
-        except (PublishRefused, PublishUnknown) as error:
-            code = error.code
-            failures = alert.failures + 1
-            told = replace(alert, failures=failures, claimed_until=self.clock() + backoff(grant.key, failures))
-        self.journal.record(AlertTold(key=grant.key, incident_id=alert.incident_id, code=code))
+        told = _published(self, grant.key, alert, partial(backoff, grant.key))
+        asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and not alert.reminder
+        if asks and told.published_at is not None:
+            told = replace(told, remind_at=told.published_at + self.remind_after)
         self._mark(grant, alert, told)
 
     def _mark(self, grant: Grant, alert: Alert, told: Alert) -> None:
@@ -134,6 +130,62 @@ class TellPeople:
             grant = stored  # somebody took the lease or stored new tokens meanwhile: what was told stays told
             after, rest = replace(grant, alert=told), _at_rest(grant)
             when = When(alert=alert, version=grant.version)
+
+
+@dataclass(frozen=True, slots=True)
+class TellAll(Generic[R]):
+    """The same for an alert about the whole deployment, in the field `slot` of a reserved item."""
+
+    store: RevisedStore[R]
+    slot: str
+    publisher: AlertPublisher
+    journal: Journal
+    clock: Callable[[], datetime]
+
+    def alert(self, item: R) -> Alert | None:
+        """Give the alert that lies in an item."""
+        alert: Alert | None = getattr(item, self.slot)
+        return alert
+
+    def claim(self, item: R, now: datetime) -> R | None:
+        """Give the item with its alert claimed; `None`: there is nothing to tell, or somebody is telling it."""
+        alert = self.alert(item)
+        if alert is None or alert.published_at is not None or (alert.claimed_until or now) > now:
+            return None
+        return self._put(item, replace(alert, claimed_until=now + ALERT_CLAIM))
+
+    def publish(self, item: R) -> R | None:
+        """Publish the alert that the caller has claimed, and write down what became of it. Gives what was written."""
+        alert = self.alert(item)
+        told = None if alert is None else _published(self, None, alert, fleet_backoff)
+        for _ in range(_MARK_TRIES):
+            if told is None or self.alert(item) != alert:
+                break
+            written = self.store.write(item, self._put(item, told))
+            if written is not None:
+                return written
+            item = self.store.read()
+        return None
+
+    def _put(self, item: R, alert: Alert) -> R:
+        changes: Any = {self.slot: alert}
+        return replace(item, **changes)
+
+
+def _published(
+    by: TellPeople | TellAll[Any], key: GrantKey | None, alert: Alert, pause: Callable[[int], timedelta]
+) -> Alert:
+    """Hand an alert to the topic, and give it as told, or as due again after a pause."""
+    code: str | None = None
+    try:
+        by.publisher.publish(key, alert)
+        told = replace(alert, published_at=by.clock(), claimed_until=None)
+    except (PublishRefused, PublishUnknown) as error:
+        code = error.code
+        failures = alert.failures + 1
+        told = replace(alert, failures=failures, claimed_until=by.clock() + pause(failures))
+    by.journal.record(AlertTold(key=key, incident_id=alert.incident_id, code=code))
+    return told
 
 
 def _at_rest(grant: Grant) -> bool:

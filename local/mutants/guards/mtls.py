@@ -150,28 +150,9 @@ GUARDS: Final = (
         name="certificate-claim",
         says="of two processes that find a warning due one tells it",
         path=_WATCH,
-        old=(
-            "        if written is not None and alert is not None and ours:\n"
-            "            self._publish(written, alert)\n"
-        ),
-        new="        if alert is not None and ours:\n            self._publish(written or after, alert)\n",
+        old=("        if written is not None and claimed is not None:\n            self._tell.publish(written)\n"),
+        new="        if claimed is not None:\n            self._tell.publish(written or claimed)\n",
         tests=(f"{_UNIT}::test_who_was_slower_tells_nothing",),
-    ),
-    Guard(
-        name="certificate-claim-kept",
-        says="a warning that another process is telling is left to it",
-        path=_WATCH,
-        old=" and (alert.claimed_until or now) <= now\n",
-        new="\n",
-        tests=(f"{_UNIT}::test_who_dies_between_claim_and_publish_is_relieved",),
-    ),
-    Guard(
-        name="certificate-alert-refused",
-        says="a warning that the topic refused stays due",
-        path=_WATCH,
-        old="failures=failures, claimed_until=self._clock() + fleet_backoff(failures))\n",
-        new="failures=failures, published_at=self._clock())\n",
-        tests=(f"{_UNIT}::test_an_alert_that_was_refused_is_told_again",),
     ),
     Guard(
         name="certificate-revision",

@@ -8,10 +8,10 @@ from local.mutants.guard import Guard
 
 _ATTEMPT: Final = "functions/token_rotator/service/refresh_grant.py"
 _TELL: Final = "functions/token_rotator/service/tell_people.py"
-_BREAKER: Final = "functions/token_rotator/service/breaker.py"
 _RULES: Final = "functions/token_rotator/domain/policy.py"
 _ATTEMPTS: Final = "tests/unit/test_refresh_grant.py"
 _ALERTS: Final = "tests/unit/test_tell_people.py"
+_CERTIFICATE: Final = "tests/unit/test_watch_certificate.py"
 _FLEET: Final = "tests/unit/test_breaker.py"
 
 GUARDS: Final = (
@@ -51,9 +51,12 @@ GUARDS: Final = (
         name="alert-stays-due",
         says="an alert that was refused stays due",
         path=_TELL,
-        old="            told = replace(alert, failures=failures, claimed_until=",
-        new="            told = replace(alert, failures=failures, published_at=",
-        tests=(f"{_ALERTS}::test_a_refused_alert_backs_off_and_is_never_given_up",),
+        old="        told = replace(alert, failures=failures, claimed_until=",
+        new="        told = replace(alert, failures=failures, published_at=",
+        tests=(
+            f"{_ALERTS}::test_a_refused_alert_backs_off_and_is_never_given_up",
+            f"{_CERTIFICATE}::test_an_alert_that_was_refused_is_told_again",
+        ),
     ),
     Guard(
         name="alert-told-once",
@@ -65,11 +68,14 @@ GUARDS: Final = (
     ),
     Guard(
         name="fleet-alert-claimed",
-        says="only who has claimed the fleet's alert publishes it",
-        path=_BREAKER,
-        old="            if (alert.claimed_until or now) > now:\n                return False\n",
-        new="",
-        tests=(f"{_FLEET}::test_an_alert_that_somebody_else_is_telling_is_left_to_them",),
+        says="only who has claimed an alert of the fleet's publishes it",
+        path=_TELL,
+        old=" or (alert.claimed_until or now) > now:\n",
+        new=":\n",
+        tests=(
+            f"{_FLEET}::test_an_alert_that_somebody_else_is_telling_is_left_to_them",
+            f"{_CERTIFICATE}::test_who_dies_between_claim_and_publish_is_relieved",
+        ),
     ),
     Guard(
         name="held-told-once",

@@ -129,8 +129,8 @@ GUARDS: Final = (
         name="reminded-once",
         says="a reminder comes once",
         path=_TELL,
-        old="            asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and not alert.reminder\n",
-        new="            asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED\n",
+        old="        asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and not alert.reminder\n",
+        new="        asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED\n",
         tests=(f"{_LIFE}::test_a_reminder_comes_once_and_says_that_it_is_one",),
     ),
     Guard(
