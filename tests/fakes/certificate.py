@@ -6,17 +6,18 @@ import threading
 from dataclasses import replace
 
 from token_rotator.domain.certificate import CertificateWatch
-from token_rotator.domain.errors import StoreUnavailable
+
+from .failing import Failing
 
 
-class InMemoryCertificate:
-    """One deployment's item. `reads` and `writes` count; `failures` is as in `InMemoryGrants`."""
+class InMemoryCertificate(Failing):
+    """One deployment's item. `reads` and `writes` count; `failures` is as in `Failing`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.watch = CertificateWatch()
         self.reads = 0
         self.writes = 0
-        self.failures: list[str] = []
         self.before_write = lambda: None
         self._lock = threading.RLock()
 
@@ -36,13 +37,3 @@ class InMemoryCertificate:
                 self.watch = replace(after, revision=before.revision + 1)
             self._end(plan)
             return self.watch if ok else None
-
-    def _begin(self) -> str:
-        plan = self.failures.pop(0) if self.failures else "ok"
-        if plan == "before":
-            raise StoreUnavailable("injected")
-        return plan
-
-    def _end(self, plan: str) -> None:
-        if plan == "after":
-            raise StoreUnavailable("injected")

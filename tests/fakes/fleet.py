@@ -7,15 +7,17 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.fleet import Fleet, Lane
 from token_rotator.service.ports import Admitted, Paced
 
+from .failing import Failing
 
-class InMemoryFleet:
-    """One deployment's item. `reads`, `writes` and `admissions` count; `failures` is as in `InMemoryGrants`."""
+
+class InMemoryFleet(Failing):
+    """One deployment's item. `reads`, `writes` and `admissions` count; `failures` is as in `Failing`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.fleet = Fleet()
         self.booked: dict[str, datetime] = {}
         """Until when each lane's calls are used up, by its name."""
@@ -24,20 +26,8 @@ class InMemoryFleet:
         self.admissions = 0
         self.deaths: Counter[int] = Counter()
         """How many grants died in each minute since the epoch."""
-        self.failures: list[str] = []
-        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
         self.before_write = lambda: None
         self._lock = threading.RLock()
-
-    def _begin(self) -> str:
-        plan = self.failures.pop(0) if self.failures else "ok"
-        if plan == "before":
-            raise StoreUnavailable("injected")
-        return plan
-
-    def _end(self, plan: str) -> None:
-        if plan == "after":
-            raise StoreUnavailable("injected")
 
     def read(self) -> Fleet:
         with self._lock:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 
-from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.lease import Lease
 from token_rotator.domain.link import PendingTokens
 from token_rotator.domain.state_change import StateChange
 from token_rotator.service.ports import IGNORED, AlreadyHeld, Cause, Done, Page, Refused, Rejected, When
+
+from .failing import Failing
 
 
 def holds(when: When, grant: Grant | None) -> bool:
@@ -23,10 +24,11 @@ def holds(when: When, grant: Grant | None) -> bool:
     return all(value is IGNORED or getattr(grant, name) == value for name, value in wanted)
 
 
-class InMemoryGrants:
-    """One process's table. `writes` and `reads` count; `fail_next` makes calls raise, before or after their effect."""
+class InMemoryGrants(Failing):
+    """One process's table. `writes` and `reads` count; `failures` is as in `Failing`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.items: dict[GrantKey, Grant] = {}
         self.profiles: dict[str, GrantKey] = {}
         self.pending: dict[str, PendingTokens] = {}
@@ -36,20 +38,8 @@ class InMemoryGrants:
         """What is kept of accounts at Wise, and since when it is due: the index holds these too."""
         self.writes = 0
         self.reads = 0
-        self.failures: list[str] = []
-        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
         self.before_write = lambda: None
         self._lock = threading.RLock()
-
-    def _begin(self) -> str:
-        plan = self.failures.pop(0) if self.failures else "ok"
-        if plan == "before":
-            raise StoreUnavailable("injected")
-        return plan
-
-    def _end(self, plan: str) -> None:
-        if plan == "after":
-            raise StoreUnavailable("injected")
 
     def get(self, key: GrantKey) -> Grant | None:
         with self._lock:

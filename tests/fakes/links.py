@@ -5,33 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.link import Link, PendingTokens
 
+from .failing import Failing
 from .grants import InMemoryGrants
 
 
-class InMemoryLinks:
-    """Beside the grants, since their tokens are spent together with a grant's write. `failures` as in the grants."""
+class InMemoryLinks(Failing):
+    """Beside the grants, since their tokens are spent together with a grant's write. `failures` is as in `Failing`."""
 
     def __init__(self, grants: InMemoryGrants) -> None:
+        super().__init__()
         self.grants = grants
         self.links: dict[str, Link] = {}
-        self.calls: list[str] = []
-        self.failures: list[str] = []
-        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
-
-    def _begin(self, call: str) -> str:
-        self.calls.append(call)
-        plan = self.failures.pop(0) if self.failures else "ok"
-        if plan == "before":
-            raise StoreUnavailable("injected")
-        return plan
-
-    def _end(self, plan: str) -> None:
-        if plan == "after":
-            raise StoreUnavailable("injected")
 
     def begin(self, link: Link) -> None:
         plan = self._begin("begin")

@@ -12,6 +12,8 @@ from token_rotator.domain.answer import SealedAnswer
 from token_rotator.domain.errors import ParkingUnavailable
 from token_rotator.service.ports import Parked
 
+from .failing import Failing
+
 VISIBILITY = timedelta(seconds=30)
 AT_MOST = 10
 
@@ -23,32 +25,23 @@ class _Message:
     receipts: set[str]
 
 
-class InMemoryParking:
+class InMemoryParking(Failing):
     """One queue. A message that was received comes back half a minute later, by `clock`, unless it is removed.
 
     `parked`, `received` and `removed` count the calls.
     """
 
+    error = ParkingUnavailable
+
     def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__()
         self.clock = clock
         self.messages: list[_Message] = []
         self.parked = 0
         self.received = 0
         self.removed = 0
-        self.failures: list[str] = []
-        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
         self._serial = itertools.count(1)
         self._lock = threading.RLock()
-
-    def _begin(self) -> str:
-        plan = self.failures.pop(0) if self.failures else "ok"
-        if plan == "before":
-            raise ParkingUnavailable("injected")
-        return plan
-
-    def _end(self, plan: str) -> None:
-        if plan == "after":
-            raise ParkingUnavailable("injected")
 
     def _put(self, answer: SealedAnswer | None) -> None:
         self.messages.append(_Message(answer, self.clock(), set()))

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.state_change import Account, StateChange, Subject
 
+from .failing import Failing
 from .grants import InMemoryGrants
 
 
-class InMemoryStates:
-    """Beside the grants, since one index holds both. `failures` as in the grants."""
+class InMemoryStates(Failing):
+    """Beside the grants, since one index holds both. `failures` is as in `Failing`."""
 
     def __init__(self, grants: InMemoryGrants) -> None:
+        super().__init__()
         self.grants = grants
-        self.calls: list[str] = []
-        self.failures: list[str] = []
-        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
         self.before_settle = lambda: None
-
-    def _begin(self, call: str) -> str:
-        self.calls.append(call)
-        plan = self.failures.pop(0) if self.failures else "ok"
-        if plan == "before":
-            raise StoreUnavailable("injected")
-        return plan
-
-    def _end(self, plan: str) -> None:
-        if plan == "after":
-            raise StoreUnavailable("injected")
 
     def note(self, change: StateChange, now: datetime) -> bool:
         plan = self._begin("note")

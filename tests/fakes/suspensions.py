@@ -7,35 +7,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.suspension import Suspension, Suspensions
 
+from .failing import Failing
 
-class InMemorySuspensions:
-    """One deployment's item. `reads` counts; `failures` is as in `InMemoryGrants`."""
+
+class InMemorySuspensions(Failing):
+    """One deployment's item. `reads` counts; `failures` is as in `Failing`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.stored = Suspensions()
         self.reads = 0
-        self.failures: list[str] = []
-        """What the next calls do: "before" (fail without effect), "after" (take effect, then fail) or "ok"."""
         self._lock = threading.RLock()
-
-    def _begin(self) -> str:
-        plan = self.failures.pop(0) if self.failures else "ok"
-        if plan == "before":
-            raise StoreUnavailable("injected")
-        return plan
-
-    def _end(self, plan: str) -> Suspensions:
-        if plan == "after":
-            raise StoreUnavailable("injected")
-        return self.stored
 
     def read(self) -> Suspensions:
         with self._lock:
             self.reads += 1
-            return self._end(self._begin())
+            self._end(self._begin())
+            return self.stored
 
     def suspend(self, tenant: str | None, order: Suspension) -> Suspensions:
         with self._lock:
@@ -44,7 +34,8 @@ class InMemorySuspensions:
                 self.stored = replace(self.stored, environment=self.stored.environment or order)
             else:
                 self.stored = replace(self.stored, tenants={tenant: order, **self.stored.tenants})
-            return self._end(plan)
+            self._end(plan)
+            return self.stored
 
     def hold(self, tenant: str | None, order: Suspension) -> Suspensions:
         return self._hold(tenant, lambda before: order if before is None or before.until else before)
@@ -61,7 +52,8 @@ class InMemorySuspensions:
                 self.stored = replace(self.stored, held_environment=after)
             elif after is not None:
                 self.stored = replace(self.stored, held_tenants={**held, tenant: after})
-            return self._end(plan)
+            self._end(plan)
+            return self.stored
 
     def lift(self, tenant: str | None) -> Suspensions:
         with self._lock:
@@ -71,4 +63,5 @@ class InMemorySuspensions:
             else:
                 left = {name: order for name, order in self.stored.tenants.items() if name != tenant}
                 self.stored = replace(self.stored, tenants=left)
-            return self._end(plan)
+            self._end(plan)
+            return self.stored
