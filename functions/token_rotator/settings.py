@@ -233,13 +233,8 @@ def _partners(environ: Mapping[str, str]) -> dict[str, Partner]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshSettings:
-    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
-
-    `remind_after`: when people are told once more about a user who has to authorize again. `many_grants_dying`: so
-    many grants that die within minutes raise an alert beside their own. `wise_client_id`: the only client to act as,
-    where it is told.
-    """
+class WiseSettings:
+    """What all are told who call Wise and keep what it issues."""
 
     environment: str
     table: str
@@ -250,6 +245,35 @@ class RefreshSettings:
     wise_ca_file: str | None
     wise_mtls: bool
     wise_secret_name: str
+    budgets: Budgets
+
+
+def _of_wise(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Parse what `WiseSettings` holds."""
+    environment = _environment(environ)
+    return {
+        "environment": environment,
+        "table": _required(environ, "GRANTS_TABLE"),
+        "access_tokens_key": _required(environ, "ACCESS_TOKENS_KEY_ARN"),
+        "refresh_tokens_key": _required(environ, "REFRESH_TOKENS_KEY_ARN"),
+        "wise_api_url": _api_url(environ, environment),
+        "wise_api_version": _api_version(environ),
+        "wise_ca_file": environ.get("WISE_CA_FILE", "").strip() or None,
+        "wise_mtls": _flag(environ, "WISE_MTLS"),
+        "wise_secret_name": _required(environ, "WISE_SECRET_NAME"),
+        "budgets": _budgets(environ),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshSettings(WiseSettings):
+    """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
+
+    `remind_after`: when people are told once more about a user who has to authorize again. `many_grants_dying`: so
+    many grants that die within minutes raise an alert beside their own. `wise_client_id`: the only client to act as,
+    where it is told.
+    """
+
     wise_client_id: str | None
     alerts_topic: str
     parked_queue: str
@@ -258,22 +282,12 @@ class RefreshSettings:
     runbooks: str
     remind_after: timedelta
     many_grants_dying: int
-    budgets: Budgets
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> RefreshSettings:
         """Parse the environment. Raises `SettingsError`."""
-        environment = _environment(environ)
         return cls(
-            environment=environment,
-            table=_required(environ, "GRANTS_TABLE"),
-            access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
-            refresh_tokens_key=_required(environ, "REFRESH_TOKENS_KEY_ARN"),
-            wise_api_url=_api_url(environ, environment),
-            wise_api_version=_api_version(environ),
-            wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
-            wise_mtls=_flag(environ, "WISE_MTLS"),
-            wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
+            **_of_wise(environ),
             wise_client_id=_client_id(environ, {}) or None,
             alerts_topic=_required(environ, "ALERTS_TOPIC_ARN"),
             parked_queue=_parked_queue(environ),
@@ -282,7 +296,6 @@ class RefreshSettings:
             runbooks=environ.get("RUNBOOK_BASE_URL", "").strip() or _DEFAULT_RUNBOOKS,
             remind_after=timedelta(hours=_whole(environ, "REMIND_AFTER_H", 24, 24 * 90)),
             many_grants_dying=_whole(environ, "MANY_GRANTS_DYING", 100),
-            budgets=_budgets(environ),
         )
 
 
@@ -347,37 +360,13 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallbackSettings:
+class CallbackSettings(WiseSettings):
     """What `callback` is told. `wise_webhook_keys`: with which Wise signs its events; none: there are no events."""
 
-    environment: str
-    table: str
-    access_tokens_key: str
-    refresh_tokens_key: str
     partners: dict[str, Partner]
-    wise_api_url: str
-    wise_api_version: str
-    wise_ca_file: str | None
-    wise_mtls: bool
-    wise_secret_name: str
     wise_webhook_keys: tuple[bytes, ...]
-    budgets: Budgets
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> CallbackSettings:
         """Parse the environment. Raises `SettingsError`."""
-        environment = _environment(environ)
-        return cls(
-            environment=environment,
-            table=_required(environ, "GRANTS_TABLE"),
-            access_tokens_key=_required(environ, "ACCESS_TOKENS_KEY_ARN"),
-            refresh_tokens_key=_required(environ, "REFRESH_TOKENS_KEY_ARN"),
-            partners=_partners(environ),
-            wise_api_url=_api_url(environ, environment),
-            wise_api_version=_api_version(environ),
-            wise_ca_file=environ.get("WISE_CA_FILE", "").strip() or None,
-            wise_mtls=_flag(environ, "WISE_MTLS"),
-            wise_secret_name=_required(environ, "WISE_SECRET_NAME"),
-            wise_webhook_keys=_webhook_keys(environ),
-            budgets=_budgets(environ),
-        )
+        return cls(**_of_wise(environ), partners=_partners(environ), wise_webhook_keys=_webhook_keys(environ))

@@ -32,6 +32,7 @@ from token_rotator.service.journal import AlertTold, AttemptEnded, BreakerOpened
 from token_rotator.service.refresh_due import LOOK_LIMIT, TROUBLE_REST, SweepSummary
 from token_rotator.service.refresh_grant import HELD_FOR
 from token_rotator.wiring import clients, refreshing
+from token_rotator.wiring import wise as calling
 from token_rotator.wiring.clients import utc_now
 
 pytestmark = pytest.mark.emulator
@@ -163,11 +164,12 @@ def world(dynamodb: DynamoDBClient, wise: RunningWise, place: Place, clock: Cloc
     impatient = clients.client
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refreshing, "utc_now", clock)
+        for module in (refreshing, calling):
+            patch.setattr(module, "utc_now", clock)
         patch.setattr(refreshing, "sleep", clock.sleep)
         patch.setattr(refreshing, "PowertoolsJournal", lambda _: watch)
-        patch.setattr(refreshing, "WiseHttp", WatchedWise)
-        for module in (clients, refreshing):
+        patch.setattr(calling, "WiseHttp", WatchedWise)
+        for module in (clients, refreshing, calling):
             patch.setattr(module, "client", patient)
         with wired(place) as (parts, made):
             broken = {kind: keys_of(kind, count) for kind, count in BROKEN.items()}

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from token_rotator.adapters.client_secrets import ClientSecrets
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_links import DynamoLinks
 from token_rotator.adapters.dynamo_states import DynamoStates
@@ -14,8 +13,6 @@ from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.adapters.rsa_signatures import RsaSignatures
-from token_rotator.adapters.wise_http import WiseHttp
-from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.ask_about_client import AskAboutClient
 from token_rotator.service.link_grant import TakeArrival
@@ -23,10 +20,11 @@ from token_rotator.service.take_event import TakeEvent
 from token_rotator.settings import CallbackSettings
 from token_rotator.telemetry import PowertoolsJournal
 
-from .clients import client, dynamodb, kms, new_id, new_token, sleep, utc_now
+from .clients import dynamodb, kms, new_id, new_token, sleep, utc_now
+from .wise import wise_http
 
 if TYPE_CHECKING:
-    from types_boto3_secretsmanager import SecretsManagerClient
+    from token_rotator.adapters.wise_http import WiseHttp
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +44,11 @@ def wire() -> Linking:
     settings = CallbackSettings.of(os.environ)
     budgets = settings.budgets
     journal = PowertoolsJournal(settings.environment)
-    secrets_client: SecretsManagerClient = client("secretsmanager", read_s=1, tries=2)
     keys = {
         SealedField.ACCESS_TOKEN: settings.access_tokens_key,
         SealedField.REFRESH_TOKEN: settings.refresh_tokens_key,
     }
-    try:
-        wise = WiseHttp(
-            settings.wise_api_url,
-            ClientSecrets(
-                secrets_client, settings.wise_secret_name, settings.environment, utc_now, mtls=settings.wise_mtls
-            ),
-            utc_now,
-            connect_s=budgets.connect.total_seconds(),
-            api_version=settings.wise_api_version,
-            ca_file=settings.wise_ca_file,
-            mtls=settings.wise_mtls,
-        )
-    except OSError as error:  # an unreadable file, or one that holds no certificate
-        msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
-        raise SettingsError(msg) from None
+    wise = wise_http(settings)
     table = dynamodb()
     take_arrival = TakeArrival(
         DynamoLinks(table, settings.table),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from token_rotator.adapters.client_secrets import ClientSecrets
 from token_rotator.adapters.dynamo_certificate import DynamoCertificate
 from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
@@ -18,8 +17,6 @@ from token_rotator.adapters.kms_sealer import KmsSealer
 from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.adapters.sns_alerts import SnsAlerts
 from token_rotator.adapters.sqs_parking import SqsParking
-from token_rotator.adapters.wise_http import WiseHttp
-from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.tokens import SealedField
 from token_rotator.service.apply_state import ApplyState
@@ -35,10 +32,12 @@ from token_rotator.settings import RefreshSettings
 from token_rotator.telemetry import PowertoolsJournal
 
 from .clients import client, dynamodb, kms, new_id, sleep, sqs, utc_now
+from .wise import wise_http
 
 if TYPE_CHECKING:
-    from types_boto3_secretsmanager import SecretsManagerClient
     from types_boto3_sns import SNSClient
+
+    from token_rotator.adapters.wise_http import WiseHttp
 
 SWEEP_WORKERS: Final = 16
 _RECEIVING: Final = timedelta(seconds=4)
@@ -63,7 +62,6 @@ def wire() -> Refreshing:
     settings = RefreshSettings.of(os.environ)
     budgets = settings.budgets
     journal = PowertoolsJournal(settings.environment)
-    secrets_client: SecretsManagerClient = client("secretsmanager", read_s=1, tries=2)
     sns: SNSClient = client("sns", read_s=3, tries=1)
     table = dynamodb()
     store = DynamoGrants(table, settings.table)
@@ -73,27 +71,7 @@ def wire() -> Refreshing:
         SealedField.REGISTRATION: settings.refresh_tokens_key,
     }
     sealer = KmsSealer(kms(), keys, settings.environment, utc_now)
-    secrets = ClientSecrets(
-        secrets_client,
-        settings.wise_secret_name,
-        settings.environment,
-        utc_now,
-        client_id=settings.wise_client_id,
-        mtls=settings.wise_mtls,
-    )
-    try:
-        wise = WiseHttp(
-            settings.wise_api_url,
-            secrets,
-            utc_now,
-            connect_s=budgets.connect.total_seconds(),
-            api_version=settings.wise_api_version,
-            ca_file=settings.wise_ca_file,
-            mtls=settings.wise_mtls,
-        )
-    except OSError as error:  # an unreadable file, or one that holds no certificate
-        msg = f"WISE_CA_FILE cannot be used: {type(error).__name__}"
-        raise SettingsError(msg) from None
+    wise = wise_http(settings, settings.wise_client_id)
     publisher = SnsAlerts(sns, settings.alerts_topic, settings.environment, settings.runbooks)
     tell = TellPeople(store, publisher, journal, utc_now, settings.remind_after)
     breaker = Breaker(
