@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from local.wise.clients import HighestTls
 from local.wise.running import running_wise
 from local.wise.settings import (
+    STATUSES,
     ApplicationAsUser,
     ApplicationTokenFormat,
     BadValueError,
@@ -48,19 +49,7 @@ _SECONDS = (
     "authorization_code_lifetime_s",
     "claim_account_code_lifetime_s",
 )
-_NUMBERS = (
-    "created_at_digits",
-    "registration_refused_status",
-    "email_changed_status",
-    "bad_code_status",
-    "unknown_refresh_status",
-    "unsupported_grant_status",
-    "missing_parameter_status",
-    "foreign_body_status",
-    "no_client_status",
-    "wrong_client_status",
-    "refused_grant_status",
-)
+_NUMBERS = ("created_at_digits", *STATUSES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -208,7 +208,7 @@ class WiseSettings:
             _require(_QUARTER.fullmatch(quarter) is not None, "quarters", "like 2026Q4")
         for uri in self.redirect_uris:
             _require(_URI.fullmatch(uri) is not None, "redirect_uris", "absolute, http or https, without a fragment")
-        for name in _STATUSES:
+        for name in STATUSES:
             _require(getattr(self, name) in _CLIENT_ERRORS, name, "a status from 400 to 499")
 
     def changed(self, changes: Mapping[str, Json]) -> WiseSettings:
@@ -233,7 +233,7 @@ class WiseSettings:
         return values
 
 
-_STATUSES = (
+STATUSES = (
     "registration_refused_status",
     "email_changed_status",
     "bad_code_status",

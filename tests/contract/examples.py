@@ -1,9 +1,12 @@
-"""Grants to store, and instants to store them at."""
+"""Grants to store, instants to store them at, and what a store may meet."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
+from hypothesis import strategies as st
 
 from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey, Phase
 from token_rotator.domain.lease import Lease
@@ -47,3 +50,33 @@ def a_grant(key: GrantKey = KEY, **changes: Any) -> Grant:
         "scope": "transfers",
     }
     return Grant(**fields | changes)
+
+
+NO_ANSWERS = [
+    ReadTimeoutError(endpoint_url="http://127.0.0.1:1"),
+    ConnectTimeoutError(endpoint_url="http://127.0.0.1:1"),
+    EndpointConnectionError(endpoint_url="http://127.0.0.1:1"),
+    NoCredentialsError(),
+]
+"""What the SDK raises where nobody knows what became of a call."""
+
+instants = st.integers(min_value=0, max_value=4_102_444_800_000).map(
+    lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+)
+texts = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=200)
+counts = st.integers(min_value=0, max_value=2**53)
+alerts = st.builds(
+    Alert,
+    incident_id=texts,
+    kind=st.sampled_from(AlertKind),
+    reason=texts,
+    raised_at=instants,
+    attempt_id=st.none() | texts,
+    trace_id=st.none() | texts,
+    claimed_until=st.none() | instants,
+    published_at=st.none() | instants,
+    failures=counts,
+    remind_at=st.none() | instants,
+    reminder=st.booleans(),
+    ends=st.lists(texts, max_size=3).map(tuple),
+)

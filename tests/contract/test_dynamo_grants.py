@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 from botocore.stub import Stubber
 from types_boto3_dynamodb import DynamoDBClient
 
-from tests.contract.examples import HOUR, KEY, LEASE, NOW, a_grant, an_alert
+from tests.contract.examples import HOUR, KEY, LEASE, NO_ANSWERS, NOW, a_grant, an_alert
 from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.domain.errors import CorruptGrant, StoreRefused, StoreUnavailable
 from token_rotator.domain.grant import GrantKey
@@ -195,21 +192,6 @@ OPERATIONS = {
 }
 
 
-@pytest.fixture
-def client() -> Iterator[DynamoDBClient]:
-    """A client that nothing leaves."""
-    made = boto3.client(
-        "dynamodb",
-        region_name="eu-west-1",
-        endpoint_url="http://127.0.0.1:1",
-        aws_access_key_id="fixture",
-        aws_secret_access_key="fixture",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    yield made
-    made.close()
-
-
 def refusing(client: DynamoDBClient, operation: str, code: str, status: int = 400, **more: Any) -> Stubber:
     stubber = Stubber(client)
     stubber.add_client_error(operation, code, "the message is not looked at", status, modeled_fields=more or None)
@@ -247,16 +229,7 @@ def test_a_refusal_is_read_by_its_code(
 
 
 @pytest.mark.parametrize("call", list(CALLS))
-@pytest.mark.parametrize(
-    "error",
-    [
-        ReadTimeoutError(endpoint_url="http://127.0.0.1:1"),
-        ConnectTimeoutError(endpoint_url="http://127.0.0.1:1"),
-        EndpointConnectionError(endpoint_url="http://127.0.0.1:1"),
-        NoCredentialsError(),
-    ],
-    ids=lambda error: type(error).__name__,
-)
+@pytest.mark.parametrize("error", NO_ANSWERS, ids=lambda error: type(error).__name__)
 def test_no_answer_is_unavailable(client: DynamoDBClient, call: str, error: Exception) -> None:
     def fail(**_: object) -> None:
         raise error

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.examples import HOUR, KEY, LEASE, NOW, TICK, a_grant, an_alert
+from tests.contract.examples import HOUR, KEY, LEASE, NOW, TICK, a_grant, alerts, an_alert, counts, instants, texts
 from tests.fakes.grants import InMemoryGrants
 from token_rotator.adapters.dynamo_grants import DynamoGrants
-from token_rotator.domain.grant import APPLICATION, SHARDS, Alert, AlertKind, Grant, GrantKey, GrantKind, Phase
+from token_rotator.domain.grant import APPLICATION, SHARDS, Grant, GrantKey, GrantKind, Phase
 from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Sealed
 from token_rotator.service.ports import (
@@ -430,28 +430,8 @@ def full_grant() -> Grant:
 
 # --- the forms that values may have
 
-instants = st.integers(min_value=0, max_value=4_102_444_800_000).map(
-    lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
-)
-texts = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=200)
-counts = st.integers(min_value=0, max_value=2**53)
 boxes = st.one_of(st.binary(min_size=1, max_size=400), st.sampled_from([8_000, 32_000]).map(lambda n: b"\xa5" * n)).map(
     Sealed
-)
-alerts = st.builds(
-    Alert,
-    incident_id=texts,
-    kind=st.sampled_from(AlertKind),
-    reason=texts,
-    raised_at=instants,
-    attempt_id=st.none() | texts,
-    trace_id=st.none() | texts,
-    claimed_until=st.none() | instants,
-    published_at=st.none() | instants,
-    failures=counts,
-    remind_at=st.none() | instants,
-    reminder=st.booleans(),
-    ends=st.lists(texts, max_size=3).map(tuple),
 )
 grants = st.builds(
     Grant,

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol
 
 import boto3
@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from tests.contract.examples import HOUR, KEY, NOW
+from tests.contract.examples import HOUR, KEY, NOW, instants
 from tests.fakes.parking import InMemoryParking
 from tests.fakes.world import FakeClock
 from token_rotator.adapters import sqs_parking
@@ -324,9 +324,6 @@ def test_every_field_of_an_answer_has_its_place() -> None:
     assert sqs_parking._read(sqs_parking._written(bare)) == bare
 
 
-instants = st.integers(min_value=0, max_value=4_102_444_800_000).map(
-    lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
-)
 boxes = st.binary(min_size=1, max_size=400).map(Sealed)
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True)
 

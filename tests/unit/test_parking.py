@@ -207,13 +207,19 @@ def test_no_verdict_falls_while_an_answer_may_be_parked() -> None:
     assert world.stored().in_doubt is None
 
 
-def test_a_verdict_falls_once_the_queue_was_seen_empty_after_the_hold() -> None:
+def doubtful() -> World:
+    """One grant whose lease has run out after a request of which nobody knows the outcome."""
     world = World("rotated")
     world.adopted()
     world.due_now()
     world.wise.script, world.wise.asks = ["lose"], [Liveness.NO_ANSWER]
     world.attempt()
     world.clock.advance(seconds=23)
+    return world
+
+
+def test_a_verdict_falls_once_the_queue_was_seen_empty_after_the_hold() -> None:
+    world = doubtful()
     for _ in range(8):
         world.sweep(55)
         world.clock.advance(seconds=5)
@@ -224,12 +230,7 @@ def test_a_verdict_falls_once_the_queue_was_seen_empty_after_the_hold() -> None:
 
 def test_a_reader_who_always_comes_first_does_not_put_a_verdict_off() -> None:
     """On demand nobody judges a grant that was in doubt; the sweep must get its turn all the same."""
-    world = World("rotated")
-    world.adopted()
-    world.due_now()
-    world.wise.script, world.wise.asks = ["lose"], [Liveness.NO_ANSWER]
-    world.attempt()
-    world.clock.advance(seconds=23)
+    world = doubtful()
     began = world.clock()
     while world.stored().phase is Phase.ACTIVE:
         assert world.clock() < began + timedelta(minutes=6)
@@ -240,12 +241,7 @@ def test_a_reader_who_always_comes_first_does_not_put_a_verdict_off() -> None:
 
 
 def test_no_verdict_falls_while_the_queue_does_not_answer() -> None:
-    world = World("rotated")
-    world.adopted()
-    world.due_now()
-    world.wise.script, world.wise.asks = ["lose"], [Liveness.NO_ANSWER]
-    world.attempt()
-    world.clock.advance(seconds=23)
+    world = doubtful()
     world.parking.failures = ["before"] * 1000
     for _ in range(15):
         world.sweep(55)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -75,18 +77,23 @@ def test_it_looks_every_second_and_starts_nothing_after_its_duty(world: World) -
     assert world.wise.refreshes == []
 
 
-def test_one_bad_grant_never_stops_the_others_and_is_moved_out_of_the_way(world: World) -> None:
+def one_bad(world: World, error: Exception, *calls: str) -> None:
+    """Let two grants be due, and some calls of the store about one of them raise."""
     for name in ("bad", "good"):
         world.adopted(name)
     world.clock.advance(hours=9)
-    acquire = world.grants.acquire
 
-    def broken(key: object, *rest: object) -> object:
+    def breaking(call: Callable[..., object], key: object, *rest: object) -> object:
         if key == world.key("bad"):
-            raise CorruptGrant("fixture")
-        return acquire(key, *rest)  # type: ignore[arg-type]
+            raise error
+        return call(key, *rest)
 
-    world.grants.acquire = broken  # type: ignore[assignment, method-assign]
+    for call in calls:
+        setattr(world.grants, call, partial(breaking, getattr(world.grants, call)))
+
+
+def test_one_bad_grant_never_stops_the_others_and_is_moved_out_of_the_way(world: World) -> None:
+    one_bad(world, CorruptGrant("fixture"), "acquire")
     summary = sweep(world, 5)
     assert (summary.refreshed, summary.troubled) == (1, 1)
     bad = world.stored("bad")
@@ -129,18 +136,7 @@ def test_a_grant_rests_where_even_moving_it_fails(world: World) -> None:
 
 
 def test_an_unexpected_error_in_moving_a_grant_does_not_end_the_sweep(world: World) -> None:
-    for name in ("bad", "good"):
-        world.adopted(name)
-    world.clock.advance(hours=9)
-    acquire = world.grants.acquire
-
-    def broken(key: object, *rest: object) -> object:
-        if key == world.key("bad"):
-            raise LookupError("fixture")
-        return acquire(key, *rest)  # type: ignore[arg-type]
-
-    world.grants.acquire = broken  # type: ignore[assignment, method-assign]
-    world.grants.postpone = broken  # type: ignore[assignment, method-assign]
+    one_bad(world, LookupError("fixture"), "acquire", "postpone")
     summary = sweep(world, 5)
     assert (summary.refreshed, summary.troubled) == (1, 1)
     assert [event.detail for event in world.journal.of(Trouble)] == ["LookupError"] * 2  # type: ignore[attr-defined]
