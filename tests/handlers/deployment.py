@@ -429,13 +429,14 @@ class Deployment:
         body: object = None,
         *,
         caller: str = f"{OPERATOR}:fixture-session",
+        what: str = "suspension",
     ) -> Answer:
-        """Suspend, or lift that: one grant, a tenant, or everything."""
+        """Suspend, or lift that: one grant, a tenant, or everything. `what` is `suspension`, or `hold`."""
         if tenant is None:
-            event = request(method, "/v1/suspension", "", caller=caller)
+            event = request(method, f"/v1/{what}", "", caller=caller)
             event["pathParameters"] = None
         else:
-            resource = (GRANT if grant_id is not None else "/v1/tenants/{tenant}") + "/suspension"
+            resource = (GRANT if grant_id is not None else "/v1/tenants/{tenant}") + f"/{what}"
             event = request(method, resource, tenant, grant_id, caller=caller)
         event["body"] = None if body is None else json.dumps(body)
         return self.call(event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,14 +21,7 @@ def order(
 ) -> Any:
     """Put on hold, or release: one grant, a tenant, or everything."""
     caller = OPERATIONS if grant_id is None else ADMIN
-    if tenant is None:
-        event = request(method, "/v1/hold", "", caller=caller)
-        event["pathParameters"] = None
-    else:
-        resource = (GRANT if grant_id is not None else "/v1/tenants/{tenant}") + "/hold"
-        event = request(method, resource, tenant, grant_id, caller=caller)
-    event["body"] = None if body is None else json.dumps(body)
-    return deployment.call(event)
+    return deployment.suspension(method, tenant, grant_id, body, caller=caller, what="hold")
 
 
 def refreshed_elsewhere(deployment: Deployment, user: SeededUser) -> dict[str, object]:
