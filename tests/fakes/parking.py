@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ class InMemoryParking(Failing):
         self.parked = 0
         self.received = 0
         self.removed = 0
-        self._serial = itertools.count(1)
+        self._receipts = 0
         self._lock = threading.RLock()
 
     def _put(self, answer: SealedAnswer | None) -> None:
@@ -71,7 +70,8 @@ class InMemoryParking(Failing):
             now = self.clock()
             found = []
             for message in [message for message in self.messages if message.visible_at <= now][:AT_MOST]:
-                receipt = f"receipt-{next(self._serial)}"
+                self._receipts += 1
+                receipt = f"receipt-{self._receipts}"
                 message.visible_at = now + VISIBILITY
                 message.receipts.add(receipt)
                 found.append(Parked(message.answer, receipt))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import threading
 from dataclasses import dataclass
 
 from token_rotator.domain.errors import KeyUnavailable, Unsealable
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
+
+_MASK = bytes(byte ^ 0x5A for byte in range(256))
 
 
 class InMemorySealer:
@@ -16,14 +18,17 @@ class InMemorySealer:
     def __init__(self) -> None:
         self.down = False
         self.calls: list[str] = []
-        self._serial = itertools.count(1)
+        self._boxed = 0
+        self._lock = threading.Lock()
 
     def box(self, key: GrantKey, field: SealedField, secret: Secret) -> Sealed:
-        text = f"{next(self._serial)}|{key}|{field}|{secret.reveal()}"
-        return Sealed(bytes(byte ^ 0x5A for byte in text.encode()))
+        with self._lock:
+            self._boxed += 1
+            text = f"{self._boxed}|{key}|{field}|{secret.reveal()}"
+        return Sealed(text.encode().translate(_MASK))
 
     def unbox(self, key: GrantKey, field: SealedField, sealed: Sealed) -> Secret:
-        text = bytes(byte ^ 0x5A for byte in sealed.blob).decode(errors="replace")
+        text = sealed.blob.translate(_MASK).decode(errors="replace")
         parts = text.split("|", 3)
         if parts[1:3] != [str(key), str(field)]:
             raise Unsealable("not sealed for this field")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from local.proof.checker import check
+from tests.protocol.snapshot import Snapshot
 from tests.protocol.stage import Stage
 from tests.protocol.steps import Once, Script
 
@@ -131,29 +132,40 @@ def begun(policy: str, story: str) -> Stage:
     return stage
 
 
-def faulty_steps(policy: str, story: str) -> Iterator[tuple[int, str]]:
-    """Every step that the actor takes undisturbed, and every fault of each: before it nothing differs."""
-    steps = Once()
-    begun(policy, story).act(STORIES[story][1], steps)
-    for at, step in enumerate(steps.taken):
-        for fault in step.faults:
-            yield at, fault
+def faulty_steps(steps: Once) -> list[tuple[int, str]]:
+    """Every step that was taken undisturbed, and every fault of each: before it nothing differs."""
+    return [(at, fault) for at, step in enumerate(steps.taken) for fault in step.faults]
+
+
+def after_each_fault(
+    stage: Stage, actor: str, following: Sequence[str], waits: Sequence[float]
+) -> Iterator[tuple[str, Once]]:
+    """Play one fault, then everything that may come next, after every wait: give each history, once it has healed.
+
+    The stage has begun. It is the same for all histories, and the next one is played on it.
+    """
+    start, steps = Snapshot(stage), Once()
+    stage.act(actor, steps)
+    for at, fault in faulty_steps(steps):
+        start.restore()
+        director = Once({at: fault})
+        stage.act(actor, director)
+        met = Snapshot(stage)
+        for after, wait in itertools.product(following, waits):
+            met.restore()
+            stage.pass_time(wait)
+            stage.act(after)
+            stage.heal()
+            yield f"[{fault} at {at} {director.taken[at].name}], {wait:.0f} s, {after}", director
 
 
 def explore_one(policy: str, story: str, result: Explored | None = None) -> Explored:
     """One fault, then everything that may come next, after every wait."""
     result = result or Explored()
-    actor = STORIES[story][1]
+    stage, actor = begun(policy, story), STORIES[story][1]
     waits = (WAITS if story in ADVANCING else WAITS_IN_RECOVERY)[policy]
-    for at, fault in faulty_steps(policy, story):
-        for after, wait in itertools.product(NEXT, waits):
-            stage = begun(policy, story)
-            steps = Once({at: fault})
-            stage.act(actor, steps)
-            stage.pass_time(wait)
-            stage.act(after)
-            stage.heal()
-            result.judge(stage, f"{policy}: {story} [{fault} at {at} {steps.taken[at].name}], {wait:.0f} s, {after}")
+    for told, _ in after_each_fault(stage, actor, NEXT, waits):
+        result.judge(stage, f"{policy}: {story} {told}")
     return result
 
 
@@ -173,40 +185,31 @@ class Plot:
     def explore(self, name: str, result: Explored | None = None) -> Explored:
         """One fault, then everything that may come next, after every wait."""
         result = result or Explored()
-        steps = Once()
-        self.begin().act(self.actor, steps)
-        faults = [(at, fault) for at, step in enumerate(steps.taken) for fault in step.faults]
-        for (at, fault), after, wait in itertools.product(faults, self.following, self.waits):
-            stage, director = self.begin(), Once({at: fault})
-            stage.act(self.actor, director)
-            stage.pass_time(wait)
-            stage.act(after)
-            stage.heal()
-            story = f"{name} [{fault} at {at} {director.taken[at].name}], {wait:.0f} s, {after}"
-            result.violations += [f"{story}: {wrong}" for wrong in self.wrong(stage, director)]
-            result.judge(stage, story)
+        stage = self.begin()
+        for told, director in after_each_fault(stage, self.actor, self.following, self.waits):
+            result.violations += [f"{name} {told}: {wrong}" for wrong in self.wrong(stage, director)]
+            result.judge(stage, f"{name} {told}")
         return result
 
 
 def explore_two(policy: str, story: str, following: str, wait: float) -> Explored:
     """A fault in the first actor, and one in whoever comes next."""
     result = Explored()
-    actor = STORIES[story][1]
-    for at, fault in faulty_steps(policy, story):
-        stage = begun(policy, story)
+    stage, actor, steps = begun(policy, story), STORIES[story][1], Once()
+    start = Snapshot(stage)
+    stage.act(actor, steps)
+    for at, fault in faulty_steps(steps):
+        start.restore()
         stage.act(actor, Once({at: fault}))
         stage.pass_time(wait)
-        second = Once()
+        met, second = Snapshot(stage), Once()
         stage.act(following, second)
-        for second_at, step in enumerate(second.taken):
-            for second_fault in step.faults:
-                stage = begun(policy, story)
-                stage.act(actor, Once({at: fault}))
-                stage.pass_time(wait)
-                stage.act(following, Once({second_at: second_fault}))
-                stage.heal()
-                result.judge(
-                    stage,
-                    f"{policy}: {story} [{fault} at {at}], {wait:.0f} s, {following} [{second_fault} at {second_at}]",
-                )
+        for second_at, second_fault in faulty_steps(second):
+            met.restore()
+            stage.act(following, Once({second_at: second_fault}))
+            stage.heal()
+            result.judge(
+                stage,
+                f"{policy}: {story} [{fault} at {at}], {wait:.0f} s, {following} [{second_fault} at {second_at}]",
+            )
     return result

@@ -1,8 +1,8 @@
 """Two actors at once: every order of their steps, and every order with one fault, each told only once.
 
-Each actor runs in a thread of its own, and exactly one runs at a time: at each step it hands over to whoever the
-scheduler chooses. Time stands still while anybody has a step to take, so that the actors' steps are orderless in
-time; it moves on once everybody sleeps.
+Each actor runs in a greenlet of its own, so exactly one runs at a time: at each step it goes back to the scheduler,
+which goes on with whoever it chooses. Time stands still while anybody has a step to take, so that the actors' steps are
+orderless in time; it moves on once everybody sleeps.
 
 Two steps of different actors are independent if they touch nothing in common, or only read what they have in common,
 and not both go wrong (the one fault can be had only once). What they touch: the grant's item, the fleet's item, the
@@ -17,16 +17,16 @@ is at least one history that was left out.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from greenlet import greenlet
+
 from tests.protocol.single import Explored, Scene
+from tests.protocol.snapshot import Snapshot
 from tests.protocol.stage import Actor, Stage
 from tests.protocol.steps import OUTAGES, Step
-
-_STUCK_AFTER_S = 60
 
 
 class Abandoned(BaseException):
@@ -75,7 +75,7 @@ class Node:
 
 
 class Player:
-    """An actor in its thread."""
+    """An actor in its greenlet."""
 
     def __init__(self, scheduler: Scheduler, number: int, what: str) -> None:
         self.number = number
@@ -86,24 +86,21 @@ class Player:
         self.wakes_at: datetime | None = None
         self.done = False
         self.error: BaseException | None = None
-        self.gate = threading.Lock()  # open while this player is to go on
-        self.gate.acquire()
-        self.thread = threading.Thread(target=self._run, args=(scheduler,), daemon=True)
+        self.greenlet = greenlet(self._run)
+        self.scheduler = scheduler
 
-    def _run(self, scheduler: Scheduler) -> None:
-        self.gate.acquire()
-        stage = scheduler.stage
+    def _run(self) -> None:
+        stage = self.scheduler.stage
         try:
-            if not scheduler.abandoned:
+            if not self.scheduler.abandoned:
                 with stage.acting(self.actor):
                     stage.perform(self.what)
         except Abandoned:
             pass
-        except BaseException as error:  # noqa: BLE001 - told by the thread that started this one
+        except BaseException as error:  # noqa: BLE001 - told once all have unwound
             self.error = error
-            scheduler.abandoned = True
+            self.scheduler.abandoned = True
         self.done = True
-        scheduler.hand_over(None)
 
 
 class Scheduler:
@@ -118,8 +115,6 @@ class Scheduler:
         self.abandoned = False
         self.told: list[str] = []
         self.pruned = 0
-        self.over = threading.Lock()
-        self.over.acquire()
         self.current: Player | None = None
         self.players = [Player(self, number, what) for number, what in enumerate(actors)]
 
@@ -127,19 +122,15 @@ class Scheduler:
         """Play it. False if it was told before."""
         stage = self.stage
         stage.director, stage.wise.swift, stage.clock.wait = self, True, self.wait
-        for player in self.players:
-            player.thread.start()
-        self.hand_over(None)
-        if not self.over.acquire(timeout=_STUCK_AFTER_S):
-            raise RuntimeError(f"stuck after {self.told}")
+        while (chosen := self._pick()) is not None:
+            chosen.greenlet.switch()
         stage.clock.wait = stage.clock.advance_by
         for player in self.players:
-            player.thread.join()
             if player.error is not None:
                 raise player.error
         return not self.abandoned
 
-    # --- in the players' threads
+    # --- in the players' greenlets
 
     def next(self, step: Step) -> str:
         """Wait until this step is chosen."""
@@ -158,16 +149,10 @@ class Scheduler:
         assert self.current is not None
         return self.current
 
-    def hand_over(self, player: Player | None) -> None:
+    def hand_over(self, player: Player) -> None:
         """Let whoever is chosen go on; come back once `player` is."""
-        following = self._pick()
-        if following is None:
-            self.over.release()
-        elif following is not player:
-            following.gate.release()
-            if player is not None:
-                player.gate.acquire()
-        if player is not None and self.abandoned:
+        player.greenlet.parent.switch()
+        if self.abandoned:
             raise Abandoned
 
     # --- choosing
@@ -254,9 +239,11 @@ def explore(
     """
     result = result or Explored()
     path: list[Node] = []
+    stage = begin(policy)
+    scene(stage)
+    start = Snapshot(stage)
     while True:
-        stage = begin(policy)
-        scene(stage)
+        start.restore()
         scheduler = Scheduler(stage, actors, path, faults=faults, reduce=reduce)
         complete = scheduler.play()
         result.pruned += scheduler.pruned
