@@ -15,12 +15,15 @@ from token_rotator.service.ports import IGNORED, AlreadyHeld, Cause, Done, Page,
 
 from .failing import Failing
 
+_WANTED = tuple(field.name for field in fields(When))
+_ATTRIBUTES = tuple(field.name for field in fields(Grant))
+
 
 def holds(when: When, grant: Grant | None) -> bool:
     """Evaluate a condition over what is stored."""
     if grant is None:
         return False
-    wanted = ((field.name, getattr(when, field.name)) for field in fields(when))
+    wanted = ((name, getattr(when, name)) for name in _WANTED)
     return all(value is IGNORED or getattr(grant, name) == value for name, value in wanted)
 
 
@@ -70,10 +73,13 @@ class InMemoryGrants(Failing):
                 and stored.attempt_id is None
                 and ((stored.refresh_at <= now and stored.on_hold is None) or doubted or rejected)
             )
-            after = replace(stored, attempt_id=lease.attempt_id, lease_until=lease.until, last_attempt_at=now)
-            if isinstance(cause, Rejected):
-                after = replace(after, due_at=now)
-            return self._write(key, after, ok=ok)
+            if not ok:
+                return self._write(key, stored, ok=False)
+            due_at = now if isinstance(cause, Rejected) else stored.due_at
+            after = replace(
+                stored, attempt_id=lease.attempt_id, lease_until=lease.until, last_attempt_at=now, due_at=due_at
+            )
+            return self._write(key, after, ok=True)
 
     def write(self, before: Grant, after: Grant, when: When) -> Done | Refused:
         self.before_write()
@@ -209,9 +215,6 @@ def merged(stored: Grant | None, before: Grant, after: Grant) -> Grant:
     """Put only what differs between two views over what is stored, as an update of single attributes does."""
     if stored is None:
         return after
-    changes = {
-        field.name: getattr(after, field.name)
-        for field in fields(after)
-        if getattr(after, field.name) != getattr(before, field.name)
-    }
+    views = ((name, getattr(before, name), getattr(after, name)) for name in _ATTRIBUTES)
+    changes = {name: new for name, old, new in views if new is not old and new != old}
     return replace(stored, **changes)

@@ -60,6 +60,7 @@ from token_rotator.service import serve_token
 from token_rotator.service.adopt_grant import Offer
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.ports import AlreadyHeld, Cause, Due, RefreshReport, Refused
+from token_rotator.service.refresh_due import RefreshDue
 
 NAME = "anna"
 _STORE_TIME = timedelta(seconds=2)
@@ -128,6 +129,8 @@ class Stage:
         self.actor = NOBODY
         self.clock.off = lambda: self.actor.off
         self.breakers: dict[str, Breaker] = {}
+        self.duties: dict[tuple[str, bool], RefreshDue] = {}
+        """What a process sweeps with, while it lives; and whether it drains."""
         self.down: dict[Keeper, datetime] = {}
         self.names: dict[str, str] = {}
         self.sealed: dict[bytes, str] = {}
@@ -242,7 +245,11 @@ class Stage:
 
     def step(self, kind: str, name: str, *touches: tuple[str, str]) -> str:
         """Say what becomes of the step that an actor is about to take; it may be killed before it."""
-        plan = self.director.next(Step(kind, name, touches))
+        return self.take(Step(kind, name, touches))
+
+    def take(self, step: Step) -> str:
+        """Say the same of a step that was made before."""
+        plan = self.director.next(step)
         if plan == "kill before":
             raise Killed
         return plan
@@ -293,13 +300,13 @@ class Stage:
         changes = kind not in ("read", "receive", "key")
         takes = _QUEUE_TIME if queue else _STORE_TIME
         verdicts = name == "write" and touches == (("item", "w"),)
+        keeper = Keeper.QUEUE if queue else Keeper.TABLE
+        plain_step, verdict = Step(kind, name, touches), Step(kind, name, (*touches, ("wise", "r")))
 
         def call(*arguments: Any) -> Any:
-            touched = touches
-            if verdicts and _what_stops(arguments[0]) != _what_stops(arguments[1]):
-                touched = (*touches, ("wise", "r"))
-            plan = self.step(kind, name, *touched)
-            if changes and self._is_down(Keeper.QUEUE if queue else Keeper.TABLE):
+            stops = verdicts and _what_stops(arguments[0]) != _what_stops(arguments[1])
+            plan = self.take(verdict if stops else plain_step)
+            if changes and self._is_down(keeper):
                 self.clock.sleep(_REFUSED_AT_ONCE)
                 raise error("injected outage")
             if name == "acquire" and self.actor.processes:
@@ -327,6 +334,8 @@ class Stage:
         self.orders.append((self.clock.now, orders.stored))
 
         def read() -> Suspensions:
+            if not self.known_after:
+                return self.orders[-1][1]
             since = self.clock.now - self.known_after
             return next((known for at, known in reversed(self.orders) if at <= since), self.orders[0][1])
 
@@ -426,6 +435,8 @@ class Stage:
             attempts = frozenset(process.attempts)
             self.recorder.add(ProcessDied(when=self.moment(), grant=None, attempts=attempts))
             self.breakers.pop(role, None)
+            self.duties.pop((role, False), None)
+            self.duties.pop((role, True), None)
             raise
         finally:
             actor.processes.remove(process)
@@ -440,7 +451,8 @@ class Stage:
                 return RefreshReport("failed")
             try:
                 with self.process("refresh"):
-                    self.world.refresh_grant = replace(self.world.refresh_grant, breaker=self._breaker("refresh"))
+                    if self.world.refresh_grant.breaker is not (breaker := self._breaker("refresh")):
+                        self.world.refresh_grant = replace(self.world.refresh_grant, breaker=breaker)
                     report = plain(key, cause)
             except Killed:
                 return RefreshReport("failed")
@@ -489,15 +501,22 @@ class Stage:
 
     def _be_on_duty(self, role: str, *, drains: bool) -> None:
         with self.process(role):
-            breaker = self._breaker(role)
-            use = self.world.refresh_due
-            use = replace(use, refresh=replace(self.world.refresh_grant, breaker=breaker), breaker=breaker)
-            if not drains:
-                drained: Any = lambda _: self.clock()  # noqa: E731 - in place of what a sweep does first
-                use = replace(use, drain=drained)
+            use = self._duty_of(role, drains=drains)
             # A duty that is nearly over asks Wise nothing about the breaker.
             lasts = _DUTY if self.world.fleet.fleet.open_until is None else _DUTY_WHILE_OPEN
             use(range(16), self.clock() + lasts)
+
+    def _duty_of(self, role: str, *, drains: bool) -> RefreshDue:
+        if (role, drains) not in self.duties:
+            breaker = self._breaker(role)
+            drained: Any = lambda _: self.clock()  # noqa: E731 - in place of what a sweep does first
+            self.duties[role, drains] = replace(
+                self.world.refresh_due,
+                refresh=replace(self.world.refresh_grant, breaker=breaker),
+                breaker=breaker,
+                drain=self.world.drain if drains else drained,
+            )
+        return self.duties[role, drains]
 
     def _drain(self) -> None:
         """Another sweep takes parked answers out of the queue."""

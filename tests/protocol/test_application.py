@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +9,7 @@ import pytest
 from local.proof.checker import check
 from local.proof.history import Questioned, RefreshBegan, Served
 from tests.protocol.application import ApplicationStage
-from tests.protocol.single import due, ended, fresh, in_doubt, parked, paused, untouched
-from tests.protocol.steps import Once
+from tests.protocol.single import Plot, due, ended, fresh, in_doubt, parked, paused, untouched
 
 pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
 
@@ -58,24 +56,10 @@ def begun(policy: str, story: str) -> ApplicationStage:
 def test_after_any_one_fault_everything_comes_right(
     policy: str, story: str, record_property: Callable[[str, object], None]
 ) -> None:
-    actor = STORIES[story][1]
-    steps = Once()
-    begun(policy, story).act(actor, steps)
-    faults = [(at, fault) for at, step in enumerate(steps.taken) for fault in step.faults]
-    found: list[str] = []
-    histories = 0
-    for (at, fault), after, wait in itertools.product(faults, NEXT, WAITS):
-        stage, director = begun(policy, story), Once({at: fault})
-        stage.act(actor, director)
-        stage.pass_time(wait)
-        stage.act(after)
-        stage.heal()
-        histories += 1
-        told = f"{policy}: {story} [{fault} at {at} {director.taken[at].name}], {wait:.0f} s, {after}"
-        found += [f"{told}: {violation}" for violation in check(stage.history())]
-    record_property("histories", histories)
-    assert found == []
-    assert histories > 50
+    found = Plot(lambda: begun(policy, story), STORIES[story][1], NEXT, WAITS).explore(f"{policy}: {story}")
+    record_property("histories", found.histories)
+    assert found.violations == []
+    assert found.histories > 50
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import pytest
 
 from local.proof.checker import check
 from tests.protocol.alerts import unheard
-from tests.protocol.single import Scene
+from tests.protocol.single import Plot, Scene, faulty_steps
+from tests.protocol.snapshot import Snapshot
 from tests.protocol.stage import Stage
 from tests.protocol.steps import Once
 from tests.protocol.two import explore
@@ -82,48 +82,32 @@ def begun(policy: str, story: str) -> Stage:
 def test_a_fault_on_the_way_back_does_no_harm_and_people_hear_of_it(
     policy: str, story: str, record_property: Callable[[str, object], None]
 ) -> None:
-    actor = STORIES[story][1]
-    steps = Once()
-    begun(policy, story).act(actor, steps)
-    faults = [(at, fault) for at, step in enumerate(steps.taken) for fault in step.faults]
-    found: list[str] = []
-    histories = 0
-    for (at, fault), after, wait in itertools.product(faults, NEXT, WAITS):
-        stage, director = begun(policy, story), Once({at: fault})
-        stage.act(actor, director)
-        stage.pass_time(wait)
-        stage.act(after)
-        stage.heal()
-        histories += 1
-        told = f"{policy}: {story} [{fault} at {at} {director.taken[at].name}], {wait:.0f} s, {after}"
-        found += [f"{told}: {violation}" for violation in check(stage.history())]
-        found += [f"{told}: {wrong}" for wrong in unheard(stage, director)]
-    record_property("histories", histories)
-    assert found == []
-    assert histories > 50
+    found = Plot(lambda: begun(policy, story), STORIES[story][1], NEXT, WAITS, unheard).explore(f"{policy}: {story}")
+    record_property("histories", found.histories)
+    assert found.violations == []
+    assert found.histories > 50
 
 
 @pytest.mark.parametrize("story", ["registered, sweep", "reclaimed, sweep"])
 def test_a_second_fault_at_the_topic_loses_nothing(story: str, record_property: Callable[[str, object], None]) -> None:
     actor = STORIES[story][1]
-    first = Once()
-    begun("rotated", story).act(actor, first)
-    faults = [(at, fault) for at, step in enumerate(first.taken) for fault in step.faults]
+    stage, undisturbed = begun("rotated", story), Once()
+    start = Snapshot(stage)
+    stage.act(actor, undisturbed)
     found: list[str] = []
     histories = 0
-    for at, fault in faults:
-        steps = Once()
-        stage = begun("rotated", story)
-        stage.act(actor, Once({at: fault}))
+    for at, fault in faulty_steps(undisturbed):
+        first, steps = Once({at: fault}), Once()
+        start.restore()
+        stage.act(actor, first)
         stage.pass_time(40)
+        met = Snapshot(stage)
         stage.act("sweep", steps)
         topics = [number for number, step in enumerate(steps.taken) if step.kind == "topic"]
         for number in topics:
             for second in steps.taken[number].faults:
-                directors = Once({at: fault}), Once({number: second})
-                stage = begun("rotated", story)
-                stage.act(actor, directors[0])
-                stage.pass_time(40)
+                directors = first, Once({number: second})
+                met.restore()
                 stage.act("sweep", directors[1])
                 stage.heal()
                 histories += 1
