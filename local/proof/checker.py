@@ -175,7 +175,11 @@ class _Case:
     shut: list[Shut] = field(default_factory=list)
 
     def take(self, record: Record) -> None:  # noqa: C901, PLR0912 - one line a kind of record
-        match record:
+        match record:  # the most frequent ones first: all the others are tried before the last
+            case Stored():
+                self.stored.append(record)
+            case Served() | NotServed():
+                self.readers.append(record)
             case Minted():
                 self.minted[record.token] = record
             case Died():
@@ -192,12 +196,8 @@ class _Case:
                 self.asked.append(record)
             case Reported():
                 self.reported.append(record)
-            case Stored():
-                self.stored.append(record)
             case Parked():
                 self.parked.append(record)
-            case Served() | NotServed():
-                self.readers.append(record)
             case Announced():
                 self.announced.append(record)
             case Adopted() | Deleted():

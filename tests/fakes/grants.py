@@ -193,13 +193,13 @@ class InMemoryGrants(Failing):
     def due(self, shards: Sequence[int], now: datetime, limit: int) -> Sequence[tuple[datetime, GrantKey]]:
         with self._lock:
             self._end(self._begin())
-            found: dict[int, list[tuple[datetime, GrantKey]]] = {shard: [] for shard in shards}
+            found: dict[int, list[tuple[datetime, GrantKey]]] = {}
             for key, grant in self.items.items():
-                if grant.due_at is not None and grant.due_at <= now and key.shard in found:
-                    found[key.shard].append((grant.due_at, key))
+                if grant.due_at is not None and grant.due_at <= now and key.shard in shards:
+                    found.setdefault(key.shard, []).append((grant.due_at, key))
             for key, (_, due_at) in self.states.items():
-                if due_at is not None and due_at <= now and key.shard in found:
-                    found[key.shard].append((due_at, key))
+                if due_at is not None and due_at <= now and key.shard in shards:
+                    found.setdefault(key.shard, []).append((due_at, key))
             return sorted(row for rows in found.values() for row in sorted(rows)[:limit])
 
     def page(self, tenant: str, limit: int, after: str | None) -> Page:
@@ -215,6 +215,8 @@ def merged(stored: Grant | None, before: Grant, after: Grant) -> Grant:
     """Put only what differs between two views over what is stored, as an update of single attributes does."""
     if stored is None:
         return after
+    if stored is before:
+        return replace(after)  # as much a new one as any other
     views = ((name, getattr(before, name), getattr(after, name)) for name in _ATTRIBUTES)
     changes = {name: new for name, old, new in views if new is not old and new != old}
     return replace(stored, **changes)

@@ -14,9 +14,14 @@ from functools import cache
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from local.proof.history import Moment, Record
+from tests.protocol.steps import Step
+from token_rotator.domain.grant import Grant
+
 _UNCHANGING = (
     *(type(None), bool, int, float, str, bytes, date, time, timedelta, tzinfo),
     *(Enum, type, ModuleType, BuiltinFunctionType, type(threading.Lock()), type(threading.RLock())),
+    *(Record, Moment, Step, Grant),
 )
 """What has no state; or, as a lock, none while everybody rests."""
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 
 from greenlet import greenlet
 
@@ -56,6 +57,12 @@ class Choice:
                 if what == other_what and "w" in (how, other_how):
                     return False
         return True
+
+
+@cache
+def choices_of(player: int, step: Step, *, may_fail: bool) -> tuple[Choice, ...]:
+    """What may become of an actor's next step."""
+    return tuple(Choice(player, plan, step) for plan in (("ok", *step.faults) if may_fail else ("ok",)))
 
 
 @dataclass
@@ -209,16 +216,16 @@ class Scheduler:
         return choice
 
     def _node(self, ready: list[Player]) -> Node:
-        choices = []
+        choices: list[Choice] = []
         for player in ready:
             assert player.step is not None
-            plans = ("ok", *player.step.faults) if self.faults > 0 else ("ok",)
-            choices += [Choice(player.number, plan, player.step) for plan in plans]
+            choices += choices_of(player.number, player.step, may_fail=self.faults > 0)
         sleeping: frozenset[Choice] = frozenset()
         if self.reduce and self.path:
             above = self.path[-1]
             sleeping = above.sleepers_after(above.tried[-1])
-        self.pruned += sum(choice in sleeping for choice in choices)
+        if sleeping:
+            self.pruned += sum(choice in sleeping for choice in choices)
         return Node(choices, sleeping)
 
 
