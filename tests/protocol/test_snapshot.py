@@ -52,7 +52,7 @@ def test_histories_of_one_actor_are_those_of_stages_of_their_own(name: str) -> N
     stage = begin()
     put_back = (stage.history() for _ in after_each_fault(stage, actor, FOLLOWING, WAITS))
     pairs = list(zip(put_back, played_from_the_start(begin, actor), strict=True))
-    assert len(pairs) >= 16
+    assert len(pairs) > 10
     assert all(one == other for one, other in pairs)
 
 
@@ -76,7 +76,7 @@ def test_histories_of_two_actors_are_those_of_stages_of_their_own(
     monkeypatch.setattr(two, "Scheduler", Remembering)
     two.explore("rotated", scene, actors, faults=faults, seen=lambda stage, _: ended.append(stage.history()))
     pairs = list(zip(chosen, ended, strict=True))
-    assert len(pairs) >= 16
+    assert len(pairs) > 10
     for choices, history in pairs[:: len(pairs) // 20]:
         stage = Stage("rotated")
         scene(stage)
