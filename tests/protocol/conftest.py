@@ -12,7 +12,10 @@ from token_rotator.service import refresh_due
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count no lines here: that would double the time, and does not know one greenlet's calls from another's."""
+    """Count no lines here: other tests cover them.
+
+    It would double the time, and what counts them takes one greenlet's calls for another's.
+    """
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.no_cover)

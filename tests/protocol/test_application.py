@@ -11,8 +11,6 @@ from local.proof.history import Questioned, RefreshBegan, Served
 from tests.protocol.application import ApplicationStage
 from tests.protocol.single import Plot, due, ended, fresh, in_doubt, parked, paused, untouched
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 POLICIES = ("coexist", "alone")
 
 

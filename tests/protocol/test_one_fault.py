@@ -8,8 +8,6 @@ import pytest
 
 from tests.protocol.single import ADVANCING, POLICIES, explore_one
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 
 @pytest.mark.parametrize("story", ADVANCING)
 @pytest.mark.parametrize("policy", POLICIES)

@@ -16,8 +16,6 @@ from tests.protocol.steps import Script
 from tests.protocol.two import explore
 from token_rotator.domain.grant import AlertKind, Phase
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 DAY_S = 86_400
 
 # --- our application's own token: what one actor does alone is explored in a file of its own

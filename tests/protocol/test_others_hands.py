@@ -23,8 +23,6 @@ from token_rotator.service.adopt_grant import Declined
 from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.refresh_grant import _Attempt
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 DAY_S = 86_400
 KNOWN_LATE = timedelta(seconds=5)
 

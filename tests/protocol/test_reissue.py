@@ -15,8 +15,6 @@ from tests.protocol.steps import Once
 from tests.protocol.two import explore
 from token_rotator.domain.grant import AlertKind
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 DAY_S = 86_400
 
 

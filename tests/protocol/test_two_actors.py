@@ -12,8 +12,6 @@ from tests.protocol.single import Scene, due, ended, in_doubt, parked, revoked
 from tests.protocol.stage import Stage
 from tests.protocol.two import explore
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 
 WHOLE: list[tuple[Scene, tuple[str, ...]]] = [
     (due, ("duty", "duty2")),

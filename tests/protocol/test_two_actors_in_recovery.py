@@ -9,8 +9,6 @@ import pytest
 from tests.protocol.single import Scene, ended, in_doubt, parked, revoked
 from tests.protocol.two import explore
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 
 CASES: list[tuple[Scene, tuple[str, ...]]] = [
     (in_doubt, ("duty", "read")),

@@ -9,8 +9,6 @@ import pytest
 from tests.protocol.single import due
 from tests.protocol.two import explore
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 
 PAIRS = [
     ("rotated", ("duty", "duty2")),

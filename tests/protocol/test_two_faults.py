@@ -8,8 +8,6 @@ import pytest
 
 from tests.protocol.single import explore_two
 
-pytestmark = pytest.mark.no_cover  # counting lines would double the time; other tests cover them
-
 
 @pytest.mark.parametrize(
     ("policy", "following", "wait"),
