@@ -12,7 +12,6 @@ from tests.protocol.single import Scene, due, ended, in_doubt, parked, revoked
 from tests.protocol.stage import Stage
 from tests.protocol.two import explore
 
-
 WHOLE: list[tuple[Scene, tuple[str, ...]]] = [
     (due, ("duty", "duty2")),
     (due, ("duty", "read")),

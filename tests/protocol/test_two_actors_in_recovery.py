@@ -9,7 +9,6 @@ import pytest
 from tests.protocol.single import Scene, ended, in_doubt, parked, revoked
 from tests.protocol.two import explore
 
-
 CASES: list[tuple[Scene, tuple[str, ...]]] = [
     (in_doubt, ("duty", "read")),
     (parked, ("sweep", "drain")),

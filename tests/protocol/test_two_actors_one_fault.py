@@ -9,7 +9,6 @@ import pytest
 from tests.protocol.single import due
 from tests.protocol.two import explore
 
-
 PAIRS = [
     ("rotated", ("duty", "duty2")),
     ("rotated", ("duty", "read")),
