@@ -32,10 +32,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from token_rotator.adapters.dynamo_items import INSTANT, NUMBER, TEXT, UNREADABLE, Item, to_ms
+from token_rotator.adapters.dynamo_grants import USER, holders_of
+from token_rotator.adapters.dynamo_items import FLAG, INSTANT, NUMBER, TEXT, UNREADABLE, Item, to_ms
 from token_rotator.domain.errors import CorruptGrant, InvalidInput
 from token_rotator.domain.grant import SCHEMA, GrantKey, Phase
-from token_rotator.domain.state_change import Account, Subject
+from token_rotator.domain.state_change import Account, Subject, has_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +113,7 @@ class BringBack:
         if pk.startswith("#"):
             return pk, self._put(item, [], []) if pk.startswith(LASTING) else Fate.OF_THE_MOMENT
         try:
-            row = marked(item, self.clock())
+            row = self._placed(marked(item, self.clock()))
         except CorruptGrant:
             return pk, Fate.UNREADABLE
         fate = self._put(row, self._claim(row), self._listed(row))
@@ -147,13 +148,21 @@ class BringBack:
             }
         ]
 
+    def _placed(self, row: Item) -> Item:
+        """Say of a row whether its grant is listed for its Wise user, by what is listed now, as adopting does."""
+        if "wise_user_id" not in row:
+            return row
+        listed = holders_of(self._found(_list_of(row)))
+        key = GrantKey(TEXT.decode(row["tenant"]), TEXT.decode(row["grant_id"]))
+        return {**row, "unlisted": FLAG.encode(not has_room(listed, key))}
+
     def _listed(self, row: Item) -> list[Item]:
         """List the grant among those of its Wise user, as adopting does."""
-        if "wise_user_id" not in row:
+        if "wise_user_id" not in row or FLAG.decode(row["unlisted"]):
             return []
         return [
             {
-                "Key": {"pk": TEXT.encode(f"#user#{TEXT.decode(row['wise_user_id'])}")},
+                "Key": {"pk": _list_of(row)},
                 "UpdateExpression": "ADD holders :me",
                 "ExpressionAttributeValues": {":me": {"SS": [row["pk"]["S"]]}},
             }
@@ -198,6 +207,11 @@ class BringBack:
     def _found(self, pk: Any) -> Item:  # noqa: ANN401 - an attribute
         answer = self.client.get_item(TableName=self.live, Key={"pk": pk}, ConsistentRead=True)
         return cast("Item", answer.get("Item", {}))
+
+
+def _list_of(row: Item) -> Item:
+    """Name the list of the grants of a row's Wise user."""
+    return TEXT.encode(f"{USER}{TEXT.decode(row['wise_user_id'])}")
 
 
 def main(arguments: Sequence[str], client: DynamoDBClient | None = None) -> int:

@@ -157,6 +157,7 @@ def test_an_item_is_what_the_design_says(dynamodb: DynamoDBClient, table: str) -
         "alert": "M",
         "profile_id": "S",
         "unproven": "BOOL",
+        "unlisted": "BOOL",
     }
     assert item["due_at"] == {"N": str(int(NOW.timestamp() * 1000))}
     assert item["due_shard"] == {"N": str(KEY.shard)}

@@ -425,6 +425,7 @@ def full_grant() -> Grant:
         user_rank=3_544_732_800_001,
         profile_rank=3_544_732_800_002,
         unproven=True,
+        unlisted=True,
     )
 
 

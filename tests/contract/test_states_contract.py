@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from types_boto3_dynamodb import DynamoDBClient
 
@@ -18,7 +20,15 @@ from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_states import DynamoStates
 from token_rotator.domain.errors import CorruptGrant, StoreRefused, StoreUnavailable
 from token_rotator.domain.grant import SHARDS, GrantKey
-from token_rotator.domain.state_change import KEPT_FOR, Account, AccountState, StateChange, Subject
+from token_rotator.domain.state_change import (
+    KEPT_FOR,
+    LISTED,
+    LISTED_OF_TENANT,
+    Account,
+    AccountState,
+    StateChange,
+    Subject,
+)
 from token_rotator.service.ports import (
     AlreadyHeld,
     Done,
@@ -48,6 +58,8 @@ class Grants(GrantStore, GrantRegistry, DueIndex, Protocol):
 class Place:
     states: States
     grants: Grants
+    list: Callable[[str, Sequence[GrantKey]], object]
+    """Lists grants for a Wise user, as though they had been stored."""
 
     def due(self, now: Any = NOW) -> list[GrantKey]:
         return [key for _, key in self.grants.due(range(SHARDS), now, 100)]
@@ -57,9 +69,15 @@ class Place:
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "memory":
         grants = InMemoryGrants()
-        return Place(InMemoryStates(grants), grants)
+        return Place(InMemoryStates(grants), grants, lambda user, keys: grants.users.update({user: set(keys)}))
     client, table = request.getfixturevalue("dynamodb"), request.getfixturevalue("table")
-    return Place(DynamoStates(client, table), DynamoGrants(client, table))
+    return Place(
+        DynamoStates(client, table), DynamoGrants(client, table), lambda user, keys: put_list(client, table, user, keys)
+    )
+
+
+def put_list(client: DynamoDBClient, table: str, user: str, keys: Sequence[GrantKey]) -> None:
+    client.put_item(TableName=table, Item={"pk": {"S": f"#user#{user}"}, "holders": {"SS": [str(key) for key in keys]}})
 
 
 def change(
@@ -218,6 +236,122 @@ def test_the_ranks_are_conditions_of_a_write(place: Place) -> None:
         assert place.grants.write(grant, after, when) == Refused(grant)
     when = When(version=grant.version, user_rank=5, profile_rank=None)
     assert place.grants.write(grant, after, when) == Done(after)
+
+
+# --- more grants than are listed
+
+FULL = [GrantKey("acme", f"of-7-{number}") for number in range(LISTED_OF_TENANT)]
+MOBBED = [GrantKey(f"t{number % 100}", f"{number}") for number in range(LISTED)]
+
+
+@pytest.mark.parametrize("listed", [FULL, MOBBED])
+def test_a_grant_for_which_there_is_no_room_is_stored_all_the_same(place: Place, listed: list[GrantKey]) -> None:
+    place.list("7", listed)
+    grant = a_grant(wise_user_id="7", profile_id="p")
+    assert place.grants.create(grant) == Done(replace(grant, unlisted=True))
+    assert place.grants.get(KEY) == replace(grant, unlisted=True)
+    assert place.states.holders(user("7")) == set(listed)
+    assert place.states.holders(Account(Subject.PROFILE, "p")) == {KEY}, "its profile finds it"
+
+
+def test_what_a_tenant_lists_takes_no_other_tenants_place(place: Place) -> None:
+    place.list("7", FULL)
+    ben = a_grant(BEN, wise_user_id="7")
+    assert place.grants.create(ben) == Done(ben)
+    assert place.states.holders(user("7")) == {*FULL, BEN}
+
+
+def test_a_grant_that_is_listed_keeps_its_place_in_a_full_list(place: Place) -> None:
+    place.list("7", FULL[1:])
+    first = a_grant(FULL[0], wise_user_id="7")
+    assert place.grants.create(first) == Done(first)
+    again = replace(first, version=first.version + 1)
+    assert place.grants.replace(first, again, When(version=first.version)) == Done(again)
+    assert place.states.holders(user("7")) == set(FULL)
+
+
+def test_a_grant_takes_the_place_that_another_leaves_when_it_is_stored_anew(place: Place) -> None:
+    place.list("7", FULL[1:])
+    first, anna = a_grant(FULL[0], wise_user_id="7"), a_grant(wise_user_id="7")
+    place.grants.create(first)
+    unlisted = replace(anna, unlisted=True)
+    assert place.grants.create(anna) == Done(unlisted)
+    assert place.grants.delete(first, When(version=first.version)) == Done(first)
+    assert place.states.holders(user("7")) == set(FULL[1:])
+    again = replace(unlisted, version=anna.version + 1)
+    listed = replace(again, unlisted=False)
+    assert place.grants.replace(unlisted, again, When(version=anna.version)) == Done(listed)
+    assert place.grants.get(KEY) == listed
+    assert place.states.holders(user("7")) == {*FULL[1:], KEY}
+
+
+def test_who_moves_to_a_user_with_a_full_list_leaves_the_one_before(place: Place) -> None:
+    place.list("7", FULL)
+    grant = a_grant(wise_user_id="8")
+    place.grants.create(grant)
+    moved = replace(grant, wise_user_id="7", version=grant.version + 1)
+    unlisted = replace(moved, unlisted=True)
+    assert place.grants.replace(grant, moved, When(version=grant.version)) == Done(unlisted)
+    assert (place.states.holders(user("8")), place.states.holders(user("7"))) == (frozenset(), set(FULL))
+    back = replace(unlisted, wise_user_id="8", version=moved.version + 1)
+    listed = replace(back, unlisted=False)
+    assert place.grants.replace(unlisted, back, When(version=moved.version)) == Done(listed)
+    assert (place.states.holders(user("8")), place.states.holders(user("7"))) == ({KEY}, set(FULL))
+
+
+def test_a_grant_that_is_not_listed_is_deleted_and_leaves_the_list_alone(place: Place) -> None:
+    place.list("7", FULL)
+    grant = replace(a_grant(wise_user_id="7"), unlisted=True)
+    place.grants.create(grant)
+    assert place.grants.delete(grant, When(version=grant.version)) == Done(grant)
+    assert place.grants.get(KEY) is None
+    assert place.states.holders(user("7")) == set(FULL)
+
+
+def test_a_full_list_hides_neither_who_was_faster_nor_who_holds_the_profile(place: Place) -> None:
+    place.list("7", FULL)
+    place.grants.create(a_grant(BEN, profile_id="p"))
+    grant = a_grant(wise_user_id="7")
+    assert place.grants.create(replace(grant, profile_id="p")) == AlreadyHeld()
+    place.grants.create(grant)
+    stored = replace(grant, unlisted=True)
+    assert place.grants.create(grant) == Refused(stored)
+    assert place.grants.replace(grant, replace(grant, scope="none"), When(version=1)) == Refused(stored)
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("place", ["dynamodb"], indirect=True)
+def test_a_list_that_an_item_can_hardly_hold_stops_no_write(place: Place, dynamodb: DynamoDBClient, table: str) -> None:
+    longest = [GrantKey("t" * 128, f"{number:0>128}") for number in range(1_593)]
+    place.list("7", longest)
+    with pytest.raises(ClientError, match="exceeded the maximum allowed size"):  # what it would say to one more
+        dynamodb.update_item(
+            TableName=table,
+            Key={"pk": {"S": "#user#7"}},
+            UpdateExpression="ADD holders :more",
+            ExpressionAttributeValues={":more": {"SS": [f"{'u' * 128}#{'u' * 128}"]}},
+        )
+    grant = a_grant(wise_user_id="7")
+    unlisted = replace(grant, unlisted=True)
+    assert place.grants.create(grant) == Done(unlisted)
+    again = replace(unlisted, version=grant.version + 1)
+    assert place.grants.replace(unlisted, again, When(version=grant.version)) == Done(again)
+    assert place.grants.delete(again, When(version=again.version)) == Done(again)
+
+
+@pytest.mark.emulator
+def test_only_who_adopts_or_deletes_a_grant_touches_the_list(dynamodb: DynamoDBClient, table: str) -> None:
+    grants, grant = DynamoGrants(dynamodb, table), a_grant(wise_user_id="7")
+    told: list[dict[str, Any]] = []
+    dynamodb.meta.events.register("provide-client-params", lambda params, **_: told.append(params), unique_id="told")
+    grants.create(grant)
+    assert [call.get("Key") for call in told] == [{"pk": {"S": "#user#7"}}, None], "one read, and one transaction"
+    told.clear()
+    after = replace(grant, version=grant.version + 1, failures=0, scope="none")
+    assert grants.write(grant, after, When(version=grant.version)) == Done(after)
+    dynamodb.meta.events.unregister("provide-client-params", unique_id="told")
+    assert len(told) == 1
+    assert "#user#" not in str(told)
 
 
 # --- the items

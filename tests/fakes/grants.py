@@ -10,7 +10,7 @@ from datetime import datetime
 from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.lease import Lease
 from token_rotator.domain.link import PendingTokens
-from token_rotator.domain.state_change import StateChange
+from token_rotator.domain.state_change import StateChange, has_room
 from token_rotator.service.ports import IGNORED, AlreadyHeld, Cause, Done, Page, Refused, Rejected, When
 
 from .failing import Failing
@@ -129,6 +129,7 @@ class InMemoryGrants(Failing):
     def create(self, grant: Grant, link: str | None = None) -> Done | Refused | AlreadyHeld:
         with self._lock:
             stored = self.items.get(grant.key)
+            grant = self._placed(grant)
             if stored is not None:
                 return Refused(stored)
             if self._spent(link):
@@ -148,10 +149,15 @@ class InMemoryGrants(Failing):
                     self.pending[link], confirmed_version=grant.version, access_token=None, refresh_token=None
                 )
 
+    def _placed(self, grant: Grant) -> Grant:
+        """Say of a grant whether it is listed for its user."""
+        user = grant.wise_user_id
+        return replace(grant, unlisted=user is not None and not has_room(self.users.get(user, ()), grant.key))
+
     def _listed(self, before: Grant | None, after: Grant | None) -> None:
         """List a grant among those of its user, and no longer among those of another."""
         for grant in (before, after):
-            if grant is not None and grant.wise_user_id is not None:
+            if grant is not None and grant.wise_user_id is not None and not grant.unlisted:
                 of_user = self.users.setdefault(grant.wise_user_id, set())
                 (of_user.add if grant is after else of_user.discard)(grant.key)
                 if not of_user:
@@ -171,6 +177,7 @@ class InMemoryGrants(Failing):
     def replace(self, before: Grant, after: Grant, when: When, link: str | None = None) -> Done | Refused | AlreadyHeld:
         with self._lock:
             stored = self.items.get(before.key)
+            after = self._placed(after)
             if not holds(when, stored):
                 return Refused(stored)
             if self._spent(link):

@@ -25,11 +25,13 @@ from tests.handlers.deployment import (
     Function,
     delivered,
     in_environment,
+    offer,
     refusal,
     request,
     told,
 )
 from token_rotator.domain.instants import show_instant
+from token_rotator.domain.state_change import LISTED_OF_TENANT
 from token_rotator.service.take_event import MAX_EVENT
 
 URL = "https://rotator.example.com/live/wise/events"
@@ -117,6 +119,27 @@ def test_a_deactivated_user_is_served_no_more_and_a_reactivated_one_is_tried_onc
     assert deployment.refreshes(user) == 1
     assert deployment.token(user).problem == "reauthorization-required"
     assert [json.loads(alert["Message"])["kind"] for alert in deployment.alerts()] == ["reauthorization_required"]
+
+
+def test_a_grant_for_which_its_users_list_has_no_room_says_so_and_is_not_found(
+    deployment: Deployment, user: str
+) -> None:
+    [found] = [one for one in deployment.wise.control.users() if one.user == user]
+    others = [f"acme#{user}-{number}" for number in range(LISTED_OF_TENANT - 1)]
+    deployment.dynamodb.put_item(
+        TableName=deployment.table,
+        Item={"pk": {"S": f"#user#{found.wise_user_id}"}, "holders": {"SS": [f"acme#{user}", *others]}},
+    )
+    another = offer(deployment.wise.control.seed_user(f"{user}-too")) | {"wise_user_id": str(found.wise_user_id)}
+    answer = deployment.ask("PUT", f"{user}-too", another)
+    assert (answer.status, answer.body["unlisted"]) == (201, True)
+    assert deployment.ask("GET", f"{user}-too").body["unlisted"] is True
+    assert deployment.ask("GET", user).body["unlisted"] is False
+    deployment.wise.control.deactivate(user)
+    deployment.deliver(deployment.events()[-1])
+    sweep(deployment)
+    phases = [deployment.ask("GET", name).body["phase"] for name in (user, f"{user}-too")]
+    assert phases == ["suspended", "active"]
 
 
 def test_a_user_whose_tokens_come_back_is_served_again(deployment: Deployment, user: str) -> None:

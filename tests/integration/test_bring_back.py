@@ -15,7 +15,7 @@ from local.wise.running import RunningWise
 from ops.bring_back import BringBack, Fate, main
 from tests.integration.place import Parts, Place, wired
 from token_rotator.domain.grant import SHARDS, Grant, GrantKey, Phase
-from token_rotator.domain.state_change import Account, AccountState, StateChange, Subject
+from token_rotator.domain.state_change import LISTED_OF_TENANT, Account, AccountState, StateChange, Subject
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Kept, Offer
 from token_rotator.service.ports import Cause, Done, RefreshReport, When
@@ -245,6 +245,21 @@ def test_what_became_of_each_row_is_foretold_and_told(disaster: Disaster, capsys
     again = {key: Fate.THERE if fate is Fate.BROUGHT_BACK else fate for key, fate in expected.items()}
     assert disaster.bring_back() == again
     assert disaster.bring_back(dry_run=True) == again
+
+
+def test_a_row_for_which_its_users_list_has_no_room_comes_back_all_the_same(disaster: Disaster) -> None:
+    adopt(disaster, "user-back")
+    disaster.save()
+    table = disaster.place.table
+    disaster.lose()
+    [row] = [item for item in disaster.items(disaster.saved) if item["pk"]["S"] == "acme#user-back"]
+    disaster.put(disaster.saved, **{**row, "wise_user_id": {"S": "7"}})
+    others = {"SS": [f"acme#other-{number}" for number in range(LISTED_OF_TENANT)]}
+    disaster.put(table, pk={"S": "#user#7"}, holders=others)
+    assert disaster.bring_back()["acme#user-back"] is Fate.BROUGHT_BACK
+    found = {item["pk"]["S"]: item for item in disaster.items(table)}
+    assert found["acme#user-back"]["unlisted"] == {"BOOL": True}
+    assert set(found["#user#7"]["holders"]["SS"]) == set(others["SS"])
 
 
 @pytest.mark.parametrize(

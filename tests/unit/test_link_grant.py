@@ -27,6 +27,7 @@ from token_rotator.domain.outcome import (
     Unknown,
     WeAreWrong,
 )
+from token_rotator.domain.state_change import LISTED_OF_TENANT
 from token_rotator.domain.tokens import Sealed, Secret, TokenSet
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.journal import AnswerLate, CodeExchanged, LinkEnded, LinkLost
@@ -981,6 +982,16 @@ def test_a_link_learns_whose_account_it_is(world: World, told: str | None) -> No
     assert isinstance(world.confirm(world.came_back()), Kept)
     assert world.stored().wise_user_id == told
     assert world.grants.users == ({} if told is None else {told: {world.key()}})
+
+
+def test_a_link_says_where_its_grant_found_no_room_among_its_users(world: World) -> None:
+    world.wise.add("anna")
+    world.wise.of_users["anna"], world.wise.user_ids["anna"] = frozenset({"9001"}), "7"
+    world.grants.users["7"] = {GrantKey("acme", str(number)) for number in range(LISTED_OF_TENANT)}
+    kept = world.confirm(world.came_back())
+    assert isinstance(kept, Kept)
+    assert kept.grant.unlisted
+    assert kept.grant == world.stored()
 
 
 def test_a_link_keeps_the_user_that_was_named_where_wise_names_none(world: World) -> None:

@@ -19,6 +19,8 @@ from token_rotator.domain.grant import APPLICATION, AlertKind, Grant, GrantKey, 
 from token_rotator.domain.state_change import (
     AHEAD,
     KEPT_FOR,
+    LISTED,
+    LISTED_OF_TENANT,
     TOO_OLD_AFTER,
     Account,
     AccountState,
@@ -26,6 +28,7 @@ from token_rotator.domain.state_change import (
     StateChange,
     Subject,
     Unread,
+    has_room,
     read_event,
 )
 from token_rotator.domain.suspension import DEACTIVATED, STATE_CHANGED, Suspension, suspended
@@ -258,6 +261,76 @@ def test_wise_has_to_deliver_again_what_no_write_took(world: World) -> None:
     with pytest.raises(StoreUnavailable):
         taker(world)(Delivery(content=content(world), signature="signed"))
     assert results(world) == []
+
+
+# --- more grants than are listed
+
+
+def listed(**tenants: int) -> set[GrantKey]:
+    return {GrantKey(tenant, str(number)) for tenant, count in tenants.items() for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("there", "key", "room"),
+    [
+        (set(), "acme#new", True),
+        (listed(acme=LISTED_OF_TENANT - 1), "acme#new", True),
+        (listed(acme=LISTED_OF_TENANT), "acme#new", False),
+        (listed(acme=LISTED_OF_TENANT), "acme#0", True),
+        (listed(acme=LISTED_OF_TENANT), "acme-2#new", True),
+        (listed(acme=LISTED - 1), "globex#new", True),
+        (listed(acme=LISTED), "globex#new", False),
+        (listed(acme=LISTED + 1), "acme#0", True),
+    ],
+)
+def test_there_is_room_for_so_many_grants_of_a_tenant_and_of_all(there: set[GrantKey], key: str, *, room: bool) -> None:
+    assert has_room(there, GrantKey(*key.split("#"))) is room
+
+
+def test_a_list_fits_into_an_item_with_the_longest_ids_and_writes_at_the_same_time() -> None:
+    key = str(GrantKey("t" * 128, "g" * 128))
+    at_once = 50  # API Gateway lets so many imports through at once
+    assert (LISTED + at_once) * (len(key) + 1) < 400 * 1024 * 0.7
+
+
+def test_a_grant_for_which_there_is_no_room_is_told_to_whoever_stores_it_and_missed_by_events(world: World) -> None:
+    world.grants.users["7"] = listed(acme=LISTED_OF_TENANT)
+    access, refresh = world.wise.add("ben")
+    offer = Offer(refresh_token=refresh, access_token=access, issued_at=world.clock(),
+                  expires_at=world.clock() + timedelta(hours=12), wise_user_id="7")  # fmt: skip
+    kept = world.adopt_grant(world.key("ben"), offer, None)
+    assert isinstance(kept, Kept)
+    assert kept.grant.unlisted
+    tell(world, "DEACTIVATED", Account(Subject.USER, "7"))
+    world.apply_state(Account(Subject.USER, "7"))
+    assert world.stored("ben").phase is Phase.ACTIVE
+
+    world.grants.users["7"].pop()
+    kept = world.adopt_grant(world.key("ben"), offer, kept.grant.version)
+    assert isinstance(kept, Kept)
+    assert not kept.grant.unlisted
+    world.clock.advance(seconds=1)
+    tell(world, "DEACTIVATED", Account(Subject.USER, "7"))
+    world.apply_state(Account(Subject.USER, "7"))
+    assert world.stored("ben").phase is Phase.SUSPENDED
+
+
+def test_a_repeated_first_write_tells_it_as_well(world: World) -> None:
+    world.grants.users["7"] = listed(acme=LISTED_OF_TENANT)
+    create, seen = world.grants.create, world.grants.get
+    offer = Offer(refresh_token=world.wise.add("ben")[1], wise_user_id="7")
+
+    def twice(grant: Grant, link: str | None = None) -> Any:
+        create(grant, link)
+        return create(grant, link)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.grants, "create", twice)
+        kept = world.adopt_grant(world.key("ben"), offer, None)
+    assert isinstance(kept, Kept)
+    assert kept.created
+    assert kept.grant == seen(world.key("ben"))
+    assert kept.grant.unlisted
 
 
 # --- applying

@@ -10,19 +10,21 @@
 | `due_shard`, `due_at` | N | the key of the index `due`; both absent when nothing is to happen any more |
 
 A grant's claim of a Wise profile is the item `#profile#<profile_id>` with the attribute `holder`. The grants of a Wise
-user are the set `holders` of the item `#user#<wise_user_id>`: nothing keeps a user from having several.
+user are the set `holders` of the item `#user#<wise_user_id>`: nothing keeps a user from having several. Those that are
+`unlisted` are not in it.
 """
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from botocore.exceptions import ClientError
 
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import APPLICATION, SCHEMA, Grant, GrantKey, GrantKind, Phase
+from token_rotator.domain.state_change import has_room
 from token_rotator.service.ports import IGNORED, AlreadyHeld, Done, Page, Refused, Rejected, When
 
 from .dynamo_items import (
@@ -94,6 +96,7 @@ _CODECS: Final[dict[str, Codec]] = {
     "profile_id": TEXT,
     "wise_user_id": TEXT,
     "unproven": FLAG,
+    "unlisted": FLAG,
     "kind": Codec("S", str, GrantKind),
     "replace_at": INSTANT,
     "on_hold": SUSPENSION,
@@ -138,6 +141,19 @@ def _row(item: Item) -> tuple[str, str, datetime]:
         raise CorruptGrant(msg) from None
 
 
+def holders_of(item: Item | None) -> frozenset[GrantKey]:
+    """Read whose the grants are that an account's item names. Raises `CorruptGrant`."""
+    claim = item or {}
+    try:
+        names = [TEXT.decode(claim[HOLDER])] if HOLDER in claim else []
+        if HOLDERS in claim:
+            names = claim[HOLDERS]["SS"]
+        return frozenset(GrantKey(*name.split("#")) for name in names)
+    except UNREADABLE as error:
+        msg = f"the claim of an account cannot be read: {type(error).__name__}"
+        raise CorruptGrant(msg) from None
+
+
 def _encode(grant: Grant) -> Item:
     item: Item = {"pk": TEXT.encode(grant.key), "schema": NUMBER.encode(SCHEMA)}
     if grant.key != APPLICATION:  # an index takes no empty key, and this one is in no tenant's list
@@ -168,6 +184,11 @@ def _difference(before: Grant, after: Grant) -> Update:
             if name == "due_at":
                 update.change("due_shard", None if value is None else NUMBER.encode(after.key.shard))
     return update
+
+
+def _listed_for(grant: Grant | None) -> str | None:
+    """Name the Wise user for whom a grant is listed."""
+    return None if grant is None or grant.unlisted else grant.wise_user_id
 
 
 def _refused(error: ClientError) -> Refused:
@@ -298,6 +319,7 @@ class DynamoGrants:
     @failures
     def create(self, grant: Grant, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """See `GrantRegistry.create`."""
+        grant = self._placed(grant)
         put = {
             "TableName": self._table,
             "Item": _encode(grant),
@@ -310,6 +332,7 @@ class DynamoGrants:
     @failures
     def replace(self, before: Grant, after: Grant, when: When, link: str | None = None) -> Done | Refused | AlreadyHeld:
         """See `GrantRegistry.replace`."""
+        after = self._placed(after)
         update = _difference(before, after)
         _when(update, when)
         claims = [*(self._claim(after) if before.profile_id is None else []), *self._listed(before, after)]
@@ -365,10 +388,21 @@ class DynamoGrants:
             }
         ]
 
+    def _placed(self, grant: Grant) -> Grant:
+        """Say of a grant whether it is listed for its user, by what is listed now.
+
+        It is no condition of the write: a list that others have filled must not make that fail.
+        """
+        listed = grant.wise_user_id is None or has_room(self._of_user(grant.wise_user_id), grant.key)
+        return replace(grant, unlisted=not listed)
+
+    def _of_user(self, wise_user_id: str) -> frozenset[GrantKey]:
+        item = self._client.get_item(**self._user(wise_user_id), ConsistentRead=True).get("Item")
+        return holders_of(cast("Item | None", item))
+
     def _listed(self, before: Grant | None, after: Grant | None) -> list[Item]:
         """List a grant among those of its user, and no longer among those of another. No condition is in it."""
-        was = None if before is None else before.wise_user_id
-        now = None if after is None else after.wise_user_id
+        was, now = _listed_for(before), _listed_for(after)
         grant = after or before
         changes = [("ADD", now)] if now is not None else []
         changes += [("DELETE", was)] if was not in (None, now) else []
@@ -385,12 +419,13 @@ class DynamoGrants:
 
     def _only_of_user(self, grant: Grant) -> list[Item]:
         """Forget a user of whom no other grant is."""
-        if grant.wise_user_id is None:
+        user = _listed_for(grant)
+        if user is None:
             return []
         return [
             {
                 "Delete": {
-                    **self._user(grant.wise_user_id),
+                    **self._user(user),
                     "ConditionExpression": f"attribute_not_exists({HOLDERS}) OR {HOLDERS} = :me",
                     "ExpressionAttributeValues": {":me": {"SS": [str(grant.key)]}},
                 }

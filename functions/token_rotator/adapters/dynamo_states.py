@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from botocore.exceptions import ClientError
 
 from token_rotator.domain.errors import CorruptGrant
-from token_rotator.domain.grant import SCHEMA, GrantKey
+from token_rotator.domain.grant import SCHEMA
 from token_rotator.domain.state_change import KEPT_FOR, AccountState, StateChange, Subject
 
-from .dynamo_grants import HOLDER, HOLDERS, PROFILE, USER
+from .dynamo_grants import PROFILE, USER, holders_of
 from .dynamo_items import INSTANT, NUMBER, TEXT, UNREADABLE, Codec, Item, Update, failures, is_refused, to_ms
 from .dynamo_links import EXPIRY
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from types_boto3_dynamodb import DynamoDBClient
 
+    from token_rotator.domain.grant import GrantKey
     from token_rotator.domain.state_change import Account
 
 STATE: Final = "#state#"
@@ -85,16 +86,7 @@ class DynamoStates:
     def holders(self, account: Account) -> frozenset[GrantKey]:
         """See `StateStore.holders`."""
         of_user = account.subject is Subject.USER
-        item = self._get(f"{USER if of_user else PROFILE}{account.wise_id}") or {}
-        try:
-            if of_user:
-                names = item[HOLDERS]["SS"] if HOLDERS in item else []
-            else:
-                names = [TEXT.decode(item[HOLDER])] if HOLDER in item else []
-            return frozenset(GrantKey(*name.split("#")) for name in names)
-        except UNREADABLE as error:
-            msg = f"the claim of an account cannot be read: {type(error).__name__}"
-            raise CorruptGrant(msg) from None
+        return holders_of(self._get(f"{USER if of_user else PROFILE}{account.wise_id}"))
 
     @failures
     def settle(self, change: StateChange) -> bool:

@@ -182,7 +182,8 @@ class Grant:
     said yet that it lives. `replace_at`: when people are told that a personal token is old. `on_hold`: the order to
     serve the grant and not to refresh it, while somebody else still does. `foreign_at`: when on-call was last told
     that somebody does so without such an order. `user_rank`, `profile_rank`: the rank of the newest change of the
-    user's, or the profile's, state at Wise that was done here what follows from.
+    user's, or the profile's, state at Wise that was done here what follows from. `unlisted`: so many grants name its
+    `wise_user_id` that it is not found by it.
     """
 
     key: GrantKey
@@ -215,6 +216,7 @@ class Grant:
     profile_id: str | None = None
     wise_user_id: str | None = None
     unproven: bool = False
+    unlisted: bool = False
     kind: GrantKind = GrantKind.USER
     replace_at: datetime | None = None
     on_hold: Suspension | None = None

@@ -11,11 +11,14 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import InvalidInput
 from .grant import GrantKey, checked_id
 from .instants import parse_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 TOO_OLD_AFTER: Final = timedelta(days=30)
 """An event about something that happened longer ago is a repetition: Wise delivers for two weeks."""
@@ -23,6 +26,13 @@ KEPT_FOR: Final = timedelta(days=60)
 """How long the newest event about an account is kept: longer than an older one could still be taken."""
 AHEAD: Final = timedelta(hours=1)
 """How far ahead of our clock an event may have happened."""
+LISTED_OF_TENANT: Final = 50
+"""How many grants of one tenant's are listed for one Wise user: more than a user has profiles to act for.
+
+Nobody checks the `wise_user_id` of an import, so that a tenant can name any user in as many grants as it likes.
+"""
+LISTED: Final = 1_000
+"""How many grants are listed for one Wise user at all: with the longest ids two thirds of what an item may hold."""
 _PREFIX: Final = "state#"
 _TYPE: Final = re.compile(r"[a-z0-9-]{1,64}#[a-z0-9-]{1,64}", re.ASCII)
 
@@ -101,6 +111,16 @@ class StateChange:
         """What decides between two events about one account: the higher counts, and one that is as high is no news."""
         since = self.occurred_at - datetime.fromtimestamp(0, UTC)
         return 2 * (since // timedelta(milliseconds=1)) + self.closes
+
+
+def has_room(listed: Collection[GrantKey], key: GrantKey) -> bool:
+    """Tell whether a grant may be listed for a Wise user for whom these are. One that is listed stays so.
+
+    Whoever is listed is counted before the write, so that writes at the same time may come to a few more.
+    """
+    if key in listed:
+        return True
+    return len(listed) < LISTED and sum(one.tenant == key.tenant for one in listed) < LISTED_OF_TENANT
 
 
 class Unread(Enum):

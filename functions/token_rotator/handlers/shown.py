@@ -64,6 +64,7 @@ def show_grant(grant: Grant) -> dict[str, Any]:
         "scope": grant.scope,
         "profile_id": grant.profile_id,
         "wise_user_id": grant.wise_user_id,
+        "unlisted": grant.unlisted,
         "has_access_token": grant.access_token is not None,
         "has_registration_code": grant.registration is not None,
         "being_refreshed": grant.attempt_id is not None,

@@ -126,11 +126,11 @@ class AdoptGrant:
             grant = self._sealed(key, offer, self.clock(), None)
             answer = self.grants.create(grant)
             if isinstance(answer, Done):
-                return Kept(grant, created=True)
+                return Kept(answer.grant, created=True)
             if isinstance(answer, AlreadyHeld):
                 return Declined.ALREADY_HELD
-            if _same(answer.grant, grant):
-                return Kept(grant, created=True)  # the SDK's own retry met our first try
+            if answer.grant is not None and _same(answer.grant, grant):
+                return Kept(answer.grant, created=True)  # the SDK's own retry met our first try
             return Declined.PRECONDITION_FAILED
         return self._replace(key, offer, if_match)
 
@@ -157,7 +157,7 @@ class AdoptGrant:
             )
             answer = self.grants.replace(before, after, when)
             if isinstance(answer, Done):
-                return Kept(after, created=False)
+                return Kept(answer.grant, created=False)
             if isinstance(answer, AlreadyHeld):
                 return Declined.ALREADY_HELD
             if answer.grant is not None and _same(answer.grant, after):
@@ -253,9 +253,9 @@ class AdoptGrant:
         return replace(grant, due_at=now if asked else next_due(grant, now))
 
 
-def _same(stored: Grant | None, ours: Grant) -> bool:
+def _same(stored: Grant, ours: Grant) -> bool:
     """Tell whether what is stored is what we have just sealed: no two acts of sealing give the same."""
-    return stored is not None and _what_stays(stored) == _what_stays(ours)
+    return _what_stays(stored) == _what_stays(ours)
 
 
 def _what_stays(grant: Grant) -> tuple[Sealed | None, ...]:

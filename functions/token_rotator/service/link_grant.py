@@ -379,8 +379,8 @@ class ConfirmLink:
             )
             answer = self.grants.replace(before, after, when, pending.hashed)
         match answer:
-            case Done():
-                return Kept(after, created=before is None)
+            case Done(grant):
+                return Kept(grant, created=before is None)
             case AlreadyHeld():
                 return Declined.ALREADY_HELD
             case _:

@@ -159,6 +159,7 @@ class GrantRegistry(GrantReader, Protocol):
 
     A grant with a `profile_id` claims that Wise profile in the same transaction: two grants of one Wise user would
     kill each other's tokens for ever. One with a `wise_user_id` is listed among that user's, in the same transaction.
+    Where `has_room` says no it is stored all the same, as `unlisted`; what is `Done` says so.
 
     `link` is the hash of the link whose tokens are stored: in the same transaction they are spent, for the version
     that is written, and forgotten there. Tokens that are spent already, or are not there, are `Refused`.

@@ -11,6 +11,7 @@ _READ: Final = "functions/token_rotator/domain/state_change.py"
 _TAKE: Final = "functions/token_rotator/service/take_event.py"
 _APPLY: Final = "functions/token_rotator/service/apply_state.py"
 _STORE: Final = "functions/token_rotator/adapters/dynamo_states.py"
+_GRANTS: Final = "functions/token_rotator/adapters/dynamo_grants.py"
 _SIGNED: Final = "functions/token_rotator/adapters/rsa_signatures.py"
 _UNIT: Final = "tests/unit/test_state_change.py"
 _CONTRACT: Final = "tests/contract/test_states_contract.py"
@@ -48,6 +49,30 @@ GUARDS: Final = (
         old=" or occurred_at > now + AHEAD:",
         new=":",
         tests=(f"{_UNIT}::test_an_event_of_ours_in_another_form_is_unreadable",),
+    ),
+    Guard(
+        name="room-of-a-tenant",
+        says="a tenant that names a user in many grants crowds out no other tenant's",
+        path=_READ,
+        old=" and sum(one.tenant == key.tenant for one in listed) < LISTED_OF_TENANT\n",
+        new="\n",
+        tests=(f"{_CONTRACT}::test_a_grant_for_which_there_is_no_room_is_stored_all_the_same",),
+    ),
+    Guard(
+        name="room-in-an-item",
+        says="the list of a user's grants never fills its item, whoever names the user",
+        path=_READ,
+        old="    return len(listed) < LISTED and sum",
+        new="    return sum",
+        tests=(f"{_CONTRACT}::test_a_grant_for_which_there_is_no_room_is_stored_all_the_same",),
+    ),
+    Guard(
+        name="full-list-refuses-nothing",
+        says="a grant is stored whether or not its user's list takes it",
+        path=_GRANTS,
+        old="    return None if grant is None or grant.unlisted else grant.wise_user_id\n",
+        new="    return None if grant is None else grant.wise_user_id\n",
+        tests=(f"{_CONTRACT}::test_a_list_that_an_item_can_hardly_hold_stops_no_write",),
     ),
     Guard(
         name="newest-state-kept",
