@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
@@ -20,7 +20,24 @@ TENANT_INDEX: Final = "tenant"
 EXPIRY: Final = "expire_at"
 """When DynamoDB may drop an item, in epoch seconds; grants never have it."""
 
+KEY: Final = "pk"
+
+LEADING_KEYS: Final = "dynamodb:LeadingKeys"
+ATTRIBUTES: Final = "dynamodb:Attributes"
+RETURN_VALUES: Final = "dynamodb:ReturnValues"
 _WRITES: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
+
+
+class Reserved(NamedTuple):
+    """What may be done to the reserved items of a kind.
+
+    `updated`: the attributes that an `UpdateItem` names, to change them or in a condition. `shown`: whether it may have
+    the whole item shown.
+    """
+
+    operations: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    shown: bool = False
 
 
 class GrantsStore(Construct):
@@ -74,11 +91,26 @@ class GrantsStore(Construct):
         writes = ("kms:Encrypt", "kms:GenerateDataKey") if _WRITES & set(operations) else ()
         self._key.allow(role, "kms:Decrypt", *writes, through="dynamodb")
 
-    def allow_reserved(self, role: iam.Role, operations: Mapping[str, Sequence[str]]) -> None:
-        """Allow operations on some reserved items only: those whose key begins with the name that they are given by."""
-        for prefix, allowed in operations.items():
-            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
-            self._allow(role, allowed, {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{prefix}*"]}})
+    def allow_reserved(self, role: iam.Role, items: Mapping[str, Reserved]) -> None:
+        """Allow operations on some reserved items only: those whose key begins with the name that they are given by.
+
+        An update may name no other attributes than these and the key, in none of its expressions, alone or in a
+        transaction. For all values of none anything holds, so a condition's keys have to be there.
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
+        """
+        for prefix, allowed in items.items():
+            leading = {"ForAllValues:StringLike": {LEADING_KEYS: [f"{prefix}*"]}}
+            if allowed.operations:
+                self._allow(role, allowed.operations, {**leading, "Null": {LEADING_KEYS: "false"}})
+            if allowed.updated:
+                conditions: dict[str, object] = {
+                    **leading,
+                    "ForAllValues:StringEquals": {ATTRIBUTES: [KEY, *allowed.updated]},
+                    "Null": {LEADING_KEYS: "false", ATTRIBUTES: "false"},
+                }
+                if not allowed.shown:
+                    conditions["StringEqualsIfExists"] = {RETURN_VALUES: ["NONE", "UPDATED_OLD", "UPDATED_NEW"]}
+                self._allow(role, ["UpdateItem"], conditions)
         self._key.allow(role, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", through="dynamodb")
 
     def _allow(self, role: iam.Role, operations: Sequence[str], conditions: Mapping[str, object] | None) -> None:

@@ -13,7 +13,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.function import RETENTION, RotatorFunction
-from infra.grants_store import TENANT_INDEX
+from infra.grants_store import TENANT_INDEX, Reserved
 from infra.nag import acknowledge, resource_of
 from infra.refreshing import secret_arn
 
@@ -107,14 +107,18 @@ PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", BROWSERS)
 PUBLIC_EVENTS: Final = Route("POST", EVENTS_PATH, "callback", "", EVENTS)
 """Wise comes here. The function takes what Wise's key has signed, and nothing else."""
 LINK_ITEMS: Final = {
-    "#link#": ("GetItem", "UpdateItem"),
-    "#pending#": ("PutItem",),
-    "#profile#": ("GetItem",),
-    "#suspended": ("GetItem",),
-    "#application": ("UpdateItem",),
+    "#link#": Reserved(("GetItem",), updated=("used_at", "used_by", "ends_at"), shown=True),
+    "#pending#": Reserved(("PutItem",)),
+    "#profile#": Reserved(("GetItem",)),
+    "#suspended": Reserved(("GetItem",)),
+    "#application": Reserved(updated=("in_doubt", "due_at", "due_shard", "version", "issued_at")),
 }
-"""What `callback` may do to which items of the table: it never sees a grant."""
-EVENT_ITEMS: Final = {"#state#": ("UpdateItem",)}
+"""What `callback` may do to which items of the table: it never sees a grant, and writes nobody's token."""
+EVENT_ITEMS: Final = {
+    "#state#": Reserved(
+        updated=("schema", "state", "occurred_at", "rank", "delivery_id", "due_shard", "due_at", "expire_at")
+    )
+}
 """What it may do besides where it takes Wise's events."""
 
 

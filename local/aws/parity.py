@@ -52,6 +52,12 @@ DIFFERENCES: Final = (
         "The same; the statement covers changing the policy, so that it cannot be taken away afterwards.",
     ),
     Difference(
+        "AWS::IAM::Policy",
+        "conditions that keys of dynamodb's are there",
+        Treatment.REMOVED,
+        "The evaluation is told neither the item nor what an update names, so nobody could do anything.",
+    ),
+    Difference(
         "AWS::DynamoDB::Table",
         "PointInTimeRecoverySpecification",
         Treatment.APPLIED,
@@ -122,6 +128,12 @@ DIFFERENCES: Final = (
         Treatment.UNPROVEN,
         "Such conditions always match: the evaluation is not told which item is meant.",
     ),
+    Difference(
+        "AWS::IAM::Policy",
+        "conditions on dynamodb:Attributes and dynamodb:ReturnValues",
+        Treatment.UNPROVEN,
+        "Of an update they always match: the evaluation is told the attributes of a projection only.",
+    ),
 )
 
 
@@ -142,7 +154,7 @@ def without_removed(template: Mapping[str, Any]) -> dict[str, Any]:
         if resource["Type"] not in types:
             continue
         document = resource["Properties"]["PolicyDocument"]
-        document["Statement"] = [one for one in document["Statement"] if not _denies_plain_http(one)]
+        document["Statement"] = [_unasked(one) for one in document["Statement"] if not _denies_plain_http(one)]
         if not document["Statement"]:
             del found["Resources"][name]
             _forget_dependency(found["Resources"], name)
@@ -164,6 +176,14 @@ def _denies_plain_http(statement: Mapping[str, Any]) -> bool:
     return bool(
         statement["Effect"] == "Deny" and statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
     )
+
+
+def _unasked(statement: dict[str, Any]) -> dict[str, Any]:
+    """Give a statement that does not ask whether keys of dynamodb's are there."""
+    asked = statement.get("Condition", {}).get("Null", {})
+    if not asked or not all(key.startswith("dynamodb:") for key in asked):
+        return statement
+    return {**statement, "Condition": {name: keys for name, keys in statement["Condition"].items() if name != "Null"}}
 
 
 def _forget_dependency(resources: Mapping[str, Any], name: str) -> None:

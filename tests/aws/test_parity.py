@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from local.aws import parity
@@ -48,6 +49,61 @@ def test_only_the_statements_that_deny_plain_http_are_removed() -> None:
         "WaitsForOne": {"Type": "AWS::IAM::Role", "Properties": {}},
     }
     assert template == before
+
+
+def test_only_the_conditions_that_ask_whether_a_key_of_dynamodbs_is_there_are_removed() -> None:
+    kept = {"ForAllValues:StringEquals": {"dynamodb:Attributes": ["pk"]}}
+    asked = {"Null": {"dynamodb:Attributes": "false", "dynamodb:LeadingKeys": "false"}}
+    others = [ALLOW | {"Condition": {"Null": {name: "false", "aws:TokenIssueTime": "true"}}} for name in asked["Null"]]
+    template = {"Resources": {"Policy": _policy("AWS::IAM::Policy", ALLOW | {"Condition": kept | asked}, *others)}}
+    before = copy.deepcopy(template)
+    taken = parity.without_removed(template)["Resources"]["Policy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert taken == [ALLOW | {"Condition": kept}, *others]
+    assert template == before
+
+
+@pytest.mark.emulator
+def test_the_emulator_is_told_neither_the_item_nor_the_attributes_of_an_update(bare: Stack) -> None:
+    emulator, table = bare.emulator, bare.outputs["GrantsTable"]
+    iam = emulator.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    arn = iam.create_role(RoleName="writer", AssumeRolePolicyDocument=_document(trust))["Role"]["Arn"]
+    taken = emulator.client("sts").assume_role(RoleArn=arn, RoleSessionName="fixture")["Credentials"]
+    writer = boto3.client(
+        "dynamodb",
+        endpoint_url=emulator.client("dynamodb").meta.endpoint_url,
+        region_name=emulator.client("dynamodb").meta.region_name,
+        aws_access_key_id=taken["AccessKeyId"],
+        aws_secret_access_key=taken["SecretAccessKey"],
+        aws_session_token=taken["SessionToken"],
+    )
+
+    def may_write(condition: dict[str, Any]) -> bool:
+        allowed = {"Effect": "Allow", "Action": "dynamodb:UpdateItem", "Resource": "*", "Condition": condition}
+        iam.put_role_policy(RoleName="writer", PolicyName="fixture", PolicyDocument=_document(allowed))
+        try:
+            writer.update_item(
+                TableName=table,
+                Key={"pk": {"S": "#fixture"}},
+                UpdateExpression="SET access_token = :token",
+                ExpressionAttributeValues={":token": {"S": "fixture"}},
+                ReturnValues="ALL_OLD",
+            )
+        except writer.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "AccessDeniedException"  # noqa: PT017 - which refusal it is
+            return False
+        return True
+
+    learned = "the emulator has learned it: the row can go"
+    assert may_write({"ForAllValues:StringEquals": {"dynamodb:Attributes": ["pk", "in_doubt"]}}), learned
+    assert may_write({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["#state#*"]}}), learned
+    assert may_write({"StringEqualsIfExists": {"dynamodb:ReturnValues": ["NONE"]}}), learned
+    assert not may_write({"Null": {"dynamodb:Attributes": "false"}}), learned
+    assert not may_write({"Null": {"dynamodb:LeadingKeys": "false"}}), learned
+
+
+def _document(statement: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 @pytest.mark.parametrize(

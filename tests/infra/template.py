@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 Json: TypeAlias = Any
 
@@ -131,14 +131,14 @@ class Template:
         api = self.one("AWS::ApiGateway::RestApi")
         return f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api}/live/{method}{path}"
 
-    def may(self, caller: Caller, action: str, resource: str, **context: str) -> bool:
+    def may(self, caller: Caller, action: str, resource: str, **context: str | Sequence[str]) -> bool:
         """Whether IAM lets a caller of this account do it.
 
         A denial anywhere wins. KMS needs the key's policy: a statement that names the role suffices, one that names
         the account leaves it to the role's own. For anything else either policy's permission is enough.
         Keys of the context are written with `__` for the colon.
         """
-        known = {"aws:PrincipalArn": caller.arn}
+        known: dict[str, str | Sequence[str]] = {"aws:PrincipalArn": caller.arn}
         known |= {key.replace("__", ":"): value for key, value in context.items()}
         own = [s for s in caller.statements if _applies(s, action, resource, known)]
         others = [s for s in self._resource_policy(resource) if _applies(s, action, resource, known)]
@@ -193,7 +193,9 @@ def _names(statement: Mapping[str, Any], arn: str) -> bool:
     return arn in listed(principal.get("AWS", []))
 
 
-def _applies(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> bool:
+def _applies(
+    statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str | Sequence[str]]
+) -> bool:
     return (
         any(_like(action.lower(), pattern.lower()) for pattern in listed(statement["Action"]))
         and _covers(statement, resource)
@@ -211,13 +213,21 @@ def _covers(statement: Mapping[str, Any], resource: str) -> bool:
     return any(_like(resource, pattern) for pattern in listed(statement["Resource"]))
 
 
-def _condition(operator: str, actual: str | None, expected: Iterable[str]) -> bool:
+def _condition(operator: str, actual: str | Sequence[str] | None, expected: Sequence[str]) -> bool:
+    if operator == "Null":
+        return (not actual) is (expected[0] == "true")
+    if operator.startswith("ForAllValues:"):  # AWS takes a key that is absent for a match
+        each = operator.removeprefix("ForAllValues:")
+        return all(_condition(each, one, expected) for one in ([actual] if isinstance(actual, str) else actual or ()))
+    if operator == "StringEqualsIfExists":
+        return actual is None or actual in expected
+    if not isinstance(actual, str | None):
+        msg = f"{operator} on a key of several values"
+        raise NotImplementedError(msg)
     if operator in ("ArnNotLike", "StringNotLike"):
         return actual is None or not any(_like(actual, pattern) for pattern in expected)
     if operator in ("ArnLike", "StringLike"):
         return actual is not None and any(_like(actual, pattern) for pattern in expected)
-    if operator == "ForAllValues:StringLike":  # of one value; AWS takes a key that is absent for a match
-        return actual is None or any(_like(actual, pattern) for pattern in expected)
     if operator in ("StringEquals", "Bool"):
         return actual in expected
     raise NotImplementedError(operator)

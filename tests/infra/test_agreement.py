@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from types_boto3_dynamodb import DynamoDBClient
 
 from infra.check import VARIANTS, WISE_KEYS
 from infra.config import CALLS_LIMIT, MAY, SHARDS, WISE_DOMAINS, ConfigError, DeployConfig
 from infra.function import METRICS_NAMESPACE
-from infra.grants_store import DUE_INDEX, EXPIRY, TENANT_INDEX
+from infra.grants_store import DUE_INDEX, EXPIRY, KEY, TENANT_INDEX, Reserved
 from infra.token_api import EVENT_ITEMS, EVENTS_PATH, LINK_ITEMS
 from tests.infra.template import REGION, Template, listed
 from token_rotator import settings
@@ -26,7 +30,7 @@ from token_rotator.domain.errors import SettingsError
 from token_rotator.domain.grant import APPLICATION
 from token_rotator.domain.lease import Budgets
 from token_rotator.domain.policy import PERSONAL_FOR
-from token_rotator.domain.state_change import Account, Subject
+from token_rotator.domain.state_change import Account, AccountState, StateChange, Subject
 from token_rotator.wiring import clients
 
 PACKAGE = Path(settings.__file__).parent
@@ -232,6 +236,63 @@ def test_callback_may_note_the_states_that_events_are_about() -> None:
     assert set(EVENT_ITEMS) == {dynamo_states.STATE}
     for subject in Subject:
         assert str(Account(subject, "1").key).startswith(dynamo_states.STATE)
+
+
+def updates(calls: Callable[[DynamoDBClient], object]) -> list[dict[str, Any]]:
+    """What adapters send when all of their updates are refused."""
+    sent: list[dict[str, Any]] = []
+    client = boto3.client(
+        "dynamodb", region_name="eu-west-1", aws_access_key_id="fixture", aws_secret_access_key="fixture"
+    )
+    client.meta.events.register("provide-client-params.dynamodb.UpdateItem", lambda params, **_: sent.append(params))
+    with Stubber(client) as stub:
+        for _ in range(2):
+            stub.add_client_error("update_item", "ConditionalCheckFailedException")
+        calls(client)
+    return sent
+
+
+def attributes_of(update: dict[str, Any]) -> set[str]:
+    """Every attribute that an update names: of its key, and in its expressions."""
+    text = f"{update['UpdateExpression']} {update['ConditionExpression']}"
+    bare = re.findall(r"(?<![#:\w])[a-z]\w*", text)
+    return {*update["Key"], *update["ExpressionAttributeNames"].values(), *bare} - {
+        "attribute_exists",
+        "attribute_not_exists",
+    }
+
+
+def noted(client: DynamoDBClient) -> None:
+    states = dynamo_states.DynamoStates(client, "fixture")
+    for delivery in ("d-1", None):
+        now = datetime(2026, 1, 31, tzinfo=UTC)
+        states.note(StateChange(Account(Subject.USER, "1"), AccountState.ACTIVE, now, delivery), now)
+
+
+@pytest.mark.parametrize(
+    ("calls", "items"),
+    [
+        (
+            lambda client: dynamo_links.DynamoLinks(client, "fixture").use("0", "a", datetime(2026, 1, 31, tzinfo=UTC)),
+            LINK_ITEMS["#link#"],
+        ),
+        (
+            lambda client: dynamo_grants.DynamoGrants(client, "fixture").doubt(
+                APPLICATION, "a", datetime(2026, 1, 31, tzinfo=UTC)
+            ),
+            LINK_ITEMS["#application"],
+        ),
+        (noted, EVENT_ITEMS["#state#"]),
+    ],
+)
+def test_callback_may_name_just_the_attributes_that_its_updates_name(
+    calls: Callable[[DynamoDBClient], object], items: Reserved
+) -> None:
+    sent = updates(calls)
+    assert sent
+    for update in sent:
+        assert attributes_of(update) == {KEY, *items.updated}
+        assert update.get("ReturnValues", "NONE") == ("ALL_NEW" if items.shown else "NONE")
 
 
 def test_wises_events_come_to_where_callback_takes_them() -> None:

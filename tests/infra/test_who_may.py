@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import pytest
 
-from infra.token_api import PUBLIC, ROUTES, Route
+from infra.token_api import EVENT_ITEMS, LINK_ITEMS, PUBLIC, ROUTES, Route
 from tests.infra.template import ACCOUNT, ADMINISTRATOR, REGION, Caller, Template, listed
 
 ACTIONS = {
@@ -25,24 +26,40 @@ ACTIONS = {
 }
 
 
-def via(service: str) -> dict[str, str]:
+Circumstance: TypeAlias = str | Sequence[str]
+
+
+def via(service: str) -> dict[str, Circumstance]:
     """The context of a key that a service uses on behalf of a caller."""
     return {"kms__ViaService": f"{service}.{REGION}.amazonaws.com", "kms__CallerAccount": ACCOUNT}
 
 
-def resources(template: Template) -> dict[str, tuple[str, dict[str, str]]]:
+def named(leading: str, *attributes: str, returned: str = "NONE") -> dict[str, Circumstance]:
+    """The context of a call about an item that names some of its attributes, as an update does."""
+    told = ["pk", *attributes]
+    return {"dynamodb__LeadingKeys": leading, "dynamodb__Attributes": told, "dynamodb__ReturnValues": returned}
+
+
+def resources(template: Template) -> dict[str, tuple[str, dict[str, Circumstance]]]:
     """Everything that can be acted on, under a name: its ARN and the circumstances."""
     secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{template.outputs['WiseSecretName']}"
     table = template.arn("AWS::DynamoDB::Table")
     data, alerts = (template.arn("AWS::KMS::Key", name) for name in ("KeysData", "KeysAlerts"))
-    found: dict[str, tuple[str, dict[str, str]]] = {
+    found: dict[str, tuple[str, dict[str, Circumstance]]] = {
         "table": (table, {"dynamodb__LeadingKeys": "acme#anna"}),
-        "links": (table, {"dynamodb__LeadingKeys": "#link#0"}),
+        "links": (table, named("#link#0", *LINK_ITEMS["#link#"].updated, returned="ALL_NEW")),
+        "whose a link is": (table, named("#link#0", "used_at", "of_grant")),
         "link tokens": (table, {"dynamodb__LeadingKeys": "#pending#0"}),
         "profiles": (table, {"dynamodb__LeadingKeys": "#profile#0"}),
         "suspended": (table, {"dynamodb__LeadingKeys": "#suspended"}),
-        "application": (table, {"dynamodb__LeadingKeys": "#application"}),
-        "states": (table, {"dynamodb__LeadingKeys": "#state#user#0"}),
+        "application": (table, named("#application", *LINK_ITEMS["#application"].updated)),
+        "application token": (table, named("#application", "in_doubt", "access_token")),
+        "application shown": (table, named("#application", "in_doubt", returned="ALL_OLD")),
+        "application unnamed": (table, {"dynamodb__LeadingKeys": "#application"}),
+        "states": (table, named("#state#user#0", *EVENT_ITEMS["#state#"].updated)),
+        "states shown": (table, named("#state#user#0", "rank", returned="ALL_NEW")),
+        "whatever is in a state": (table, named("#state#user#0", "state", "holder")),
+        "an item that is not told": (table, {"dynamodb__Attributes": ["pk", "in_doubt"]}),
         "users": (table, {"dynamodb__LeadingKeys": "#user#0"}),
         "fleet": (table, {"dynamodb__LeadingKeys": "#fleet"}),
         "due": (f"{table}/index/due", {}),
@@ -85,7 +102,9 @@ def powers(template: Template, caller: Caller) -> set[str]:
 def spelled(*powers: str) -> set[str]:
     """`GetItem, PutItem on table` as two. Who may work on the table may work on each of its items."""
     items = (
-        "table", "links", "link tokens", "profiles", "suspended", "application", "states", "users", "fleet"
+        "table", "links", "link tokens", "profiles", "suspended", "application", "states", "users", "fleet",
+        "whose a link is", "application token", "application shown", "application unnamed", "states shown",
+        "whatever is in a state", "an item that is not told",
     )  # fmt: skip
     return {
         f"{action} on {item}"
@@ -133,6 +152,7 @@ POWERS = {
     ),
     "callback": spelled(
         "GetItem, UpdateItem on links",
+        "GetItem on whose a link is",
         "PutItem on link tokens",
         "GetItem on profiles",
         "GetItem on suspended",

@@ -397,8 +397,8 @@ class DynamoGrants:
         return replace(grant, unlisted=not listed)
 
     def _of_user(self, wise_user_id: str) -> frozenset[GrantKey]:
-        item = self._client.get_item(**self._user(wise_user_id), ConsistentRead=True).get("Item")
-        return holders_of(cast("Item | None", item))
+        answer = self._client.get_item(**self._user(wise_user_id), ConsistentRead=True)
+        return holders_of(cast("Item", answer).get("Item"))
 
     def _listed(self, before: Grant | None, after: Grant | None) -> list[Item]:
         """List a grant among those of its user, and no longer among those of another. No condition is in it."""
