@@ -322,6 +322,7 @@ def test_a_full_list_hides_neither_who_was_faster_nor_who_holds_the_profile(plac
 @pytest.mark.emulator
 @pytest.mark.parametrize("place", ["dynamodb"], indirect=True)
 def test_a_list_that_an_item_can_hardly_hold_stops_no_write(place: Place, dynamodb: DynamoDBClient, table: str) -> None:
+    one_more = GrantKey("u" * 128, "u" * 128)
     longest = [GrantKey("t" * 128, f"{number:0>128}") for number in range(1_593)]
     place.list("7", longest)
     with pytest.raises(ClientError, match="exceeded the maximum allowed size"):  # what it would say to one more
@@ -329,9 +330,9 @@ def test_a_list_that_an_item_can_hardly_hold_stops_no_write(place: Place, dynamo
             TableName=table,
             Key={"pk": {"S": "#user#7"}},
             UpdateExpression="ADD holders :more",
-            ExpressionAttributeValues={":more": {"SS": [f"{'u' * 128}#{'u' * 128}"]}},
+            ExpressionAttributeValues={":more": {"SS": [str(one_more)]}},
         )
-    grant = a_grant(wise_user_id="7")
+    grant = a_grant(one_more, wise_user_id="7")
     unlisted = replace(grant, unlisted=True)
     assert place.grants.create(grant) == Done(unlisted)
     again = replace(unlisted, version=grant.version + 1)

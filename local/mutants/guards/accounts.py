@@ -73,6 +73,7 @@ GUARDS: Final = (
         old="    return None if grant is None or grant.unlisted else grant.wise_user_id\n",
         new="    return None if grant is None else grant.wise_user_id\n",
         tests=(f"{_CONTRACT}::test_a_list_that_an_item_can_hardly_hold_stops_no_write",),
+        raises=("StoreUnavailable",),
     ),
     Guard(
         name="newest-state-kept",
