@@ -309,9 +309,9 @@ def test_an_unusable_secret_is_read_again_at_each_use(vault: Vault) -> None:
     vault.put("{}")
     secrets = vault.secrets()
     for reads in (1, 2):
-        with pytest.raises(WiseSecretUnusable):
+        with pytest.raises(WiseSecretUnusable, match="has no environment"):
             secrets.get()
-        assert vault.calls["GetSecretValue"] == reads
+        assert vault.stages == ["AWSCURRENT", "AWSPREVIOUS"] * reads
     vault.put(good("fixture-secret"))
     assert secrets.get().client_id == "fixture-id"
 
@@ -327,6 +327,31 @@ def test_credentials_that_work_outlast_a_new_version_that_cannot_be_used(vault: 
     vault.clock.advance(minutes=5)
     with pytest.raises(WiseSecretUnusable, match="is not a JSON object"):
         secrets.get()
+
+
+def test_a_process_that_begins_uses_the_version_before_one_that_cannot_be_used(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    vault.put("{}")
+    secrets = vault.secrets()
+    assert secrets.get().client_secret == Secret("fixture-secret")
+    assert "has no environment" in str(secrets.passed_over())
+    vault.clock.advance(minutes=5)
+    assert secrets.get().client_secret == Secret("fixture-secret")
+    vault.put(good("fixture-third"))
+    vault.clock.advance(minutes=5)
+    assert secrets.get().client_secret == Secret("fixture-third")
+    assert secrets.passed_over() is None
+
+
+def test_while_nobody_tells_the_version_before_one_that_cannot_be_used_is_unknown(vault: Vault) -> None:
+    vault.put(good("fixture-secret"))
+    vault.put("{}")
+    vault.error, vault.broken = NO_ANSWERS[0], frozenset({"AWSPREVIOUS"})
+    secrets = vault.secrets()
+    with pytest.raises(WiseSecretUnusable, match="has no environment"):
+        secrets.get()
+    vault.error = None
+    assert secrets.get().client_secret == Secret("fixture-secret")
 
 
 def test_a_new_version_that_cannot_be_used_is_told_while_the_old_one_is(vault: Vault) -> None:

@@ -58,6 +58,7 @@ class ClientSecrets:
 
     The secret is read again after five minutes. Credentials that are in use stay in use as long as they are one of the
     two versions: a new version takes over when Wise refuses the old one, whichever of both systems is changed first.
+    The previous version stands in for a current one that cannot be used, also in a process that begins.
     """
 
     def __init__(
@@ -143,11 +144,17 @@ class ClientSecrets:
             before = None
         try:
             current = self._read(_CURRENT)
+        except _NoAnswer:
+            if before is None:
+                raise
+            self._passed_over = None
+            return before
         except WiseSecretUnusable as error:
-            if before is not None and (isinstance(error, _NoAnswer) or self._is_previous(before)):
-                self._passed_over = None if isinstance(error, _NoAnswer) else str(error)
-                return before
-            raise
+            previous = self._previous(before)
+            if previous is None:
+                raise
+            self._passed_over = str(error)
+            return previous
         self._passed_over = None
         if before is None or before == current or not self._is_previous(before):
             return current
@@ -166,12 +173,16 @@ class ClientSecrets:
         return certificate is not None and certificate.not_after <= self._clock()
 
     def _is_previous(self, credentials: ClientCredentials) -> bool:
+        return self._previous(credentials) == credentials
+
+    def _previous(self, otherwise: ClientCredentials | None) -> ClientCredentials | None:
+        """Read the previous version. `otherwise`: what passes for it while Secrets Manager does not answer."""
         try:
-            return self._read(_PREVIOUS) == credentials
+            return self._read(_PREVIOUS)
         except _NoAnswer:
-            return True
-        except WiseSecretUnusable:  # most secrets have no previous version
-            return False
+            return otherwise
+        except WiseSecretUnusable:  # most secrets have none
+            return None
 
     def _unusable(self, why: str) -> WiseSecretUnusable:
         return WiseSecretUnusable(f"the secret {self._name} {why}")

@@ -136,6 +136,17 @@ GUARDS: Final = (
         tests=("tests/contract/test_client_secrets.py::test_what_is_in_use_stays_in_use_as_the_previous_version",),
     ),
     Guard(
+        name="previous-secret-when-cold",
+        says="a process that begins uses the secret's version before one that cannot be used",
+        path="functions/token_rotator/adapters/client_secrets.py",
+        old="            if previous is None:\n                raise\n",
+        new="            if previous is None or before is None:\n                raise\n",
+        tests=(
+            "tests/contract/test_client_secrets.py"
+            "::test_a_process_that_begins_uses_the_version_before_one_that_cannot_be_used",
+        ),
+    ),
+    Guard(
         name="secret-of-environment",
         says="a secret of another environment is not used",
         path="functions/token_rotator/adapters/client_secrets.py",
