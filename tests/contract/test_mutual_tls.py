@@ -128,6 +128,15 @@ def test_every_call_shows_the_certificate(place: Place, key_type: KeyType, highe
     assert place.requests(issued) == 5
 
 
+def test_a_process_that_begins_shows_the_certificate_before_one_that_cannot_be_used(place: Place) -> None:
+    issued = place.issue()
+    place.store(issued, private_key=place.wise.control.issue_certificate().private_key)
+    client = place.client()
+    assert isinstance(place.refresh(client), Refreshed)
+    assert place.requests(issued) == 1
+    assert "has a private_key that does not fit its certificate" in str(client.passed_over())
+
+
 def test_nothing_is_sent_with_a_secret_that_has_no_usable_certificate(place: Place) -> None:
     issued = place.issue()
     other = place.wise.control.issue_certificate()
@@ -142,7 +151,8 @@ def test_nothing_is_sent_with_a_secret_that_has_no_usable_certificate(place: Pla
         (over, {}, "has a certificate that ended at"),
         (early, {}, "has a certificate that is not valid before"),
     ]:
-        place.store(value, **changes)
+        for _version in range(2):  # neither of the two
+            place.store(value, **changes)
         with pytest.raises(WiseSecretUnusable) as raised:
             client.check_credentials()
         assert why in str(raised.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import queue
 import socket
 import ssl
 import threading
@@ -1060,6 +1061,41 @@ def test_nothing_is_sent_to_a_name_that_does_not_resolve(wise: Setting, monkeypa
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     outcome = wise.refresh(url="https://wise.invalid")
     assert isinstance(outcome, NotSent)
+
+
+def test_a_name_that_takes_too_long_to_resolve_does_not_stretch_the_deadline(
+    wise: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What connects when nobody waits any more is closed, and nothing was sent on it."""
+    real, resolved, came = socket.getaddrinfo, threading.Event(), queue.SimpleQueue[bytes]()
+
+    def resolve(_: str, *more: Any, **named: Any) -> Any:
+        assert resolved.wait(AMPLE.total_seconds())
+        return real("127.0.0.1", *more, **named)
+
+    with Listener(lambda connection, _: came.put(connection.recv(1024))) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        with bounded(SHORT):
+            assert wise.refresh(SHORT, url=f"https://wise.invalid:{server.port}") == NotSent(reason="not-connected")
+        resolved.set()
+        assert came.get(timeout=AMPLE.total_seconds()) == b""
+
+
+def test_many_addresses_that_do_not_answer_do_not_stretch_the_deadline(
+    wise: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.socket())
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for _ in range(2):  # its queue is full: whoever comes next gets no answer
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        address = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", silent.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address] * 8)
+        with bounded(SHORT):
+            assert wise.refresh(SHORT, url="https://wise.invalid") == NotSent(reason="not-connected")
 
 
 def test_nothing_is_sent_to_a_server_of_another_authority(wise: Setting, tmp_path: Path) -> None:

@@ -147,6 +147,15 @@ def test_one_message_to_the_parking_queue_fits_its_budget(monkeypatch: pytest.Mo
     assert config.retries["total_max_attempts"] == 1, "a second try would take the attempt's time twice"
 
 
+def test_one_write_to_the_table_fits_its_budget_with_all_its_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    config: Any = clients.dynamodb().meta.config
+    tries, between_s = config.retries["total_max_attempts"], 0.05
+    assert config.retries["mode"] == "legacy", "the other one waits for up to a second between two tries"
+    in_all = tries * (config.connect_timeout + config.read_timeout) + (tries - 1) * between_s
+    assert in_all <= Budgets().store.total_seconds()
+
+
 def test_a_lane_has_the_same_calls_by_default_in_the_context_and_in_the_functions(production: Template) -> None:
     variables = dict(production.function("sweep")["Environment"]["Variables"])
     del variables["SWEEP_CALLS_PER_MINUTE"], variables["DEMAND_CALLS_PER_MINUTE"]

@@ -137,7 +137,53 @@ class _Watch:
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
+class _Connecting:
+    """Looks a name up and connects, in a thread of its own: nothing can interrupt that, and it may take many tries."""
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._late = False
+        self._made: socket.socket | None = None
+        self._error: Exception | None = None
+
+    def within(self, seconds: float) -> socket.socket:
+        """Give the socket. Raises what connecting raises, or that the time is over: then it is closed unused."""
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        thread.join(max(seconds, 0))
+        with self._lock:
+            self._late = True
+        if self._error is not None:
+            raise self._error
+        if self._made is None:
+            raise _DeadlineError
+        return self._made
+
+    def _run(self) -> None:
+        try:
+            made = self._connect()
+        except Exception as error:  # noqa: BLE001 - told by the thread that waits
+            self._error = error
+            return
+        with self._lock:
+            if not self._late:
+                self._made = made
+                return
+        made.close()
+
+
 class _WatchedConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        watch: _Watch | None = getattr(_current, "watch", None)
+        if watch is None:
+            return super()._new_conn()
+        made = _Connecting(super()._new_conn).within(watch.left())
+        made.settimeout(
+            min(made.gettimeout() or watch.left(), max(watch.left(), 0.001))
+        )  # also the handshake's, in all
+        return made
+
     def connect(self) -> None:
         super().connect()
         watch: _Watch | None = getattr(_current, "watch", None)

@@ -12,6 +12,7 @@ _SEALER: Final = "functions/token_rotator/adapters/kms_sealer.py"
 _VALUES: Final = "functions/token_rotator/domain/tokens.py"
 _WISE: Final = "tests/contract/test_wise_contract.py"
 _SEALS: Final = "tests/contract/test_sealer_contract.py"
+_SECRETS: Final = "tests/contract/test_client_secrets.py"
 
 GUARDS: Final = (
     Guard(
@@ -141,10 +142,7 @@ GUARDS: Final = (
         path="functions/token_rotator/adapters/client_secrets.py",
         old="            if previous is None:\n                raise\n",
         new="            if previous is None or before is None:\n                raise\n",
-        tests=(
-            "tests/contract/test_client_secrets.py"
-            "::test_a_process_that_begins_uses_the_version_before_one_that_cannot_be_used",
-        ),
+        tests=(f"{_SECRETS}::test_a_process_that_begins_uses_the_version_before_one_that_cannot_be_used",),
     ),
     Guard(
         name="secret-of-environment",
