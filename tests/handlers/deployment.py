@@ -37,6 +37,7 @@ from local.wise.settings import WiseSettings
 from local.wise.visitor import Visitor
 from local.wise.webhooks import EventDelivery
 from tests.fakes.world import FakeClock
+from tests.handlers.described import why_not
 
 REGION = "eu-west-1"
 WISE_SECRET = "token-rotator/sandbox/wise"
@@ -390,8 +391,11 @@ class Deployment:
     # --- the API
 
     def call(self, event: Mapping[str, Any]) -> Answer:
-        """Do what API Gateway does with an event: the function that the method belongs to answers it."""
-        return answered(self.function_of(event)(event))
+        """Do what API Gateway does with an event: the function that the method belongs to answers it, as described."""
+        answer = answered(self.function_of(event)(event))
+        told = str(event.get("resource")), str(event.get("httpMethod")), answer.status, answer.headers, answer.text
+        assert why_not(*told) is None, why_not(*told)
+        return answer
 
     def function_of(self, event: Mapping[str, Any]) -> Function:
         resource = str(event.get("resource"))

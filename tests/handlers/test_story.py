@@ -558,7 +558,8 @@ def test_without_a_usable_secret_the_system_is_quiet_and_says_so(
     deployment.adopt(grant_id, user)
     deployment.make_due(grant_id)
     if text:
-        deployment.write_secret(text)
+        for _version in range(2):  # neither the current one nor the one before it
+            deployment.write_secret(text)
     else:
         deployment.delete_secret()
     try:
@@ -582,6 +583,21 @@ def test_without_a_usable_secret_the_system_is_quiet_and_says_so(
     renewed = deployment.token(grant_id)
     assert (renewed.status, renewed.body["degraded"]) == (200, False)
     assert renewed.body["access_token"] != user.access_token
+
+
+def test_the_version_before_one_that_cannot_be_used_refreshes_and_says_so(
+    deployment: Deployment, grant_id: str
+) -> None:
+    deployment.adopt(grant_id)
+    deployment.make_due(grant_id)
+    deployment.write_secret(None)
+    deployment.write_secret("[]")
+    try:
+        assert deployment.sweep(ALL_SHARDS)["refreshed"] == 1
+        lines = [line for line in deployment.sweep.logged() if "new version" in str(line["message"])]
+        assert [line["reason"] for line in lines] == [f"the secret {WISE_SECRET} is not a JSON object"]
+    finally:
+        deployment.write_secret(None)
 
 
 def test_without_a_usable_secret_a_token_that_is_over_is_a_503(deployment: Deployment, grant_id: str) -> None:
