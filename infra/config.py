@@ -2,6 +2,10 @@
 
 Values come from `cdk.json`, where they have their JSON types, or from `cdk deploy -c key=value`, where every
 value is a string; lists, objects, numbers and booleans are then read as JSON.
+
+The keys `sandbox` and `production` each hold settings of that environment alone, which go before those at the top
+level: one `cdk.json` describes both. The CDK puts what `-c` says at the top level too, and nobody can tell the two
+apart any more, so an environment's own settings go before `-c` as well.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ SHARDS: Final = 16
 
 Environment = Literal["sandbox", "production"]
 """Wise's word: each has hosts and credentials of its own."""
+
+ENVIRONMENTS: Final[tuple[Environment, ...]] = ("sandbox", "production")
 
 FUNCTIONS: Final = ("sweep", "refresh", "serve", "admin", "callback")
 MAY: Final = ("read", "manage", "link", "operate", "application")
@@ -186,14 +192,15 @@ class DeployConfig:
         """Parse the whole context of an app.
 
         The CDK's own keys are left alone: flags (`@aws-cdk/…`), settings and cached look-ups, all of which contain
-        a colon or a slash. Any other key that is not ours raises ConfigError.
+        a colon or a slash. Any other key that is not ours raises ConfigError. What the deployed environment's own
+        key holds goes before what stands at the top level; the other environment's is not read.
         """
         given = {key: value for key, value in context.items() if not set(key) & set(":/")}
-        unknown = sorted(set(given) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ConfigError(unknown[0], f"unknown; the keys are {', '.join(sorted(cls.__dataclass_fields__))}")
-        values = _Values(given)
-        environment: Environment = values.choice("environment", ("sandbox", "production"), "sandbox")
+        _known("", given, {*cls.__dataclass_fields__, *ENVIRONMENTS})
+        environment: Environment = _Values(given).choice("environment", ENVIRONMENTS, "sandbox")
+        own = _Values(given).mapping(environment)
+        _known(f"{environment}.", own, set(cls.__dataclass_fields__) - {"environment"})
+        values = _Values({**given, **own})
         schedules = values.number("schedules", least=1, most=SHARDS) or 1
         if SHARDS % schedules:
             raise ConfigError("schedules", f"must be 1, 2, 4, 8 or {SHARDS}, not {schedules}")
@@ -304,6 +311,12 @@ class _Values:
         except ValueError as error:
             raise ConfigError(name, f"must be JSON, not {value!r}") from error
         return parsed
+
+
+def _known(prefix: str, given: Mapping[str, Any], keys: set[str]) -> None:
+    unknown = sorted(set(given) - keys)
+    if unknown:
+        raise ConfigError(f"{prefix}{unknown[0]}", f"unknown; the keys are {', '.join(sorted(keys))}")
 
 
 def _kind(value: object) -> str:

@@ -174,6 +174,45 @@ def test_the_command_line_gives_everything_as_strings() -> None:
     assert DeployConfig.from_context(as_strings) == DeployConfig.from_context(typed)
 
 
+OF_BOTH: dict[str, Any] = {
+    "environment": "sandbox",
+    "log_level": "WARNING",
+    "wise_client_id": "fixture-of-nobody",
+    "sandbox": {"wise_client_id": "fixture-sandbox-id", **partner(name="tester")},
+    "production": {"wise_client_id": "fixture-production-id", "schedules": 4, **partner()},
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "client_id", "schedules", "who"),
+    [("sandbox", "fixture-sandbox-id", 1, "tester"), ("production", "fixture-production-id", 4, "payroll")],
+)
+def test_an_environments_own_settings_go_before_those_of_both(
+    environment: str, client_id: str, schedules: int, who: str
+) -> None:
+    config = DeployConfig.from_context({**OF_BOTH, "environment": environment})
+    assert (config.environment, config.wise_client_id, config.schedules) == (environment, client_id, schedules)
+    assert [found.name for found in config.partners] == [who]
+    assert config.log_level == "WARNING"
+
+
+def test_a_later_deployment_takes_no_role_away_that_the_environments_own_settings_make() -> None:
+    typed = {**OF_BOTH, "environment": "production", "partners": "[]", "wise_client_id": "fixture-typed-id"}
+    assert DeployConfig.from_context(typed) == DeployConfig.from_context({**OF_BOTH, "environment": "production"})
+
+
+def test_the_command_line_gives_an_environments_own_settings_as_a_whole() -> None:
+    typed = {**OF_BOTH, "environment": "production", "production": json.dumps({"schedules": 8})}
+    config = DeployConfig.from_context(typed)
+    assert (config.schedules, config.partners, config.wise_client_id) == (8, (), "fixture-of-nobody")
+
+
+def test_the_other_environments_settings_are_not_read() -> None:
+    alone = {name: value for name, value in OF_BOTH.items() if name != "production"}
+    for other in ({"nonsense": 1}, {"schedules": 3}, [1], "{", None):
+        assert DeployConfig.from_context({**OF_BOTH, "production": other}) == DeployConfig.from_context(alone)
+
+
 def test_an_empty_string_is_the_default() -> None:
     assert DeployConfig.from_context({"wise_ca_file": "", "wise_api_url": ""}) == DeployConfig.from_context({})
 
@@ -211,6 +250,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"environment": "staging"}, "environment", "one of sandbox, production"),
     ({"environment": 1}, "environment", "a string"),
     ({"environment": ["sandbox"]}, "environment", "not a list"),
+    ({"sandbox": {"enviroment": "sandbox"}}, "sandbox.enviroment", "unknown"),
+    ({"sandbox": {"environment": "sandbox"}}, "sandbox.environment", "unknown"),
+    ({"sandbox": {"sandbox": {}}}, "sandbox.sandbox", "unknown"),
+    ({"sandbox": []}, "sandbox", "an object"),
+    ({"sandbox": "log_level=DEBUG"}, "sandbox", "JSON"),
+    ({"sandbox": {"schedules": 3}}, "schedules", "1, 2, 4, 8 or 16"),
+    ({"environment": "production", "production": {"partner": []}}, "production.partner", "unknown"),
     ({"wise_api_url": "http://api.wise-sandbox.com"}, "wise_api_url", "https"),
     ({"wise_api_url": "api.wise-sandbox.com"}, "wise_api_url", "https"),
     ({"wise_api_url": "https://"}, "wise_api_url", "https"),
