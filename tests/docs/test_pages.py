@@ -95,25 +95,32 @@ def test_commands_of_the_aws_cli_have_these_options(page: Path) -> None:
         assert given <= members, (service, operation, given - members)
 
 
-# --- the README
+# --- the README, the settings, the proof
+
+
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len(read("README.md").splitlines()) <= 400
 
 
 def test_the_context_of_the_example_is_deployable() -> None:
     (example,) = (block for block in blocks("README.md", "json") if '"context"' in block)
-    config = DeployConfig.from_context(json.loads(example)["context"])
+    context = json.loads(example)["context"]
+    config = DeployConfig.from_context(context)
     assert [partner.may for partner in config.partners] == [("read",), ("read", "manage", "link"), ("operate",)]
+    other = DeployConfig.from_context({**context, "environment": "production"})
+    assert (other.environment, other.wise_client_id) == ("production", "your-production-client-id")
     assert json.loads(example)["app"] == json.loads(read("cdk.json"))["app"]
 
 
 def test_every_key_of_the_context_is_explained() -> None:
-    section = read("README.md").partition("| key | default | meaning |")[2].partition("\n\n")[0]
+    section = read("docs/settings.md").partition("| key | default | meaning |")[2].partition("\n\n")[0]
     explained = {word for row in section.splitlines() for word in words(row.split("|")[1] if "|" in row else "")}
     assert explained == {field.name for field in fields(DeployConfig)}
     assert {field.name for field in fields(Partner)} <= set(words(section))
 
 
 def test_breaks_are_those_that_the_demo_and_the_soak_know() -> None:
-    text = " ".join(read("README.md").split())
+    text = " ".join(read("docs/proof.md").split())
     sentence = re.search(r"`make demo BREAK=([a-z-]+)`.*?`BREAK=` also takes ([^.]*)\.", text)
     assert sentence is not None
     assert {sentence[1], *words(sentence[2])} == set(BREAKS)
@@ -343,7 +350,7 @@ def test_programs_are_python() -> None:
             assert shlex.split(re.sub(r"<\(|\$\(", "(", block), comments=True)
 
 
-def test_the_demo_ends_with_the_checks_that_the_readme_shows() -> None:
+def test_the_demo_ends_with_the_checks_that_the_pages_show() -> None:
     checks = {
         node.args[0].value
         for module in (ROOT / "local" / "demo").glob("*.py")
@@ -351,6 +358,10 @@ def test_the_demo_ends_with_the_checks_that_the_readme_shows() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".report.check")
         if isinstance(node.args[0], ast.Constant)
     }
-    shown = re.findall(r"^  (\S.*?) {2,}held$", read("README.md"), re.MULTILINE)
+    shown = re.findall(r"^  (\S.*?) {2,}held$", read("docs/proof.md"), re.MULTILINE)
     assert sorted(shown) == sorted(checks)
-    assert f"{len(shown)} of {len(shown)} checks held" in read("README.md")
+    for page in ("docs/proof.md", "README.md"):
+        assert f"{len(shown)} of {len(shown)} checks held" in read(page)
+    named = re.findall(r"^ +\d+\.\d s    held   ([^:]+): ", read("README.md"), re.MULTILINE)
+    assert named
+    assert set(named) <= checks

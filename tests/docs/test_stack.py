@@ -30,7 +30,7 @@ def test_the_problems_are_those_of_the_functions_and_of_api_gateway() -> None:
     for refusal in REFUSALS:
         own = OTHER[refusal.kind.response_type.removeprefix("DEFAULT_")[0]] if refusal.status is None else None
         known.setdefault(refusal.code, set()).add(own or str(refusal.status))
-    rows = table("README.md", "table: problems")
+    rows = table("docs/api.md", "table: problems")
     assert {words(code)[0]: set(statuses.split(", ")) for statuses, code, *_ in rows} == known
     problem = json.loads(read("docs/openapi.json"))["components"]["schemas"]["Problem"]
     assert problem["properties"]["type"]["enum"] == [f"urn:token-rotator:problem:{code}" for code in sorted(known)]
@@ -38,7 +38,7 @@ def test_the_problems_are_those_of_the_functions_and_of_api_gateway() -> None:
 
 def test_only_what_comes_with_a_time_is_to_be_tried_after_it() -> None:
     timed = {refusal.code for refusal in REFUSALS if refusal.retry_after_s} - {"internal-error"}
-    rows = table("README.md", "table: problems")
+    rows = table("docs/api.md", "table: problems")
     after = {words(code)[0] for _, code, _, again in rows if "Retry-After" in again}
     assert after == timed | {"temporarily-unavailable"}
 
@@ -71,7 +71,7 @@ def test_every_alarm_has_its_runbook(stack: Any) -> None:
     rows = table("docs/runbooks/README.md", "table: alarms")
     alarms = [alarm for row in rows for alarm in words(row[0])]
     assert sorted(alarms) == sorted(child.node.id for child in stack.node.find_child("Alarms").node.children)
-    assert f"{len(alarms)} alarms" in read("README.md")
+    assert f"{len(alarms)} alarms" in read("docs/operations.md")
     for row in rows:
         (page,) = re.findall(r"\]\((.+)\.md\)", row[1])
         text = read(f"docs/runbooks/{page}.md")
