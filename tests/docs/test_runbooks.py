@@ -11,12 +11,13 @@ import shutil
 import subprocess
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import jmespath
 import pytest
 
 from tests.docs.pages import ROOT, blocks, program, read, table, words
+from token_rotator.adapters.client_secrets import _WHY
 from token_rotator.domain.grant import AlertKind
 from token_rotator.domain.outcome import _NAMES
 from token_rotator.service.journal import Event
@@ -95,6 +96,35 @@ def test_every_row_of_the_index_says_whom_to_wake() -> None:
     for name in ("table: alarms", "table: alerts"):
         for *_, wake in table("docs/runbooks/README.md", name):
             assert re.match(r"(?:yes|no|if )", wake), wake
+
+
+def waking() -> tuple[str, list[Any]]:
+    """The scope of the filter that the README gives to a pager, and what it takes as `kind`."""
+    attributes = json.loads(program("README.md", "wake.json"))
+    policy = json.loads(attributes["FilterPolicy"])
+    assert set(attributes) == {"FilterPolicyScope", "FilterPolicy"}
+    assert set(policy) == {"kind"}
+    return attributes["FilterPolicyScope"], policy["kind"]
+
+
+def test_a_pager_is_woken_by_the_kinds_that_the_index_says_and_by_every_alarm() -> None:
+    scope, (no_kind, *kinds) = waking()
+    assert (scope, no_kind) == ("MessageBody", {"exists": False})
+    wakes = {words(kind)[0] for kind, *_, wake in table("docs/runbooks/README.md", "table: alerts") if wake == "yes"}
+    assert sorted(kinds) == sorted(wakes)
+
+
+def test_the_reason_that_a_page_quotes_is_the_one_that_is_logged() -> None:
+    page = " ".join(read("docs/runbooks/wise-secret-unusable.md").split())
+    assert f"`{_WHY['AccessDeniedException']}`" in page
+
+
+def test_a_page_that_stores_the_whole_secret_warns_of_what_else_is_in_it() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if "put-secret-value" in text and "--rawfile" not in text:
+            assert "`wise_mtls`" in text, page
+            assert "mtls.md#change-another-field" in text, page
 
 
 @each
