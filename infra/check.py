@@ -83,7 +83,9 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sandbox with partners": {"partners": PARTNERS, "wise_client_id": "fixture-client-id"},
     "production": {
         "environment": "production",
-        "partners": PARTNERS,
+        "partners": [],
+        "wise_client_id": "fixture-client-id-of-the-sandbox",
+        "production": {"partners": PARTNERS, "wise_client_id": "fixture-client-id"},
         "schedules": 4,
         "settle_s": 15,
         "sweep_calls_per_minute": 1800,
@@ -96,7 +98,6 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "wise_ca_file": "/opt/ca.pem",
         "wise_mtls": True,
         "wise_web_host": "wise.com",
-        "wise_client_id": "fixture-client-id",
         "redirect_uri": "https://acme.example.com/wise/back?from=wise",
         "public_callback": False,
         "architecture": "x86_64",
