@@ -87,8 +87,8 @@ BREAKS: Final = {
     "hold": Break(
         "on hold a grant is served and not refreshed, while the old refresher still is",
         "functions/token_rotator/service/refresh_grant.py",
-        "        if self.held or grant.on_hold is not None:\n",
-        "        if self.held:\n",
+        "        if is_on_hold(grant, self.hold, self.use.clock()):\n",
+        "        if self.hold is not None:\n",
     ),
     "foreign": Break(
         "a foreign refresher is noticed, and on-call is told",

@@ -34,8 +34,8 @@ BREAKS: Final = {
     "hold": Break(
         "never refresh what is on hold",
         "functions/token_rotator/service/refresh_grant.py",
-        "        if self.held or grant.on_hold is not None:\n",
-        "        if self.held:\n",
+        "        if is_on_hold(grant, self.hold, self.use.clock()):\n",
+        "        if self.hold is not None:\n",
     ),
 }
 """By the name that `--break` takes: a guard that is taken out."""
