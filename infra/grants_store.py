@@ -23,6 +23,7 @@ EXPIRY: Final = "expire_at"
 KEY: Final = "pk"
 
 LEADING_KEYS: Final = "dynamodb:LeadingKeys"
+"""The key of the item that a request is about. A denial asks whether any matches: all of none would be denied too."""
 ATTRIBUTES: Final = "dynamodb:Attributes"
 RETURN_VALUES: Final = "dynamodb:ReturnValues"
 _WRITES: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
@@ -112,6 +113,29 @@ class GrantsStore(Construct):
                     conditions["StringEqualsIfExists"] = {RETURN_VALUES: ["NONE", "UPDATED_OLD", "UPDATED_NEW"]}
                 self._allow(role, ["UpdateItem"], conditions)
         self._key.allow(role, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", through="dynamodb")
+
+    def deny_reserved(self, role: iam.Role, operations: Mapping[str, Sequence[str]]) -> None:
+        """Deny operations on some reserved items, though they are allowed on the table."""
+        for prefix, denied in operations.items():
+            self._deny(role, denied, {"ForAnyValue:StringLike": {LEADING_KEYS: [f"{prefix}*"]}})
+
+    def deny_reserved_but(self, role: iam.Role, keys: Sequence[str], *operations: str) -> None:
+        """Deny operations on all reserved items but these, so that what is reserved in future is denied as well."""
+        others = {
+            "ForAnyValue:StringLike": {LEADING_KEYS: ["#*"]},
+            "ForAnyValue:StringNotEquals": {LEADING_KEYS: list(keys)},
+        }
+        self._deny(role, operations, others)
+
+    def _deny(self, role: iam.Role, operations: Sequence[str], conditions: Mapping[str, object]) -> None:
+        role.add_to_policy(
+            iam.PolicyStatement(
+                effect=iam.Effect.DENY,
+                actions=[f"dynamodb:{operation}" for operation in operations],
+                resources=[self.table.table_arn],
+                conditions=conditions,
+            )
+        )
 
     def _allow(self, role: iam.Role, operations: Sequence[str], conditions: Mapping[str, object] | None) -> None:
         role.add_to_policy(

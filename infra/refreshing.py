@@ -112,6 +112,9 @@ class Refreshing(Construct):
         for function in (self.sweep, self.refresh):
             query = DUE_INDEX if function is self.sweep else None
             store.allow(function.role, "GetItem", "UpdateItem", query=query)
+            # The sweep drops what nobody confirmed, unread.
+            of_links = ("GetItem",) if function is self.sweep else ("GetItem", "UpdateItem")
+            store.deny_reserved(function.role, {"#link#": ("GetItem", "UpdateItem"), "#pending#": of_links})
             keys.access_tokens.allow(function.role, "kms:Decrypt", "kms:GenerateDataKey")
             keys.refresh_tokens.allow(function.role, "kms:Decrypt", "kms:GenerateDataKey")
             alerts.allow_publish(function.role)

@@ -106,6 +106,8 @@ PUBLIC: Final = Route("GET", CALLBACK_PATH, "callback", "", BROWSERS)
 """Browsers come here with nothing but what Wise sent them with. The function knows a link by its `state` only."""
 PUBLIC_EVENTS: Final = Route("POST", EVENTS_PATH, "callback", "", EVENTS)
 """Wise comes here. The function takes what Wise's key has signed, and nothing else."""
+SERVED_ITEMS: Final = ("#suspended", "#application")
+"""The reserved items that `serve` reads. Among the others are tokens of links, which nobody has confirmed yet."""
 LINK_ITEMS: Final = {
     "#link#": Reserved(("GetItem",), updated=("used_at", "used_by", "ends_at"), shown=True),
     "#pending#": Reserved(("PutItem",)),
@@ -242,6 +244,7 @@ class TokenApi(Construct):
             audit=True,
         )
         store.allow(self.serve.role, "GetItem", query=TENANT_INDEX)
+        store.deny_reserved_but(self.serve.role, SERVED_ITEMS, "GetItem")
         keys.access_tokens.allow(self.serve.role, "kms:Decrypt")
         self.serve.role.add_to_policy(
             iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[refresh.function_arn])

@@ -126,7 +126,7 @@ DIFFERENCES: Final = (
         "AWS::IAM::Policy",
         "conditions on dynamodb:LeadingKeys",
         Treatment.UNPROVEN,
-        "Such conditions always match: the evaluation is not told which item is meant.",
+        "The evaluation is not told which item is meant: ForAllValues always matches, ForAnyValue never does.",
     ),
     Difference(
         "AWS::IAM::Policy",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -17,11 +19,12 @@ from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.adapters.dynamo_links import EXPIRY, DynamoLinks
 from token_rotator.domain.errors import CorruptGrant, StoreRefused
 from token_rotator.domain.grant import SHARDS, GrantKey
-from token_rotator.domain.link import Link, PendingTokens
+from token_rotator.domain.link import Link, PendingTokens, waiting_key
 from token_rotator.domain.tokens import Sealed
 from token_rotator.service.ports import AlreadyHeld, Done, LinkStore, Refused, When
 
 MINUTE = timedelta(minutes=1)
+DUE = NOW + 11 * MINUTE
 
 
 def a_link(hashed: str = "a" * 64, **changes: Any) -> Link:
@@ -47,11 +50,12 @@ def some_tokens(hashed: str = "b" * 64, **changes: Any) -> PendingTokens:
         "issued_at": NOW,
         "expires_at": NOW + 12 * HOUR,
         "confirm_before": NOW + 10 * MINUTE,
+        "due_at": DUE,
     }
     return PendingTokens(**fields | changes)
 
 
-GONE: dict[str, Any] = {"access_token": None, "refresh_token": None}
+GONE: dict[str, Any] = {"access_token": None, "refresh_token": None, "due_at": None}
 
 
 @dataclass
@@ -60,6 +64,9 @@ class Place:
 
     links: LinkStore
     grants: InMemoryGrants | DynamoGrants
+
+    def due(self, now: Any = DUE) -> list[GrantKey]:
+        return [key for _, key in self.grants.due(range(SHARDS), now, 100)]
 
 
 @pytest.fixture(params=["memory", pytest.param("dynamodb", marks=pytest.mark.emulator)])
@@ -146,6 +153,85 @@ def test_tokens_are_forgotten_and_the_rest_stays(place: Place) -> None:
     assert place.links.pending("b" * 64) == some_tokens(**GONE), "and nothing brings them back"
 
 
+# --- what nobody confirms
+
+
+def test_tokens_that_nobody_confirmed_are_due_and_dropped_and_the_rest_stays(place: Place) -> None:
+    place.links.keep(some_tokens())
+    assert place.due(DUE - TICK) == []
+    assert place.links.drop("b" * 64, DUE - TICK) is None
+    assert place.links.pending("b" * 64) == some_tokens()
+    assert place.due() == [waiting_key("b" * 64)]
+    assert place.links.drop("b" * 64, DUE) == some_tokens(**GONE)
+    assert place.links.pending("b" * 64) == some_tokens(**GONE)
+    assert place.due() == []
+    assert place.links.drop("b" * 64, DUE) is None, "once is enough"
+    place.links.keep(some_tokens())
+    assert place.links.pending("b" * 64) == some_tokens(**GONE), "and nothing brings them back"
+
+
+def test_dropping_what_is_not_there_makes_nothing(place: Place) -> None:
+    assert place.links.drop("b" * 64, DUE) is None
+    assert place.links.pending("b" * 64) is None
+
+
+def test_tokens_that_cannot_be_dropped_now_can_be_put_off(place: Place) -> None:
+    place.links.keep(some_tokens())
+    place.grants.postpone(waiting_key("b" * 64), DUE + MINUTE, DUE)
+    assert place.due() == []
+    assert place.due(DUE + MINUTE) == [waiting_key("b" * 64)]
+    assert place.links.drop("b" * 64, DUE) is None
+
+
+def test_tokens_that_were_confirmed_or_turned_down_are_due_no_more(place: Place) -> None:
+    place.links.keep(some_tokens())
+    place.grants.create(a_grant(), "b" * 64)
+    place.links.keep(some_tokens("c" * 64))
+    place.links.forget("c" * 64)
+    assert waiting_key("b" * 64) not in place.due()
+    assert waiting_key("c" * 64) not in place.due()
+    assert place.links.drop("b" * 64, DUE) is None
+    assert place.links.pending("b" * 64) == some_tokens(confirmed_version=a_grant().version, **GONE)
+
+
+def test_dropped_tokens_become_nobodys(place: Place) -> None:
+    place.links.keep(some_tokens())
+    place.links.drop("b" * 64, DUE)
+    assert place.grants.create(a_grant(), "b" * 64) == Refused(None)
+    assert place.grants.get(KEY) is None
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_of_a_drop_and_a_confirmation_that_meet_one_does_nothing(place: Place, *, existing: bool) -> None:
+    before, rounds = a_grant(), 12
+    if existing:
+        place.grants.create(before)
+    for number in range(rounds):
+        hashed = f"{number:064x}"
+        place.links.keep(some_tokens(hashed))
+        stored = place.grants.get(KEY)
+        after = replace(stored or before, version=before.version + 1 + number)
+        ready = threading.Barrier(2)
+
+        def confirm(hashed: str = hashed, stored: Any = stored, after: Any = after, ready: Any = ready) -> Any:
+            ready.wait()
+            if stored is None:
+                return place.grants.create(after, hashed)
+            return place.grants.replace(stored, after, When(version=stored.version), hashed)
+
+        def drop(hashed: str = hashed, ready: Any = ready) -> Any:
+            ready.wait()
+            return place.links.drop(hashed, DUE)
+
+        with ThreadPoolExecutor(2) as pool:
+            confirmed, dropped = (one.result() for one in (pool.submit(confirm), pool.submit(drop)))
+        left = place.links.pending(hashed)
+        assert isinstance(confirmed, Done) is (dropped is None)
+        version = after.version if dropped is None else None
+        assert left == some_tokens(hashed, confirmed_version=version, **GONE)
+        assert place.grants.get(KEY) == (after if dropped is None else stored)
+
+
 # --- together with a grant
 
 
@@ -199,11 +285,11 @@ def test_who_holds_a_profile_is_told(place: Place) -> None:
     assert place.links.holder("9001") is None
 
 
-def test_links_are_in_no_list_and_never_due(place: Place) -> None:
+def test_links_are_in_no_list_and_only_their_tokens_are_ever_due(place: Place) -> None:
     place.links.begin(a_link())
     place.links.keep(some_tokens())
     assert place.grants.page(KEY.tenant, 100, None).rows == []
-    assert place.grants.due(range(SHARDS), NOW + 1000 * HOUR, 100) == []
+    assert place.due(NOW + 1000 * HOUR) == [waiting_key("b" * 64)]
     place.grants.create(a_grant())
     assert [row[0] for row in place.grants.page(KEY.tenant, 100, None).rows] == [KEY.grant_id]
 
@@ -221,7 +307,11 @@ def test_dynamodb_is_told_when_it_may_drop_them(dynamodb: DynamoDBClient, table:
     assert set(items) == set(ends)
     for pk, end in ends.items():
         assert int(items[pk][EXPIRY]["N"]) == int((end + HOUR).timestamp())
-        assert not {"tenant", "grant_id", "due_at", "due_shard"} & set(items[pk])
+        assert not {"tenant", "grant_id"} & set(items[pk])
+    assert not {"due_at", "due_shard"} & set(items["#link#" + "a" * 64])
+    links.drop("b" * 64, DUE)
+    left = dynamodb.get_item(TableName=table, Key={"pk": {"S": "#pending#" + "b" * 64}})["Item"]
+    assert not {"access_token", "refresh_token", "due_at", "due_shard"} & set(left)
 
 
 @pytest.mark.emulator

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.lease import Lease
-from token_rotator.domain.link import PendingTokens
+from token_rotator.domain.link import PendingTokens, waiting_key, waiting_under
 from token_rotator.domain.state_change import StateChange, has_room
 from token_rotator.service.ports import IGNORED, AlreadyHeld, Cause, Done, Page, Refused, Rejected, When
 
@@ -102,6 +102,10 @@ class InMemoryGrants(Failing):
             change, due_at = self.states.get(key, (None, None))
             if change is not None and due_at is not None and due_at <= now:
                 self.states[key] = (change, until)
+            hashed = waiting_under(key)
+            pending = None if hashed is None else self.pending.get(hashed)
+            if pending is not None and pending.due_at is not None and pending.due_at <= now:
+                self.pending[pending.hashed] = replace(pending, due_at=until)
 
     def begin(self, grant: Grant) -> None:
         with self._lock:
@@ -146,7 +150,11 @@ class InMemoryGrants(Failing):
         finally:
             if link is not None and self.items.get(grant.key) == grant:
                 self.pending[link] = replace(
-                    self.pending[link], confirmed_version=grant.version, access_token=None, refresh_token=None
+                    self.pending[link],
+                    confirmed_version=grant.version,
+                    access_token=None,
+                    refresh_token=None,
+                    due_at=None,
                 )
 
     def _placed(self, grant: Grant) -> Grant:
@@ -205,6 +213,9 @@ class InMemoryGrants(Failing):
                 if grant.due_at is not None and grant.due_at <= now and key.shard in shards:
                     found.setdefault(key.shard, []).append((grant.due_at, key))
             for key, (_, due_at) in self.states.items():
+                if due_at is not None and due_at <= now and key.shard in shards:
+                    found.setdefault(key.shard, []).append((due_at, key))
+            for key, due_at in ((waiting_key(one.hashed), one.due_at) for one in self.pending.values()):
                 if due_at is not None and due_at <= now and key.shard in shards:
                     found.setdefault(key.shard, []).append((due_at, key))
             return sorted(row for rows in found.values() for row in sorted(rows)[:limit])

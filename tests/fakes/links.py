@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from token_rotator.domain.grant import GrantKey
 from token_rotator.domain.link import Link, PendingTokens
 
 from .failing import Failing
 from .grants import InMemoryGrants
+
+EMPTIED: Any = {"access_token": None, "refresh_token": None, "due_at": None}
 
 
 class InMemoryLinks(Failing):
@@ -46,8 +49,17 @@ class InMemoryLinks(Failing):
         plan = self._begin("forget")
         pending = self.grants.pending.get(hashed)
         if pending is not None:
-            self.grants.pending[hashed] = replace(pending, access_token=None, refresh_token=None)
+            self.grants.pending[hashed] = replace(pending, **EMPTIED)
         self._end(plan)
+
+    def drop(self, hashed: str, now: datetime) -> PendingTokens | None:
+        plan = self._begin("drop")
+        pending = self.grants.pending.get(hashed)
+        dropped = None
+        if pending is not None and pending.due_at is not None and pending.due_at <= now:
+            dropped = self.grants.pending[hashed] = replace(pending, **EMPTIED)
+        self._end(plan)
+        return dropped
 
     def holder(self, profile_id: str) -> GrantKey | None:
         self._end(self._begin("holder"))

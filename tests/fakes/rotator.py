@@ -17,6 +17,7 @@ from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.ask_about_client import AskAboutClient
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
+from token_rotator.service.drop_tokens import DropTokens
 from token_rotator.service.hold_grant import HoldAll, HoldGrant
 from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.link_grant import Arrival, Arrived, ConfirmLink, Failed, Started, StartLink, TakeArrival
@@ -78,6 +79,7 @@ class World:
             self.suspensions,
         )
         self.states = InMemoryStates(self.grants)
+        self.links = InMemoryLinks(self.grants)
         self.apply_state = ApplyState(self.states, self.grants, self.journal, self.clock)
         self.refresh_due = RefreshDue(
             self.refresh_grant,
@@ -93,6 +95,7 @@ class World:
             self.clock.sleep,
             workers=1,
             apply_state=self.apply_state,
+            drop_tokens=DropTokens(self.links, self.journal, self.clock),
         )
         self.serve_token = ServeToken(
             self.grants,
@@ -106,7 +109,6 @@ class World:
         )
         self.adopt_grant = AdoptGrant(self.grants, self.sealer, self.budgets, self.clock, self.clock.sleep)
         self.delete_grant = DeleteGrant(self.grants, self.budgets, self.clock, self.clock.sleep)
-        self.links = InMemoryLinks(self.grants)
         self.new_token = FakeTokens()
         self.start_link = StartLink(
             self.grants,

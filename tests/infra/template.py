@@ -219,6 +219,11 @@ def _condition(operator: str, actual: str | Sequence[str] | None, expected: Sequ
     if operator.startswith("ForAllValues:"):  # AWS takes a key that is absent for a match
         each = operator.removeprefix("ForAllValues:")
         return all(_condition(each, one, expected) for one in ([actual] if isinstance(actual, str) else actual or ()))
+    if operator.startswith("ForAnyValue:"):  # AWS takes a key that is absent for none
+        any_one = operator.removeprefix("ForAnyValue:")
+        return any(
+            _condition(any_one, one, expected) for one in ([actual] if isinstance(actual, str) else actual or ())
+        )
     if operator == "StringEqualsIfExists":
         return actual is None or actual in expected
     if not isinstance(actual, str | None):
@@ -230,6 +235,8 @@ def _condition(operator: str, actual: str | Sequence[str] | None, expected: Sequ
         return actual is not None and any(_like(actual, pattern) for pattern in expected)
     if operator in ("StringEquals", "Bool"):
         return actual in expected
+    if operator == "StringNotEquals":
+        return actual not in expected
     raise NotImplementedError(operator)
 
 

@@ -62,6 +62,8 @@ def resources(template: Template) -> dict[str, tuple[str, dict[str, Circumstance
         "an item that is not told": (table, {"dynamodb__Attributes": ["pk", "in_doubt"]}),
         "users": (table, {"dynamodb__LeadingKeys": "#user#0"}),
         "fleet": (table, {"dynamodb__LeadingKeys": "#fleet"}),
+        "certificate": (table, {"dynamodb__LeadingKeys": "#certificate"}),
+        "what comes": (table, {"dynamodb__LeadingKeys": "#reserved-in-future"}),
         "due": (f"{table}/index/due", {}),
         "tenant": (f"{table}/index/tenant", {}),
         "access-tokens": (template.arn("AWS::KMS::Key", "KeysAccessTokens"), {}),
@@ -101,22 +103,29 @@ def powers(template: Template, caller: Caller) -> set[str]:
 
 def spelled(*powers: str) -> set[str]:
     """`GetItem, PutItem on table` as two. Who may work on the table may work on each of its items."""
-    items = (
-        "table", "links", "link tokens", "profiles", "suspended", "application", "states", "users", "fleet",
-        "whose a link is", "application token", "application shown", "application unnamed", "states shown",
-        "whatever is in a state", "an item that is not told",
-    )  # fmt: skip
+    links = ("links", "link tokens", "whose a link is")
+    application = ("application", "application token", "application shown", "application unnamed")
+    reserved = (
+        *("profiles", "suspended", "states", "states shown", "whatever is in a state", "users", "fleet", "certificate"),
+        *("what comes", *application),
+    )
+    several = {
+        "table": ("table", "an item that is not told", *links, *reserved),
+        "all but links": ("table", "an item that is not told", *reserved),
+        "grants": ("table", "an item that is not told"),
+        "all of application": application,
+    }
     return {
         f"{action} on {item}"
         for power in powers
         for actions, _, label in [power.partition(" on ")]
         for action in actions.split(", ")
-        for item in (items if label == "table" else (label,))
+        for item in several.get(label, (label,))
     }
 
 
 REFRESHING = (
-    "GetItem, UpdateItem on table",
+    "GetItem, UpdateItem on all but links",
     "SendMessage on parked",
     "Decrypt, GenerateDataKey on data by sqs",
     "Decrypt, Encrypt, GenerateDataKey on data by dynamodb",
@@ -129,6 +138,7 @@ REFRESHING = (
 POWERS = {
     "sweep": spelled(
         *REFRESHING,
+        "UpdateItem on link tokens",
         "Query on due",
         "ReceiveMessage, DeleteMessage, GetQueueAttributes on parked",
         "SendMessage on failures",
@@ -136,7 +146,9 @@ POWERS = {
     ),
     "refresh": spelled(*REFRESHING, "CreateLogStream, PutLogEvents on refresh log"),
     "serve": spelled(
-        "GetItem on table",
+        "GetItem on grants",
+        "GetItem on suspended",
+        "GetItem on all of application",
         "Query on tenant",
         "Decrypt on data by dynamodb",
         "Decrypt on access-tokens",

@@ -37,6 +37,7 @@ from local.proof.history import Parked as InQueue
 from tests.fakes.alerts import InMemoryAlerts
 from tests.fakes.fleet import InMemoryFleet
 from tests.fakes.grants import InMemoryGrants
+from tests.fakes.links import InMemoryLinks
 from tests.fakes.parking import InMemoryParking
 from tests.fakes.sealer import InMemorySealer
 from tests.fakes.states import InMemoryStates
@@ -64,6 +65,7 @@ from token_rotator.service.adopt_grant import AdoptGrant, Declined, DeleteGrant,
 from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.breaker import Barred, Breaker
 from token_rotator.service.drain_parking import DrainParking
+from token_rotator.service.drop_tokens import DropTokens
 from token_rotator.service.journal import AttemptEnded, BreakerOpened, Event, Trouble
 from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.ports import AlreadyHeld, Cause, Done, Due, Parked, RefreshReport, Refused, When
@@ -285,6 +287,7 @@ class Deployment:
         self.sealer = InMemorySealer()
         self.grants = Table(self._stored)
         self.states = InMemoryStates(self.grants)
+        self.links = InMemoryLinks(self.grants)
         self.fleet = InMemoryFleet()
         self.fleet.before_write = self._something_changed
         self.parking = Queue(self.simulation, self.chance, self._parked)
@@ -524,6 +527,7 @@ class Deployment:
             lambda pause: self._rest(process, pause),
             workers=16,
             apply_state=ApplyState(Remote(self, process, "table", self.states), grants, journal, clock),
+            drop_tokens=DropTokens(Remote(self, process, "table", self.links), journal, clock),
         )
         process.on_death = lambda: self._died(client)
         return Worker(process, client, refresh_grant, refresh_due)

@@ -30,13 +30,15 @@ from token_rotator.domain.outcome import (
 from token_rotator.domain.state_change import LISTED_OF_TENANT
 from token_rotator.domain.tokens import Sealed, Secret, TokenSet
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
-from token_rotator.service.journal import AnswerLate, CodeExchanged, LinkEnded, LinkLost
+from token_rotator.service.breaker import Barred
+from token_rotator.service.journal import AnswerLate, CodeExchanged, LinkEnded, LinkLost, LinkUnconfirmed, Trouble
 from token_rotator.service.link_grant import Arrival, Arrived, Failed, Started
 from token_rotator.service.ports import Done
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import Served
 
 SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -998,3 +1000,189 @@ def test_a_link_keeps_the_user_that_was_named_where_wise_names_none(world: World
     world.adopted(wise_user_id="42", profile_id="9001")
     assert isinstance(world.confirm(world.came_back()), Kept)
     assert world.stored().wise_user_id == "42"
+
+
+# --- what nobody confirms
+
+
+def tokens_wait(world: World) -> bool:
+    (pending,) = world.grants.pending.values()
+    return (pending.access_token, pending.refresh_token) != (None, None)
+
+
+def until_dropped(world: World) -> timedelta:
+    """How long after the arrival's end the sweep may drop the tokens."""
+    return CONFIRM_FOR + world.budgets.serve_function + world.budgets.margin
+
+
+def test_tokens_that_nobody_confirms_are_dropped_within_a_minute_of_their_time(world: World) -> None:
+    link_id = world.came_back()
+    (arrived_at, exchanged) = (world.clock(), world.wise.exchanges[0])
+    world.clock.now = arrived_at + CONFIRM_FOR - SECOND
+    world.sweep()
+    assert tokens_wait(world)
+    world.clock.now = arrived_at + CONFIRM_FOR + timedelta(minutes=1)
+    world.sweep()
+    assert not tokens_wait(world)
+    assert world.journal.of(LinkUnconfirmed) == [LinkUnconfirmed(key=world.key(), attempt_id=exchanged)]
+    assert world.confirm(link_id) is Declined.LINK_EXPIRED
+    assert world.grants.items == {}
+    world.sweep()
+    assert len(world.journal.of(LinkUnconfirmed)) == 1
+
+
+def test_a_strangers_tokens_are_dropped_and_the_grant_of_who_forwarded_the_link_stays(world: World) -> None:
+    grant = world.adopted("anna")
+    world.wise.add("vera")
+    world.came_back("anna", user="vera")
+    world.clock.now += until_dropped(world)
+    world.sweep()
+    assert not tokens_wait(world)
+    assert world.stored("anna") == grant
+
+
+def test_a_confirmed_link_is_never_dropped(world: World) -> None:
+    link_id = world.came_back()
+    confirmed = world.confirm(link_id)
+    assert isinstance(confirmed, Kept)
+    world.clock.now += until_dropped(world)
+    world.sweep()
+    assert world.journal.of(LinkUnconfirmed) == []
+    again = world.confirm(link_id)
+    assert isinstance(again, Kept)
+    assert not again.created
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("took", [timedelta(0), 10 * SECOND, 26 * SECOND])
+@pytest.mark.parametrize("skew", [-4 * SECOND, timedelta(0), 4 * SECOND])
+def test_a_confirmation_that_began_in_time_never_loses_its_tokens_to_the_sweep(
+    world: World, took: timedelta, skew: timedelta, *, existing: bool
+) -> None:
+    """It begins at the last moment and takes as long as its function may; the sweep's clock may be ahead."""
+    if existing:
+        world.adopted()
+    link_id = world.came_back()
+    world.clock.now += CONFIRM_FOR - timedelta(milliseconds=1)
+    read = world.links.pending
+
+    def slow(hashed: str) -> Any:
+        found = read(hashed)
+        world.clock.now += took
+        now = world.clock.now
+        world.clock.now += skew
+        world.sweep(0.5)
+        world.clock.now = now
+        return found
+
+    world.links.pending = slow  # type: ignore[method-assign]
+    assert isinstance(world.confirm(link_id), Kept)
+    assert world.journal.of(LinkUnconfirmed) == []
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_confirmation_that_meets_a_drop_is_too_late_and_changes_nothing(world: World, *, existing: bool) -> None:
+    before = world.adopted() if existing else None
+    link_id = world.came_back()
+    get = world.grants.get
+
+    def dropped_meanwhile(key: Any) -> Any:
+        found = get(key)
+        world.links.drop(hash_of(Secret(link_id)), world.clock() + HOUR)
+        return found
+
+    world.grants.get = dropped_meanwhile  # type: ignore[method-assign]
+    assert world.confirm(link_id) is Declined.LINK_EXPIRED
+    assert world.grants.items.get(world.key()) == before
+
+
+def test_tokens_are_dropped_while_wise_is_not_called(world: World) -> None:
+    world.came_back()
+    world.clock.now += until_dropped(world)
+    world.refresh_due(range(16), world.clock() + SECOND, Barred(world.clock() + HOUR, "provider_unavailable"))
+    assert not tokens_wait(world)
+
+
+def test_a_hold_keeps_no_tokens_from_being_dropped(world: World) -> None:
+    world.came_back()
+    world.suspensions.hold(None, world.order())
+    world.clock.now += until_dropped(world)
+    world.sweep()
+    assert not tokens_wait(world)
+
+
+def test_tokens_that_cannot_be_dropped_yet_are_dropped_later(world: World) -> None:
+    world.came_back()
+    world.clock.now += until_dropped(world)
+    world.links.failures = ["before"]
+    world.sweep()
+    assert tokens_wait(world)
+    assert [event.code for event in world.journal.of(Trouble)] == ["store-unavailable"]
+    world.clock.now += timedelta(minutes=2)
+    world.sweep()
+    assert not tokens_wait(world)
+
+
+def test_while_the_environment_is_suspended_nothing_is_dropped(world: World) -> None:
+    world.came_back()
+    world.clock.now += until_dropped(world)
+    world.suspensions.suspend(None, world.order())
+    world.sweep()
+    assert tokens_wait(world)
+    world.suspensions.lift(None)
+    world.sweep()
+    assert not tokens_wait(world)
+
+
+# --- a write that used the link up and whose answer was lost
+
+
+def test_a_link_that_our_own_write_used_up_goes_on_although_its_answer_was_lost(world: World) -> None:
+    state = world.start()
+    world.links.failures = ["ok", "ok", "after"]
+    assert isinstance(world.arrive(state), Arrived)
+    assert len(world.wise.exchanges) == 1
+    assert why(world.arrive(state)) is LinkFailure.USED
+
+
+def test_a_link_that_no_write_used_up_is_not_lost(world: World) -> None:
+    state = world.start()
+    world.links.failures = ["ok", "ok", "before"]
+    with pytest.raises(StoreUnavailable):
+        world.arrive(state)
+    assert world.wise.exchanges == []
+    assert isinstance(world.arrive(state), Arrived)
+
+
+def test_a_link_that_another_browser_used_up_meanwhile_is_used(world: World) -> None:
+    state = world.start()
+    use = world.links.use
+
+    def overtaken(hashed: str, attempt_id: str, now: Any) -> Any:
+        use(hashed, "another-browser", now)
+        raise StoreUnavailable("injected")
+
+    world.links.use = overtaken  # type: ignore[method-assign]
+    assert why(world.arrive(state)) is LinkFailure.USED
+    assert world.wise.exchanges == []
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_nothing_is_sent_without_the_time_to_keep_what_comes_after_a_lost_answer(world: World, *, enough: bool) -> None:
+    """The link is used up then: a reload would not help, and the page does not say so."""
+    state = world.start()
+    use, left = world.links.use, world.budgets.exchanging - (timedelta(0) if enough else timedelta(milliseconds=1))
+
+    def lost(hashed: str, attempt_id: str, now: Any) -> Any:
+        use(hashed, attempt_id, now)
+        world.clock.now += world.budgets.serve_function - left
+        raise StoreUnavailable("injected")
+
+    world.links.use = lost  # type: ignore[method-assign]
+    answer = world.arrive(state)
+    assert len(world.wise.exchanges) == int(enough)
+    if enough:
+        assert isinstance(answer, Arrived)
+    else:
+        assert isinstance(answer, Failed)
+        assert (answer.why, answer.again) == (LinkFailure.OUR_FAULT, False)

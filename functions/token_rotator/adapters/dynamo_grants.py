@@ -443,7 +443,8 @@ class DynamoGrants:
                 "Update": {
                     "TableName": self._table,
                     "Key": {"pk": TEXT.encode(f"{PENDING}{link}")},
-                    "UpdateExpression": "SET confirmed_version = :version REMOVE access_token, refresh_token",
+                    "UpdateExpression": "SET confirmed_version = :version "
+                    "REMOVE access_token, refresh_token, due_at, due_shard",
                     "ConditionExpression": "attribute_exists(refresh_token)",
                     "ExpressionAttributeValues": {":version": NUMBER.encode(grant.version)},
                 }

@@ -3,7 +3,7 @@
 | item | attributes |
 |---|---|
 | `#link#<hash of state>` | the fields of `Link` |
-| `#pending#<hash of link_id>` | the fields of `PendingTokens` |
+| `#pending#<hash of link_id>` | the fields of `PendingTokens`; `due_shard` beside `due_at`, until the tokens are gone |
 | both | `of_tenant`, `of_grant`: whose; `expire_at`: when DynamoDB may drop it, in epoch seconds |
 
 Whose they are is not in `tenant` and `grant_id`: those are the key of an index, and would list them among the grants.
@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import SCHEMA, GrantKey
-from token_rotator.domain.link import FORGOTTEN_AFTER, Link, PendingTokens
+from token_rotator.domain.link import FORGOTTEN_AFTER, Link, PendingTokens, waiting_key
 
 from .dynamo_grants import HOLDER, PENDING, PROFILE
 from .dynamo_items import INSTANT, NUMBER, SEALED, TEXT, UNREADABLE, Codec, Item, Update, failures, is_refused, to_ms
@@ -56,7 +56,9 @@ _PENDING: Final[dict[str, Codec]] = {
     "wise_user_id": TEXT,
     "grant_since": INSTANT,
     "confirmed_version": NUMBER,
+    "due_at": INSTANT,
 }
+_EMPTIED: Final = "REMOVE access_token, refresh_token, due_at, due_shard"
 Kind = TypeVar("Kind", Link, PendingTokens)
 
 
@@ -135,7 +137,10 @@ class DynamoLinks:
     @failures
     def keep(self, pending: PendingTokens) -> None:
         """See `LinkStore.keep`."""
-        self._put(_encode(PENDING, pending, _PENDING, pending.confirm_before))
+        item = _encode(PENDING, pending, _PENDING, pending.confirm_before)
+        if pending.due_at is not None:
+            item["due_shard"] = NUMBER.encode(waiting_key(pending.hashed).shard)
+        self._put(item)
 
     @failures
     def pending(self, hashed: str) -> PendingTokens | None:
@@ -149,12 +154,29 @@ class DynamoLinks:
         try:
             self._client.update_item(
                 **self._key(PENDING + hashed),
-                UpdateExpression="REMOVE access_token, refresh_token",
+                UpdateExpression=_EMPTIED,
                 ConditionExpression="attribute_exists(pk)",
             )
         except ClientError as error:
             if not is_refused(error):
                 raise
+
+    @failures
+    def drop(self, hashed: str, now: datetime) -> PendingTokens | None:
+        """See `LinkStore.drop`. A drop that the SDK sent twice finds nothing the second time."""
+        try:
+            answer: Any = self._client.update_item(
+                **self._key(PENDING + hashed),
+                UpdateExpression=_EMPTIED,
+                ConditionExpression="due_at <= :now",
+                ExpressionAttributeValues={":now": INSTANT.encode(now)},
+                ReturnValues="ALL_NEW",
+            )
+        except ClientError as error:
+            if not is_refused(error):
+                raise
+            return None
+        return _decode(PendingTokens, PENDING, _PENDING, answer["Attributes"])
 
     @failures
     def holder(self, profile_id: str) -> GrantKey | None:

@@ -99,8 +99,18 @@ class Budgets:
 
     @property
     def exchange(self) -> timedelta:
-        """What taking a code back needs once its link is used up: Wise twice, and three tries to keep what it gave."""
-        return self.store + self.http + self.ask + KEEP_TRIES * self.store + (KEEP_TRIES - 1) * KEEP_PAUSE
+        """What taking a code back needs, from using its link up to its end."""
+        return self.store + self.exchanging
+
+    @property
+    def exchanging(self) -> timedelta:
+        """What it needs once its link is used up: Wise twice, and three tries to keep what it gave."""
+        return self.http + self.ask + KEEP_TRIES * self.store + (KEEP_TRIES - 1) * KEEP_PAUSE
+
+    @property
+    def late_word(self) -> timedelta:
+        """How long after a link's time somebody's clock may show a confirmation that began in time still at work."""
+        return self.serve_function + self.margin
 
     @property
     def lease(self) -> timedelta:

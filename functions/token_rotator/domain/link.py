@@ -30,6 +30,7 @@ CONFIRM_FOR: Final = timedelta(minutes=10)
 FORGOTTEN_AFTER: Final = timedelta(hours=1)
 """How long after its time a link or its tokens may still be told from one that never was."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+_WAITING: Final = "pending#"
 
 
 class LinkFailure(StrEnum):
@@ -98,7 +99,8 @@ class PendingTokens:
     """What Wise issued for a link, sealed for its grant, until the partner confirms. Known by the hash of `link_id`.
 
     `confirmed_version` is the version that it became; from then on it is spent, and holds no tokens any more. Neither
-    does one that was turned down. `attempt_id` is of the exchange.
+    does one that was turned down, or dropped because nobody confirmed it. `attempt_id` is of the exchange. `due_at` is
+    when they are dropped, and absent where there is nothing to drop.
     """
 
     hashed: str
@@ -115,6 +117,19 @@ class PendingTokens:
     wise_user_id: str | None = None
     grant_since: datetime | None = None
     confirmed_version: int | None = None
+    due_at: datetime | None = None
+
+
+def waiting_key(hashed: str) -> GrantKey:
+    """Give where a link's tokens wait: beside the grants, under a key that no caller can name."""
+    return GrantKey("", f"{_WAITING}{hashed}")
+
+
+def waiting_under(key: GrantKey) -> str | None:
+    """Read such a key. `None`: it is of something else."""
+    if key.tenant or not key.grant_id.startswith(_WAITING):
+        return None
+    return key.grant_id.removeprefix(_WAITING)
 
 
 def is_of(pending: PendingTokens, grant: Grant | None) -> bool:

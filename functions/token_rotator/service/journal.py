@@ -148,6 +148,14 @@ class LinkLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUnconfirmed:
+    """Nobody confirmed a link in time, and its tokens were dropped. `attempt_id` is of the exchange."""
+
+    key: GrantKey
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserDeactivated:
     """Wise closed the account of a grant, which is suspended for it. `subject`: `user` or `profile`."""
 
@@ -200,6 +208,7 @@ Event = (
     | CodeExchanged
     | LinkEnded
     | LinkLost
+    | LinkUnconfirmed
     | UserDeactivated
     | UserReactivated
     | EventTaken

@@ -183,11 +183,13 @@ class TakeArrival:
         if why is None and self.clock() + self.budgets.exchange > ends:
             return self._failed(link, LinkFailure.OUR_FAULT, again=True)
         attempt_id = self.new_id()
-        used = self.links.use(link.hashed, attempt_id, self.clock())
+        used = self._used(link, attempt_id)
         if used is None or used.used_by != attempt_id:
             return self._failed(link, (used and _ended(used, self.clock())) or LinkFailure.UNKNOWN)
         if envelope is None or arrival.code is None:
             return self._failed(link, why or LinkFailure.CODE_REFUSED)
+        if self.clock() + self.budgets.exchanging > ends:  # finding out whose the link is may have taken long
+            return self._failed(link, LinkFailure.OUR_FAULT)
         outcome = self.exchange.exchange(
             arrival.code, redirect_uri=link.redirect_uri, attempt_id=attempt_id, within=self.budgets.http
         )
@@ -204,6 +206,16 @@ class TakeArrival:
             return why
         holder = self.links.holder(arrival.profile_id)
         return LinkFailure.ALREADY_HELD if holder not in (None, link.key) else None
+
+    def _used(self, link: Link, attempt_id: str) -> Link | None:
+        """Use the link up. After a write without an answer one look tells whether it was carried out."""
+        try:
+            return self.links.use(link.hashed, attempt_id, self.clock())
+        except StoreUnavailable:
+            found = self.links.look(link.hashed)
+            if found is None or found.used_at is None:
+                raise
+            return found
 
     def _prepared(self, link: Link) -> NewEnvelope:
         """Have what an exchange needs."""
@@ -234,6 +246,7 @@ class TakeArrival:
             shown = self.exchange.profiles(tokens.access_token, attempt_id=attempt_id, within=self.budgets.ask)
         if shown is not None and profile_id not in shown.ids:  # the browser may have named any; no answer is none
             return self._failed(link, LinkFailure.DIFFERENT_PROFILE)
+        confirm_before = self.clock() + CONFIRM_FOR
         pending = PendingTokens(
             hashed=hash_of(link_id),
             key=link.key,
@@ -242,18 +255,19 @@ class TakeArrival:
             refresh_token=envelope.seal_refresh_token(outcome.tokens.refresh_token),
             issued_at=tokens.issued_at,
             expires_at=tokens.expires_at,
-            confirm_before=self.clock() + CONFIRM_FOR,
+            confirm_before=confirm_before,
             refresh_expires_at=tokens.refresh_expires_at,
             scope=tokens.scope,
             profile_id=profile_id,
             wise_user_id=None if shown is None else shown.user_id,
             grant_since=link.grant_since,
+            due_at=confirm_before + self.budgets.late_word,
         )
         if not self._kept(pending):
             self.journal.record(LinkLost(key=link.key, attempt_id=attempt_id))
             return self._failed(link, LinkFailure.OUR_FAULT)
         self.journal.record(LinkEnded(key=link.key, partner=link.partner, result="arrived"))
-        return Arrived(link, link_id, pending.confirm_before)
+        return Arrived(link, link_id, confirm_before)
 
     def _kept(self, pending: PendingTokens) -> bool:
         """Keep the tokens. Twice does no harm, and nobody else can know their `link_id`."""

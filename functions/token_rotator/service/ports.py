@@ -211,6 +211,13 @@ class LinkStore(Protocol):
         """Forget the tokens of a link, and nothing else of it. Unknown ones are no error, twice does no harm."""
         ...
 
+    def drop(self, hashed: str, now: datetime) -> PendingTokens | None:
+        """Forget the tokens of a link if they are due: nobody confirmed them, or turned them down, until then.
+
+        Gives what is left of it; `None`: there was nothing to drop.
+        """
+        ...
+
     def holder(self, profile_id: str) -> GrantKey | None:
         """Say which grant holds a Wise profile, consistently."""
         ...

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
+from token_rotator.domain.link import waiting_under
 from token_rotator.domain.policy import DEAD_ON_HOLD, Step, decide
 from token_rotator.domain.state_change import Account
 from token_rotator.domain.suspension import aside_until
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .apply_state import ApplyState
     from .breaker import Breaker
     from .drain_parking import DrainParking
+    from .drop_tokens import DropTokens
     from .journal import Journal
     from .ports import DueIndex, GrantStore
     from .refresh_grant import RefreshGrant
@@ -83,9 +85,10 @@ class RefreshDue:
     Parked answers come first. Then the most urgent grants, at the pace of the sweeps' lane; while the breaker is open
     only people are told, and what is due stays due. While the environment is suspended nothing is looked for and Wise
     is not called; due grants of a suspended tenant are moved out of the way, at a write each; those of a held one too,
-    once people were told and doubts were resolved. What became of accounts at Wise is applied to their grants, without
-    a call, also while the breaker is open. One grant that cannot be advanced never keeps the others waiting: its
-    `due_at` moves, whatever went wrong. The work grows with what is due. `workers` grants are advanced at a time.
+    once people were told and doubts were resolved. What became of accounts at Wise is applied to their grants, and what
+    nobody confirmed of links is dropped, without a call, also while the breaker is open. One grant that cannot be
+    advanced never keeps the others waiting: its `due_at` moves, whatever went wrong. The work grows with what is due.
+    `workers` grants are advanced at a time.
     `certificate` is there where Wise demands one.
     """
 
@@ -102,6 +105,7 @@ class RefreshDue:
     sleep: Callable[[timedelta], None]
     workers: int
     apply_state: ApplyState
+    drop_tokens: DropTokens
     certificate: WatchCertificate | None = None
 
     def __call__(self, shards: Sequence[int], until: datetime, barred: Barred | None = None) -> SweepSummary:
@@ -144,6 +148,18 @@ class RefreshDue:
         """Do to an account's grants what follows from its state at Wise. Raises what the stores raise."""
         self.apply_state(account)
         return Result(Word.BARRED)
+
+    def drop(self, hashed: str) -> Result:
+        """Drop a link's tokens that nobody confirmed. Raises what the store raises."""
+        self.drop_tokens(hashed)
+        return Result(Word.BARRED)
+
+    def other_than_a_grant(self, key: GrantKey) -> Callable[[], Result] | None:
+        """Say what to do where a due key is no grant's: it takes no call to Wise. `None`: it is a grant's."""
+        account, hashed = Account.of(key), waiting_under(key)
+        if account is not None:
+            return partial(self.apply, account)
+        return None if hashed is None else partial(self.drop, hashed)
 
     def set_held_aside(self, key: GrantKey) -> Result:
         """Do with a due grant of a held tenant what sends no refresh, or move it. Raises what `RefreshGrant` raises.
@@ -205,7 +221,7 @@ class _Duty:
         self.aside: deque[GrantKey] = deque()
         self.held: set[GrantKey] = set()
         self.moving: set[GrantKey] = set()
-        self.accounts: deque[tuple[GrantKey, Account]] = deque()
+        self.others: deque[tuple[GrantKey, Callable[[], Result]]] = deque()
         self.halted = False
         self.allowance = 0
         self.on_trial = False
@@ -282,7 +298,7 @@ class _Duty:
         if stopped is None or self.halted:
             self.backlog.clear()
             self.aside.clear()
-            self.accounts.clear()
+            self.others.clear()
             return
         try:
             due = self.use.index.due(self.shards, now, self.limit)
@@ -292,7 +308,7 @@ class _Duty:
         busy = {*self.in_flight.values(), *self.suspects}
         self.backlog.clear()
         self.aside.clear()
-        self.accounts.clear()
+        self.others.clear()
         self.held.clear()
         for due_at, key in due:
             if key in busy or self.resting.get(key, now) > now:
@@ -305,9 +321,9 @@ class _Duty:
                 self.held.add(key)
                 continue
             self.summary.oldest_overdue = max(self.summary.oldest_overdue, now - due_at)
-            account = Account.of(key)
-            if account is not None:
-                self.accounts.append((key, account))
+            other = self.use.other_than_a_grant(key)
+            if other is not None:
+                self.others.append((key, other))
                 continue
             self.backlog.append(key)
         if not self.use.breaker.is_open:
@@ -346,10 +362,10 @@ class _Duty:
     def _set_aside(self) -> None:
         """Have some of the workers do what needs no call to Wise; the others are for what does."""
         share = min(max(self.use.workers // ASIDE_SHARE, 1), self.use.workers - len(self.in_flight) + len(self.moving))
-        while self.accounts and len(self.moving) < share and self.use.clock() < self.until:
-            key, account = self.accounts.popleft()
+        while self.others and len(self.moving) < share and self.use.clock() < self.until:
+            key, step = self.others.popleft()
             self.moving.add(key)
-            self._submit(key, partial(self.use.apply, account))
+            self._submit(key, step)
         while self.aside and len(self.moving) < share and self.use.clock() < self.until:
             key = self.aside.popleft()
             self.moving.add(key)

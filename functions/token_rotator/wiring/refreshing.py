@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from token_rotator.adapters.dynamo_certificate import DynamoCertificate
 from token_rotator.adapters.dynamo_fleet import DynamoFleet
 from token_rotator.adapters.dynamo_grants import DynamoGrants
+from token_rotator.adapters.dynamo_links import DynamoLinks
 from token_rotator.adapters.dynamo_states import DynamoStates
 from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
 from token_rotator.adapters.kms_sealer import KmsSealer
@@ -23,6 +24,7 @@ from token_rotator.service.apply_state import ApplyState
 from token_rotator.service.ask_about_client import AskAboutClient
 from token_rotator.service.breaker import Breaker
 from token_rotator.service.drain_parking import DrainParking
+from token_rotator.service.drop_tokens import DropTokens
 from token_rotator.service.keep_answer import KeepAnswer
 from token_rotator.service.refresh_due import RefreshDue
 from token_rotator.service.refresh_grant import RefreshGrant
@@ -110,6 +112,7 @@ def wire() -> Refreshing:
         sleep,
         workers=SWEEP_WORKERS,
         apply_state=ApplyState(DynamoStates(table, settings.table), store, journal, utc_now),
+        drop_tokens=DropTokens(DynamoLinks(table, settings.table), journal, utc_now),
         certificate=certificate,
     )
     demand = Lane("demand", settings.demand_calls_per_minute)

@@ -18,9 +18,7 @@ _IN_TIME: Final = (
     "        if why is None and self.clock() + self.budgets.exchange > ends:\n"
     "            return self._failed(link, LinkFailure.OUR_FAULT, again=True)\n"
 )
-_USED: Final = (
-    "        attempt_id = self.new_id()\n        used = self.links.use(link.hashed, attempt_id, self.clock())\n"
-)
+_USED: Final = "        attempt_id = self.new_id()\n        used = self._used(link, attempt_id)\n"
 _UNIT: Final = "tests/unit/test_link_grant.py"
 _STORE: Final = "tests/contract/test_links_contract.py"
 _LIVED: Final = "tests/handlers/test_linking.py"
@@ -177,6 +175,55 @@ GUARDS: Final = (
         old="        self.links.forget(pending.hashed)\n",
         new="",
         tests=(f"{_UNIT}::test_what_is_turned_down_is_forgotten",),
+    ),
+    Guard(
+        name="unconfirmed-dropped",
+        says="tokens that nobody confirmed do not wait for DynamoDB to drop them",
+        path=_LINK,
+        old="            due_at=confirm_before + self.budgets.late_word,\n",
+        new="",
+        tests=(f"{_UNIT}::test_tokens_that_nobody_confirms_are_dropped_within_a_minute_of_their_time",),
+    ),
+    Guard(
+        name="dropped-after-the-last-word",
+        says="a confirmation that began in time does not lose its tokens to the sweep",
+        path=_LINK,
+        old="            due_at=confirm_before + self.budgets.late_word,\n",
+        new="            due_at=confirm_before,\n",
+        tests=(f"{_UNIT}::test_a_confirmation_that_began_in_time_never_loses_its_tokens_to_the_sweep",),
+    ),
+    Guard(
+        name="dropped-when-due",
+        says="a sweep that looks at an index of a moment ago drops nothing before its time",
+        path=_LINKS,
+        old='                ConditionExpression="due_at <= :now",\n',
+        new='                ConditionExpression="due_at > :now OR due_at <= :now",\n',
+        tests=(f"{_STORE}::test_tokens_that_nobody_confirmed_are_due_and_dropped_and_the_rest_stays",),
+    ),
+    Guard(
+        name="confirmed-leaves-the-index",
+        says="a link that was confirmed is not dropped afterwards",
+        path=_GRANTS,
+        old='"REMOVE access_token, refresh_token, due_at, due_shard"',
+        new='"REMOVE access_token, refresh_token"',
+        tests=(f"{_STORE}::test_tokens_that_were_confirmed_or_turned_down_are_due_no_more",),
+    ),
+    Guard(
+        name="lost-answer-looked-up",
+        says="a link that our own write used up is not lost with the write's answer",
+        path=_LINK,
+        old="            if found is None or found.used_at is None:\n",
+        new="            if found is None or found.used_at is not None:\n",
+        tests=(f"{_UNIT}::test_a_link_that_our_own_write_used_up_goes_on_although_its_answer_was_lost",),
+        raises=("StoreUnavailable",),
+    ),
+    Guard(
+        name="time-after-state",
+        says="after a lost answer no code is sent without the time to keep what comes of it",
+        path=_LINK,
+        old="        if self.clock() + self.budgets.exchanging > ends:",
+        new="        if self.clock() > ends:",
+        tests=(f"{_UNIT}::test_nothing_is_sent_without_the_time_to_keep_what_comes_after_a_lost_answer",),
     ),
     Guard(
         name="deleted-stays-deleted",
