@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ from local.wise.control import WiseControl
 from local.wise.truth import RequestTruth
 from local.wise.users import ProfileType
 from tests.e2e.deployment import Deployed, deployment
+from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
+from token_rotator.domain.suspension import Suspension
 
 PICTURES: Final = Path(__file__).resolve().parents[2] / "local" / "out" / "pages"
 TENANT: Final = "acme"
@@ -64,6 +68,39 @@ class Linking:
             ExpressionAttributeNames={"#name": name},
             ExpressionAttributeValues={":past": {"N": "1"}},
         )
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Have the tenant suspended; no function remembers how it was before."""
+        orders = DynamoSuspensions(
+            self.deployed.stack.emulator.client("dynamodb"), self.deployed.stack.outputs["GrantsTable"]
+        )
+        orders.suspend(TENANT, Suspension(datetime.now(UTC), "operator", "a fixture"))
+        self.deployed.configure("CallbackFunction")
+        try:
+            yield
+        finally:
+            orders.lift(TENANT)
+            self.deployed.configure("CallbackFunction")
+
+    @contextlib.contextmanager
+    def without_secret(self) -> Iterator[None]:
+        """Have `callback` look for a Wise secret that is not there."""
+        name = self.deployed.variable("CallbackFunction", "WISE_SECRET_NAME")
+        self.deployed.configure("CallbackFunction", WISE_SECRET_NAME="fixture-missing")
+        try:
+            yield
+        finally:
+            self.deployed.configure("CallbackFunction", WISE_SECRET_NAME=name)
+
+    def wait(self, holds: Callable[[], bool]) -> bool:
+        """Wait until it holds, at most as long as a sweep may be away; tell whether it did."""
+        deadline = time.monotonic() + 90
+        while not holds():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+        return True
 
     def exchanges(self, user: str) -> list[RequestTruth]:
         return [one for one in self.control.requests(user=user) if one.grant_type == "authorization_code"]

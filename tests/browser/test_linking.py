@@ -81,6 +81,11 @@ def test_a_link_that_somebody_else_opened_binds_nothing(linking: Linking, person
     assert (seen.heading, seen.status) == ("This link is not yours", 403)
     assert linking.item("acme#mallory") == {}
     assert len(linking.exchanges("vera")) == 1
+    waiting = f"#pending#{hash_of(Secret(linking.site.link_ids[-1]))}"
+    assert {"access_token", "refresh_token"} <= set(linking.item(waiting))
+    linking.let_time_pass(waiting, "due_at")
+    assert linking.wait(lambda: "refresh_token" not in linking.item(waiting)), "the sweep drops what nobody confirmed"
+    assert "access_token" not in linking.item(waiting)
 
 
 def test_a_confirmation_that_comes_too_late_is_refused(linking: Linking, person: Person) -> None:
@@ -183,6 +188,17 @@ def our_secret_is_refused(linking: Linking, person: Person, user: str) -> None:
     person.goes(linking.site.start(user), user)
 
 
+def suspended(linking: Linking, person: Person, user: str) -> None:
+    url = linking.site.start(user)
+    with linking.suspended():
+        person.goes(url, user)
+
+
+def our_secret_is_missing(linking: Linking, person: Person, user: str) -> None:
+    with linking.without_secret():
+        person.goes(linking.site.start(user), user)
+
+
 ENDINGS: Final = (
     Ending("consent-refused", refuses, "You did not allow access", 200),
     Ending("state-unknown", unknown, "We do not know this link", 400),
@@ -197,6 +213,8 @@ ENDINGS: Final = (
     Ending("wise-not-answering", wise_is_down, "Wise is not answering", 502, exchanges=1),
     Ending("wise-could-not-finish", wise_has_a_fault, "Wise could not finish", 502),
     Ending("our-fault", our_secret_is_refused, "Something went wrong on our side", 500, exchanges=1),
+    Ending("our-fault-reload", our_secret_is_missing, "Something went wrong on our side", 503),
+    Ending("suspended", suspended, "Connecting is stopped for now", 503),
 )
 
 
@@ -209,6 +227,19 @@ def test_a_failure_has_a_page_that_says_what_to_do(linking: Linking, person: Per
     assert problems_of(person.window, seen, ending.name, PICTURES) == []
     assert "What to do" in person.window.page.locator("h2").all_inner_texts()
     assert len(linking.exchanges(ending.name)) == ending.exchanges, "a code is sent once or not at all"
+
+
+@pytest.mark.parametrize("play", [suspended, our_secret_is_missing])
+def test_a_page_that_says_to_reload_is_right(
+    linking: Linking, person: Person, play: Callable[[Linking, Person, str], object]
+) -> None:
+    user = f"patient-{play.__name__}"
+    linking.user(user)
+    play(linking, person, user)
+    assert "reload this page" in person.window.page.locator("main").inner_text()
+    person.window.page.reload()
+    assert person.window.seen().heading == "One step is left"
+    assert len(linking.exchanges(user)) == 1
 
 
 def test_a_different_profile_leaves_the_grant_as_it_was(linking: Linking, person: Person) -> None:

@@ -27,11 +27,13 @@ from tests.handlers.deployment import (
     refusal,
     seen,
 )
-from token_rotator.domain.link import LinkFailure
+from token_rotator.domain.link import LinkFailure, hash_of
+from token_rotator.domain.tokens import Secret
 from token_rotator.handlers.http import PROBLEMS
 from token_rotator.handlers.pages import arrived, failed
 
 RETURN_URL = "https://acme.example.com/linked"
+ALL_SHARDS = {"shards": list(range(16))}
 
 
 @pytest.fixture
@@ -140,6 +142,21 @@ def test_a_forwarded_link_that_nobody_confirms_leads_to_nothing(deployment: Depl
     assert deployment.confirm(user, link_id_of(back)).problem == "link-expired"
     assert deployment.token(user).problem == "not-found"
     assert deployment.item(user) == {}
+
+
+def test_the_sweep_drops_what_nobody_confirmed(deployment: Deployment, user: str) -> None:
+    victim = f"{user}-victim"
+    deployment.wise.control.put_user(victim)
+    link_id = link_id_of(deployment.browse(deployment.consent(deployment.start(user), victim)))
+    waiting = f"pending#{hash_of(Secret(link_id))}"
+    deployment.clock.advance(minutes=10)
+    deployment.sweep(ALL_SHARDS)
+    assert {"access_token", "refresh_token"} <= set(deployment.item(waiting, "")), "a confirmation may still be at work"
+    deployment.clock.advance(minutes=1)
+    deployment.sweep(ALL_SHARDS)
+    assert not {"access_token", "refresh_token", "due_at"} & set(deployment.item(waiting, ""))
+    assert "tokens of a link dropped, nobody confirmed it" in deployment.sweep.console.getvalue()
+    assert deployment.confirm(user, link_id).problem == "link-expired"
 
 
 def test_neither_state_nor_code_nor_token_is_stored_or_logged_in_the_clear(deployment: Deployment, user: str) -> None:
