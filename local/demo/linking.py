@@ -39,6 +39,9 @@ class Linking:
         self.report = story.report
         self.pictures = pictures
         self.taken: list[str] = []
+        self.forwarded_link = ""
+        self.bound_nobody = False
+        self.facts_of_forwarded: dict[str, Any] = {}
 
     def link_users(self) -> None:
         """Play all of them, in windows of one browser."""
@@ -130,27 +133,37 @@ class Linking:
         shown.press("login", user=victim)
         last = self._picture(shown, "forwarded", shown.press("allow"))
         after = self.story.item("acme", user)
-        link_id = self.site.link_ids[-1]
+        link_id = self.forwarded_link = self.site.link_ids[-1]
         pending = self._pending(link_id)
         self._time_over(link_id)
-        self.story.wait(lambda: "refresh_token" not in self._pending(link_id), _SWEEP_S)
-        left = self._pending(link_id)
         served = hash_of(self.story.reader.fetch(user)["access_token"])
         theirs = {token.sha256 for token in self.wise.truth().live_access_tokens(victim)}
-        self.report.check(
-            "a forwarded link is not confirmed, and binds nobody's account",
+        self.bound_nobody = (
             last.status == _FORBIDDEN
             and len(self._exchanges(victim)) == 1
             and before == after
             and "confirmed_version" not in pending
             and {"access_token", "refresh_token", "expire_at"} <= set(pending)
-            and not {"access_token", "refresh_token"} & set(left)
-            and served not in theirs,
-            page=last.heading,
-            codes_exchanged_at_wise=len(self._exchanges(victim)),
-            confirmed="confirmed_version" in pending,
-            tokens_dropped_by_the_sweep="refresh_token" not in left,
-            grant_unchanged=before == after,
+            and served not in theirs
+        )
+        self.facts_of_forwarded = {
+            "page": last.heading,
+            "codes_exchanged_at_wise": len(self._exchanges(victim)),
+            "confirmed": "confirmed_version" in pending,
+            "grant_unchanged": before == after,
+        }
+
+    def unconfirmed(self) -> None:
+        """What became of the other person's tokens. The schedule starts the sweep each minute."""
+        link_id = self.forwarded_link
+        self.story.wait(lambda: "refresh_token" not in self._pending(link_id), _SWEEP_S)
+        left = self._pending(link_id)
+        dropped = bool(left) and not {"access_token", "refresh_token", "confirmed_version"} & set(left)
+        self.report.check(
+            "a forwarded link is not confirmed, and binds nobody's account",
+            self.bound_nobody and dropped,
+            **self.facts_of_forwarded,
+            tokens_dropped_by_the_sweep=dropped,
         )
 
     # --- helpers

@@ -82,6 +82,7 @@ class Story:
             self.killed_worker,
             self.moving.move_in,
             self.scheduled,
+            self.linking.unconfirmed,
             self.fetch_and_use,
             self.suspending.suspend,
             self.moving.close,
