@@ -95,7 +95,7 @@ def facts(event: object) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-_PLAIN: Final[dict[type[Any], str]] = {
+_PLAIN: Final[dict[type[Any], str | None]] = {
     AnswerLate: "AnswerLate",
     AnswerParked: "AnswerParked",
     AnswerLost: "AnswerLost",
@@ -103,6 +103,7 @@ _PLAIN: Final[dict[type[Any], str]] = {
     DemandBarred: "DemandBarred",
     ForeignRefresh: "ForeignRefresh",
     LinkLost: "LinkLost",
+    LinkUnconfirmed: None,
     UserDeactivated: "UsersDeactivated",
     UserReactivated: "UsersReactivated",
 }
@@ -131,7 +132,8 @@ def _counted(event: Event) -> tuple[str, str | None] | None:  # noqa: PLR0911 - 
         case Trouble(code=code):
             return ("StoreRefused", None) if code in _REFUSALS else None
         case _:
-            return _PLAIN[type(event)], None
+            name = _PLAIN[type(event)]
+            return None if name is None else (name, None)
 
 
 class PowertoolsJournal:

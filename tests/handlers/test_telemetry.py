@@ -506,7 +506,7 @@ SAYING = {
 OUTSIDE = {"CodeExchanged", "LinkEnded", "LinkLost", "EventTaken"}
 NEVER = {
     "sweep": {"DemandBarred", *OUTSIDE},
-    "refresh": {"ParkedSettled", "UserDeactivated", "UserReactivated", *OUTSIDE},
+    "refresh": {"ParkedSettled", "UserDeactivated", "UserReactivated", "LinkUnconfirmed", *OUTSIDE},
 }
 """Readers' refreshes are not the sweep's, the queue and states are the sweep's alone, and neither of them links."""
 
