@@ -53,6 +53,7 @@ from token_rotator.domain.errors import (
     StoreUnavailable,
 )
 from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
+from token_rotator.domain.link import CONFIRM_FOR, PendingTokens, hash_of
 from token_rotator.domain.state_change import Account, AccountState, StateChange, Subject
 from token_rotator.domain.suspension import Suspensions
 from token_rotator.domain.tokens import Sealed, SealedField, Secret
@@ -391,7 +392,7 @@ class Stage:
         if name == "delete":
             self.recorder.add(Deleted(when=when, grant=NAME, asked=asked))
             return
-        after: Grant = arguments[-1] if name == "create" else arguments[1]
+        after: Grant = arguments[0] if name == "create" else arguments[1]
         self.recorder.add(
             Adopted(
                 when=when,
@@ -591,8 +592,8 @@ class Stage:
         with self.process("admin"):
             self.world.adopt_grant(self.key, self.offer, self.exported.version)
 
-    def _relink(self) -> None:
-        """The user authorizes again: Wise ends the old refresh token, and somebody brings the new ones."""
+    def _authorized(self) -> Offer:
+        """Let the user authorize again: Wise ends the old refresh token. Gives the new ones."""
         user = self.user
         if user.alive:
             self.died(user.refresh_token, None)
@@ -601,15 +602,43 @@ class Stage:
         user.expires_at = self.clock.now + self.world.wise.life
         self.minted(access, Kind.ACCESS, None)
         self.minted(refresh, Kind.REFRESH, None)
-        offer = Offer(
+        return Offer(
             refresh_token=Secret(refresh),
             access_token=Secret(access),
             issued_at=self.clock.now,
             expires_at=user.expires_at,
         )
+
+    def _relink(self) -> None:
+        """The user authorizes again, and somebody imports the new tokens."""
+        offer = self._authorized()
         with self.process("admin"):
             stored = self.stored
             self.world.adopt_grant(self.key, offer, None if stored is None else stored.version)
+
+    def _confirm(self) -> None:
+        """The user is linked again: the new tokens wait, and the partner confirms."""
+        offer, link_id = self._authorized(), Secret(f"{len(self.world.grants.pending):043d}")
+        assert offer.access_token is not None
+        assert offer.refresh_token is not None
+        assert offer.issued_at is not None
+        assert offer.expires_at is not None
+        box = self.world.sealer.box
+        self.world.links.keep(
+            PendingTokens(
+                hashed=hash_of(link_id),
+                key=self.key,
+                attempt_id=self.world.new_id(),
+                access_token=box(self.key, SealedField.ACCESS_TOKEN, offer.access_token),
+                refresh_token=box(self.key, SealedField.REFRESH_TOKEN, offer.refresh_token),
+                issued_at=offer.issued_at,
+                expires_at=offer.expires_at,
+                confirm_before=offer.issued_at + CONFIRM_FOR,
+                grant_since=None if self.stored is None else self.stored.created_at,
+            )
+        )
+        with self.process("admin"):
+            self.world.confirm_link(self.key, link_id.reveal())
 
     def _delete(self) -> None:
         with self.process("admin"):

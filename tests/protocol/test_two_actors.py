@@ -33,6 +33,8 @@ REDUCED: list[tuple[Scene, tuple[str, ...]]] = [
     (parked, ("drain", "readopt")),
     (revoked, ("sweep", "sweep2")),
     (revoked, ("sweep", "relink")),
+    (revoked, ("sweep", "confirm")),
+    (due, ("sweep", "confirm")),
 ]
 
 

@@ -14,6 +14,7 @@ CASES: list[tuple[Scene, tuple[str, ...]]] = [
     (parked, ("sweep", "drain")),
     (parked, ("drain", "readopt")),
     (revoked, ("duty", "relink")),
+    (revoked, ("duty", "confirm")),
     (ended, ("duty", "report")),
 ]
 IDS = [f"{scene.__name__}, {' x '.join(actors)}" for scene, actors in CASES]
