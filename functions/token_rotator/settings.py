@@ -269,7 +269,7 @@ def _of_wise(environ: Mapping[str, str]) -> dict[str, Any]:
 class RefreshSettings(WiseSettings):
     """What `sweep` and `refresh` are told. The calls are to Wise, in any minute, of all processes together.
 
-    `remind_after`: when people are told once more about a user who has to authorize again. `many_grants_dying`: so
+    `remind_after`: when people are told once more about a grant that is still dead or held. `many_grants_dying`: so
     many grants that die within minutes raise an alert beside their own. `wise_client_id`: the only client to act as,
     where it is told.
     """

@@ -10,11 +10,12 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes.rotator import World
-from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey
-from token_rotator.domain.outcome import ClientAccepted, GrantInvalid, WeAreWrong
+from token_rotator.domain.grant import APPLICATION, Alert, AlertKind, Grant, GrantKey
+from token_rotator.domain.outcome import ClientAccepted, GrantInvalid, Liveness, WeAreWrong
 from token_rotator.domain.policy import WARN_AHEAD
+from token_rotator.domain.suspension import Suspension
 from token_rotator.service.adopt_grant import Kept, Offer
-from token_rotator.service.ports import Done, Refused
+from token_rotator.service.ports import Done, Due, Refused
 
 DAY = timedelta(days=1)
 ENDS = timedelta(days=40)
@@ -73,6 +74,23 @@ def held_and_well(world: World) -> list[AlertKind]:
     return [AlertKind.HELD, AlertKind.RECOVERED]
 
 
+def refused_for(world: World, days: float) -> None:
+    """Let Wise refuse this grant, and accept our client, as often as it is tried."""
+    world.wise.script = [WeAreWrong(status=400)] * 600
+    world.wise.checks = [ClientAccepted(changed=False, status=200)] * 600
+    world.due_now()
+    sweep(world)
+    pass_days(world, days)
+    world.wise.script, world.wise.checks = [], []
+
+
+def held_for_long(world: World) -> list[AlertKind]:
+    world.adopted()
+    refused_for(world, 1.2)
+    pass_days(world, 0.1)
+    return [AlertKind.HELD, AlertKind.HELD, AlertKind.RECOVERED]
+
+
 def expiring(world: World) -> list[AlertKind]:
     world.adopted(refresh_expires_at=world.clock() + ENDS)
     world.wise.users["anna"].refresh_expires_at = world.clock() + ENDS
@@ -87,7 +105,17 @@ def expiring_and_linked(world: World) -> list[AlertKind]:
     return [*[AlertKind.REFRESH_TOKEN_EXPIRING] * 3, AlertKind.RECOVERED]
 
 
-STORIES = [dead, reminded, linked_again, reissued, reclaimed, held_and_well, expiring, expiring_and_linked]
+STORIES = [
+    dead,
+    reminded,
+    linked_again,
+    reissued,
+    reclaimed,
+    held_and_well,
+    held_for_long,
+    expiring,
+    expiring_and_linked,
+]
 Story = Callable[[World], list[AlertKind]]
 
 
@@ -336,6 +364,112 @@ def test_a_reminder_comes_once_and_says_that_it_is_one() -> None:
     assert (first.incident_id, first.reminder, second.reminder) == (second.incident_id, False, True)
     assert first.published_at is None
     assert world.stored().due_at is None
+
+
+def test_a_held_grant_is_told_once_more_after_a_day_and_then_left_alone() -> None:
+    world = World()
+    world.adopted()
+    refused_for(world, 5)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.HELD, AlertKind.HELD]
+    first, second = world.alerts.published
+    assert (first.incident_id, first.reminder, second.reminder) == (second.incident_id, False, True)
+    assert first.trace_id == second.trace_id
+    stored = world.stored()
+    assert stored.alert is not None
+    assert stored.alert.published_at is not None
+    assert timedelta(0) <= stored.alert.published_at - first.raised_at - DAY < timedelta(minutes=1)
+    assert stored.due_at == stored.refresh_at
+
+
+def test_no_reminder_of_a_hold_comes_where_it_is_over() -> None:
+    world = World()
+    held_and_well(world)
+    pass_days(world, 3)
+    assert [alert.kind for alert in world.alerts.published] == [AlertKind.HELD, AlertKind.RECOVERED]
+
+
+def test_a_grant_that_is_held_while_in_doubt_is_told_once_more() -> None:
+    world = World()
+    world.adopted()
+    world.due_now()
+    world.wise.script, world.wise.asks = ["lose"], [Liveness.NO_ANSWER]
+    world.attempt()
+    world.clock.advance(seconds=30)
+    refused_for(world, 1.2)
+    assert world.stored().in_doubt is not None
+    assert [(alert.kind, alert.reminder) for alert in world.alerts.published] == [
+        (AlertKind.HELD, False),
+        (AlertKind.HELD, True),
+    ]
+
+
+def test_our_applications_own_token_that_is_held_is_told_once_more() -> None:
+    world = World()
+    world.wise.application_script = [WeAreWrong(status=400)] * 600
+    world.wise.checks = [ClientAccepted(changed=False, status=200)] * 600
+    world.refresh_grant(APPLICATION, Due(), alone=True)
+    for _ in range(200):
+        due = world.grants.items[APPLICATION].due_at
+        assert due is not None
+        world.clock.now = max(world.clock(), due)
+        sweep(world)
+    assert [(alert.kind, alert.reminder) for alert in world.alerts.published] == [
+        (AlertKind.HELD, False),
+        (AlertKind.HELD, True),
+    ]
+
+
+def test_a_held_grant_on_hold_is_told_once_more_without_a_refresh() -> None:
+    world = World()
+    world.adopted()
+    world.wise.script = [WeAreWrong(status=400)]
+    world.wise.checks = [ClientAccepted(changed=False, status=200)]
+    world.due_now()
+    sweep(world)
+    world.hold_grant(world.key(), Suspension(world.clock(), "operations"))
+    sent = len(world.wise.refreshes)
+    pass_days(world, 3)
+    assert [alert.reminder for alert in world.alerts.published] == [False, True]
+    assert (len(world.wise.refreshes), world.stored().due_at) == (sent, None)
+
+
+def test_a_suspended_grant_is_told_once_more_when_it_is_lifted() -> None:
+    world = World()
+    world.adopted()
+    refused_for(world, 0.5)
+    world.suspend_grant(world.key(), Suspension(world.clock(), "operations"))
+    pass_days(world, 3)
+    assert len(world.alerts.published) == 1
+    world.suspend_grant.lift(world.key())
+    refused_for(world, 0.1)
+    assert [alert.reminder for alert in world.alerts.published] == [False, True]
+
+
+def test_a_reminder_that_was_not_taken_stays_one_though_wise_refuses_again() -> None:
+    world = World()
+    world.adopted()
+    refused_for(world, 0.9)
+    world.alerts.script = ["refuse"] * 3
+    refused_for(world, 1)
+    assert [(alert.kind, alert.reminder) for alert in world.alerts.published] == [
+        (AlertKind.HELD, False),
+        (AlertKind.HELD, True),
+    ]
+
+
+def test_whoever_refuses_a_held_grant_leaves_the_reminder_to_the_sweep() -> None:
+    world = World()
+    grant = world.adopted()
+    alert = Alert("incident", AlertKind.HELD, "we_are_wrong", world.clock(), reminder=True)
+    world.grants.items[grant.key] = replace(grant, alert=alert)
+    world.due_now()
+    world.wise.script = [WeAreWrong(status=400)]
+    world.wise.checks = [ClientAccepted(changed=False, status=200)]
+    world.attempt()
+    assert world.stored().alert == alert
+    assert world.alerts.published == []
+    sweep(world)
+    assert [told.reminder for told in world.alerts.published] == [True]
 
 
 def test_no_reminder_comes_where_it_is_over() -> None:

@@ -76,6 +76,8 @@ class Row:
 DEAD = {"phase": Phase.REAUTHORIZATION_REQUIRED, "due_at": START}
 LEASED = {"attempt_id": "x", "lease_until": START + timedelta(seconds=18)}
 DOUBT = {"in_doubt": "x", "due_at": START + timedelta(seconds=30)}
+TOLD_HELD = replace(ALERT, kind=AlertKind.HELD, published_at=START, remind_at=START + 5 * HOUR)
+HELD: dict[str, object] = {"alert": TOLD_HELD}
 ON_HOLD: dict[str, object] = {"on_hold": Suspension(START, "acme-onboarding")}
 BEGUN: dict[str, object] = {
     "refresh_token": None,
@@ -247,6 +249,38 @@ ROWS = [
         "ends soon, and is held",
         ending(3) | {"alert": replace(ALERT, kind=AlertKind.HELD, published_at=START)},
         HOUR,
+        Step.NOTHING,
+        Verdict.SERVE,
+        6 * HOUR - 4 * SECOND,
+        6 * HOUR,
+    ),
+    Row("held, to be reminded later", HELD, HOUR, Step.NOTHING, Verdict.SERVE, 6 * HOUR - 4 * SECOND, 5 * HOUR),
+    Row("held, told long ago", HELD, 5 * HOUR, Step.REMIND, Verdict.SERVE, 6 * HOUR - 4 * SECOND),
+    Row("held, told long ago, and due", HELD, 7 * HOUR, Step.REMIND, Verdict.REFRESH),
+    Row("held, told long ago, in doubt", HELD | DOUBT, 7 * HOUR, Step.REMIND, Verdict.REFRESH, None),
+    Row("held, told long ago, suspended", HELD | {"phase": Phase.SUSPENDED}, 7 * HOUR, Step.NOTHING, Verdict.SUSPENDED),
+    Row(
+        "held, reminded",
+        {"alert": replace(TOLD_HELD, remind_at=None, reminder=True)},
+        5 * HOUR,
+        Step.NOTHING,
+        Verdict.SERVE,
+        6 * HOUR - 4 * SECOND,
+        6 * HOUR,
+    ),
+    Row(
+        "held no more",
+        {"alert": replace(TOLD_HELD, kind=AlertKind.RECOVERED)},
+        5 * HOUR,
+        Step.NOTHING,
+        Verdict.SERVE,
+        6 * HOUR - 4 * SECOND,
+        6 * HOUR,
+    ),
+    Row(
+        "given up, told long ago, and tried once more",
+        {"alert": replace(TOLD_HELD, kind=AlertKind.REAUTHORIZATION_REQUIRED)},
+        5 * HOUR,
         Step.NOTHING,
         Verdict.SERVE,
         6 * HOUR - 4 * SECOND,

@@ -43,6 +43,12 @@ YOUNG_FOR: Final = timedelta(seconds=60)
 """A token younger than this, or than a tenth of its life, is not doubted because somebody reports it."""
 
 
+REMINDED: Final = {
+    AlertKind.REAUTHORIZATION_REQUIRED: Phase.REAUTHORIZATION_REQUIRED,
+    AlertKind.HELD: Phase.ACTIVE,
+}
+"""What people are told once more where nothing has changed, and the phase in which it is still so."""
+
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """The `refresh_at` of a grant that is never refreshed."""
 PERSONAL_STABLE_FOR: Final = timedelta(hours=1)
@@ -161,6 +167,14 @@ def old_at(grant: Grant) -> datetime | None:
     return grant.replace_at
 
 
+def remind_at(grant: Grant) -> datetime | None:
+    """Say from when on people are to be told once more what they were told, and what is still so."""
+    alert = grant.alert
+    if alert is None or alert.published_at is None or REMINDED.get(alert.kind) is not grant.phase:
+        return None
+    return alert.remind_at
+
+
 def next_due(grant: Grant, now: datetime) -> datetime | None:
     """Say when anything has next to happen to a grant that nobody is working on and that is not in doubt."""
     moments: list[datetime] = []
@@ -172,11 +186,11 @@ def next_due(grant: Grant, now: datetime) -> datetime | None:
         moments.append(old)
     if warning is not None and grant.refresh_expires_at is not None and now < grant.refresh_expires_at:
         moments.append(warning)
-    if alert is not None and grant.phase is not Phase.SUSPENDED:
-        if alert.published_at is None:
-            moments.append(alert.claimed_until or now)
-        elif alert.remind_at is not None and grant.phase is Phase.REAUTHORIZATION_REQUIRED:
-            moments.append(alert.remind_at)
+    if alert is not None and alert.published_at is None and grant.phase is not Phase.SUSPENDED:
+        moments.append(alert.claimed_until or now)
+    again = remind_at(grant)
+    if again is not None:
+        moments.append(again)
     return min(moments, default=None)
 
 
@@ -187,9 +201,10 @@ def decide(grant: Grant, now: datetime, budgets: Budgets) -> Decision:  # noqa: 
     alert = grant.alert
     if alert is not None and alert.published_at is None and (alert.claimed_until or now) <= now:
         return Decision(Step.PUBLISH, f"on-call has not been told: {alert.kind}", None)
+    again = remind_at(grant)
+    if again is not None and again <= now:
+        return Decision(Step.REMIND, "on-call was told, and nothing has changed since", None)
     if grant.phase is Phase.REAUTHORIZATION_REQUIRED:
-        if alert is not None and alert.remind_at is not None and alert.remind_at <= now:
-            return Decision(Step.REMIND, "on-call was told, and nothing has changed since", None)
         return Decision(Step.NOTHING, "waits for a new authorization", next_due(grant, now))
     if grant.attempt_id is not None:
         if ran_out(grant, now, budgets):

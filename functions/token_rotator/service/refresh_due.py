@@ -126,8 +126,8 @@ class RefreshDue:
             return self._follow(result.grant, result)
         if result.word is Word.IN_DOUBT:  # people do not wait for what may stay in doubt for long
             grant = self.grants.get(key)
-            if grant is not None and decide(grant, self.clock(), self.budgets).step is Step.PUBLISH:
-                self.tell.claim_and_publish(grant)
+            if grant is not None and decide(grant, self.clock(), self.budgets).step in (Step.PUBLISH, Step.REMIND):
+                return self._follow(grant, result)
         if result.word is Word.ON_HOLD:  # nothing more is sent, and people may have to be told
             grant = self.grants.get(key)
             return result if grant is None else self._follow(grant, result)

@@ -696,8 +696,9 @@ class _Attempt:
         code = name_of(outcome)
         after, retry_at = self._unrefreshed(grant, code, HELD_FOR)
         now, told = self.use.clock(), grant.alert
-        if told is not None and told.kind is AlertKind.HELD and (told.published_at or told.claimed_until or now) > now:
-            told = None  # somebody is telling it
+        taken = told is not None and (told.reminder or (told.published_at or told.claimed_until or now) > now)
+        if told is not None and told.kind is AlertKind.HELD and taken:
+            told = None  # somebody is telling it, or the sweep tells it once more
         elif told is None or told.kind is not AlertKind.HELD or told.published_at is None:
             if told is not None and told.kind is AlertKind.REFRESH_TOKEN_EXPIRING:
                 after = replace(after, expiry_told=None)  # it is not over: it is told again once this is

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from token_rotator.domain.errors import PublishRefused, PublishUnknown, StoreUnavailable
 from token_rotator.domain.grant import Alert, AlertKind, incident_of
-from token_rotator.domain.policy import ALERT_CLAIM, PERSONAL_AGAIN, backoff, fleet_backoff, next_due, old_at, warned
+from token_rotator.domain.policy import (
+    ALERT_CLAIM,
+    PERSONAL_AGAIN,
+    REMINDED,
+    backoff,
+    fleet_backoff,
+    next_due,
+    old_at,
+    warned,
+)
 
 from .journal import AlertTold, Trouble
 from .ports import Done, When
@@ -34,7 +43,8 @@ class TellPeople:
 
     The claim keeps two publishers apart, so a second copy exists only where nobody knows whether the first one
     arrived, or where the store would not take the mark. An alert that was refused stays due, with a back-off. One that
-    asks for somebody is told once more if nothing has changed after `remind_after`.
+    asks for somebody, about a grant that is dead or held, is told once more if nothing has changed after
+    `remind_after`.
     """
 
     grants: GrantStore
@@ -107,7 +117,7 @@ class TellPeople:
         if alert is None:
             return
         told = _published(self, grant.key, alert, partial(backoff, grant.key))
-        asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and not alert.reminder
+        asks = alert.kind in REMINDED and not alert.reminder
         if asks and told.published_at is not None:
             told = replace(told, remind_at=told.published_at + self.remind_after)
         self._mark(grant, alert, told)

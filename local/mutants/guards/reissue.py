@@ -13,6 +13,7 @@ _TELL: Final = "functions/token_rotator/service/tell_people.py"
 _GRANT: Final = "functions/token_rotator/domain/grant.py"
 _FLEET: Final = "functions/token_rotator/domain/fleet.py"
 _RULES: Final = "functions/token_rotator/domain/policy.py"
+_SWEEP: Final = "functions/token_rotator/service/refresh_due.py"
 _WISE: Final = "functions/token_rotator/adapters/wise_http.py"
 _REISSUE: Final = "tests/unit/test_reissue.py"
 _LIFE: Final = "tests/unit/test_alert_lifecycle.py"
@@ -129,9 +130,33 @@ GUARDS: Final = (
         name="reminded-once",
         says="a reminder comes once",
         path=_TELL,
-        old="        asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED and not alert.reminder\n",
-        new="        asks = alert.kind is AlertKind.REAUTHORIZATION_REQUIRED\n",
+        old="        asks = alert.kind in REMINDED and not alert.reminder\n",
+        new="        asks = alert.kind in REMINDED\n",
         tests=(f"{_LIFE}::test_a_reminder_comes_once_and_says_that_it_is_one",),
+    ),
+    Guard(
+        name="held-reminded",
+        says="people are told once more of a grant that is still held",
+        path=_RULES,
+        old="    AlertKind.HELD: Phase.ACTIVE,\n",
+        new="",
+        tests=(f"{_LIFE}::test_a_held_grant_is_told_once_more_after_a_day_and_then_left_alone",),
+    ),
+    Guard(
+        name="reminder-stays-one",
+        says="a reminder that the topic did not take stays one, whatever Wise says of the grant meanwhile",
+        path=_ATTEMPT,
+        old="(told.reminder or (told.published_at or told.claimed_until or now) > now)\n",
+        new="(told.published_at or told.claimed_until or now) > now\n",
+        tests=(f"{_LIFE}::test_whoever_refuses_a_held_grant_leaves_the_reminder_to_the_sweep",),
+    ),
+    Guard(
+        name="reminded-in-doubt",
+        says="a reminder does not wait for the end of a doubt",
+        path=_SWEEP,
+        old="step in (Step.PUBLISH, Step.REMIND):\n",
+        new="step is Step.PUBLISH:\n",
+        tests=(f"{_LIFE}::test_a_grant_that_is_held_while_in_doubt_is_told_once_more",),
     ),
     Guard(
         name="warned-once",
