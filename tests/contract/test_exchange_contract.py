@@ -123,7 +123,7 @@ def test_a_code_gives_tokens(scene: Scene) -> None:
     tokens = tokens_of(exchange(scene, scene.code()))
     assert tokens.refresh_token is not None
     assert tokens.expires_at - tokens.issued_at == pytest.approx(timedelta(hours=12), abs=timedelta(seconds=2))
-    assert scene.port.ask(tokens.access_token, attempt_id="a", within=AMPLE) is Liveness.LIVES
+    assert scene.port.ask(tokens.access_token, attempt_id="a", within=AMPLE).liveness is Liveness.LIVES
     assert isinstance(scene.port.refresh(tokens.refresh_token, attempt_id="b", within=AMPLE), Refreshed)
 
 

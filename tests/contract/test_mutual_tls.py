@@ -121,7 +121,7 @@ def test_every_call_shows_the_certificate(place: Place, key_type: KeyType, highe
 
     outcome = place.refresh(client)
     assert isinstance(outcome, Refreshed)
-    assert client.ask(outcome.tokens.access_token, attempt_id="a", within=AMPLE) is Liveness.LIVES
+    assert client.ask(outcome.tokens.access_token, attempt_id="a", within=AMPLE).liveness is Liveness.LIVES
     assert client.profiles(outcome.tokens.access_token, attempt_id="a", within=AMPLE)
     assert isinstance(client.settle_client(attempt_id="a", within=AMPLE), ClientAccepted)
     assert isinstance(client.refresh(Secret("fixture"), attempt_id="a", within=AMPLE), GrantInvalid)
@@ -158,7 +158,7 @@ def test_nothing_is_sent_with_a_secret_that_has_no_usable_certificate(place: Pla
         assert why in str(raised.value)
         assert "PRIVATE" not in str(raised.value)
         assert client.refresh(Secret("fixture"), attempt_id="a", within=AMPLE) == NotSent(reason="wise-secret-unusable")
-        assert client.ask(Secret("fixture"), attempt_id="a", within=AMPLE) is Liveness.NO_ANSWER
+        assert client.ask(Secret("fixture"), attempt_id="a", within=AMPLE).liveness is Liveness.NO_ANSWER
         assert client.profiles(Secret("fixture"), attempt_id="a", within=AMPLE) is None
     assert place.wise.control.requests() == []
 
@@ -175,7 +175,7 @@ def test_a_certificate_that_the_peer_refuses_is_a_refused_client(place: Place, h
 
     refused = ClientRefused(error="certificate_refused")
     assert client.refresh(Secret(user.refresh_token), attempt_id="a", within=AMPLE) == refused
-    assert client.ask(Secret(user.access_token), attempt_id="a", within=AMPLE) is Liveness.NO_ANSWER
+    assert client.ask(Secret(user.access_token), attempt_id="a", within=AMPLE).liveness is Liveness.NO_ANSWER
     assert client.profiles(Secret(user.access_token), attempt_id="a", within=AMPLE) is None
     assert client.settle_client(attempt_id="a", within=AMPLE) == refused
     assert place.requests(issued) == 0

@@ -52,13 +52,16 @@ def an_answer(**changes: Any) -> SealedAnswer:
         "scope": "transfers",
         "reissued": "invalid_grant",
         "foreign": True,
+        "trace_id": "f" * 32,
     }
     return SealedAnswer(**told | changes)
 
 
 def bare_answer() -> SealedAnswer:
     """An answer that tells as little as one can."""
-    return an_answer(refresh_token=None, refresh_expires_at=None, scope=None, reissued=None, foreign=False)
+    return an_answer(
+        refresh_token=None, refresh_expires_at=None, scope=None, reissued=None, foreign=False, trace_id=None
+    )
 
 
 class Lot(Protocol):
@@ -314,6 +317,7 @@ def test_a_message_is_what_the_design_says(sqs: SqsLot) -> None:
         "scope": "transfers",
         "reissued": "invalid_grant",
         "foreign": True,
+        "trace_id": "f" * 32,
     }
 
 
@@ -343,6 +347,7 @@ ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True)
         scope=st.none() | st.text(max_size=256),
         reissued=st.none() | st.text(max_size=64),
         foreign=st.booleans(),
+        trace_id=st.none() | st.text(max_size=64),
     )
 )
 def test_any_answer_goes_round(answer: SealedAnswer) -> None:
@@ -384,8 +389,9 @@ CHANGES: list[dict[str, Any]] = [
     {"reissued": True},
     {"foreign": 1},
     {"foreign": "yes"},
+    {"trace_id": 7},
 ]
-EARLIER = ("reissued", "foreign")
+EARLIER = ("reissued", "foreign", "trace_id")
 """What a message of an earlier version does not have."""
 UNREADABLE = {
     **{text[:8]: text for text in ("{}", "[]", "null", "7", '"schema"', "not json", "[" * 100_000)},
@@ -405,7 +411,7 @@ def test_what_this_version_did_not_write_cannot_be_read(text: str) -> None:
 
 def test_what_an_earlier_version_wrote_is_read() -> None:
     written = {name: value for name, value in WRITTEN.items() if name not in EARLIER}
-    assert sqs_parking._read(json.dumps(written)) == an_answer(reissued=None, foreign=False)
+    assert sqs_parking._read(json.dumps(written)) == an_answer(reissued=None, foreign=False, trace_id=None)
 
 
 def test_what_a_later_version_adds_is_no_hindrance() -> None:

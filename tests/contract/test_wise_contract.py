@@ -40,6 +40,7 @@ from token_rotator.domain.outcome import (
     NotSent,
     Outcome,
     Refreshed,
+    Said,
     ServerFault,
     Throttled,
     Unknown,
@@ -130,7 +131,9 @@ class Setting:
         ]
 
     def ask(self, within: timedelta = AMPLE, **changes: Any) -> Liveness:
-        return self.client(**changes).ask(Secret(self.user.access_token), attempt_id="attempt-1", within=within)
+        return (
+            self.client(**changes).ask(Secret(self.user.access_token), attempt_id="attempt-1", within=within).liveness
+        )
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +237,7 @@ def scene(request: pytest.FixtureRequest) -> Callable[[str], Scene]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_refresh_gives_tokens_and_kills_the_old_one(scene: Callable[[str], Scene], policy: str) -> None:
     anna = scene(policy)
-    assert anna.port.ask(anna.access_token, attempt_id="a", within=AMPLE) is Liveness.LIVES
+    assert anna.port.ask(anna.access_token, attempt_id="a", within=AMPLE).liveness is Liveness.LIVES
     outcome = anna.port.refresh(anna.refresh_token, attempt_id="b", within=AMPLE)
     assert isinstance(outcome, Refreshed)
     tokens = outcome.tokens
@@ -245,8 +248,8 @@ def test_a_refresh_gives_tokens_and_kills_the_old_one(scene: Callable[[str], Sce
         "rotated": tokens.refresh_token is not None and tokens.refresh_token != anna.refresh_token,
         "omitted": tokens.refresh_token is None,
     }[policy]
-    assert anna.port.ask(anna.access_token, attempt_id="c", within=AMPLE) is Liveness.DEAD
-    assert anna.port.ask(tokens.access_token, attempt_id="d", within=AMPLE) is Liveness.LIVES
+    assert anna.port.ask(anna.access_token, attempt_id="c", within=AMPLE).liveness is Liveness.DEAD
+    assert anna.port.ask(tokens.access_token, attempt_id="d", within=AMPLE).liveness is Liveness.LIVES
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -263,7 +266,7 @@ def test_a_revoked_user_is_a_dead_grant(scene: Callable[[str], Scene]) -> None:
     anna = scene("same")
     anna.revoke()
     assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="a", within=AMPLE), GrantInvalid)
-    assert anna.port.ask(anna.access_token, attempt_id="b", within=AMPLE) is Liveness.DEAD
+    assert anna.port.ask(anna.access_token, attempt_id="b", within=AMPLE).liveness is Liveness.DEAD
 
 
 def test_a_replaced_refresh_token_is_dead(scene: Callable[[str], Scene]) -> None:
@@ -282,13 +285,13 @@ def test_a_registration_code_brings_new_tokens_and_leaves_the_access_token_alive
     tokens = outcome.tokens
     assert tokens.refresh_token is not None
     assert tokens.refresh_token != anna.refresh_token
-    assert anna.port.ask(anna.access_token, attempt_id="b", within=AMPLE) is Liveness.LIVES
-    assert anna.port.ask(tokens.access_token, attempt_id="c", within=AMPLE) is Liveness.LIVES
+    assert anna.port.ask(anna.access_token, attempt_id="b", within=AMPLE).liveness is Liveness.LIVES
+    assert anna.port.ask(tokens.access_token, attempt_id="c", within=AMPLE).liveness is Liveness.LIVES
     assert isinstance(anna.port.refresh(anna.refresh_token, attempt_id="d", within=AMPLE), GrantInvalid)
     again = anna.port.refresh(tokens.refresh_token, attempt_id="e", within=AMPLE)
     assert isinstance(again, Refreshed)
     for dead in (anna.access_token, tokens.access_token):
-        assert anna.port.ask(dead, attempt_id="f", within=AMPLE) is Liveness.DEAD
+        assert anna.port.ask(dead, attempt_id="f", within=AMPLE).liveness is Liveness.DEAD
 
 
 def test_a_registration_code_brings_a_revoked_user_back_again_and_again(scene: Callable[[str], Scene]) -> None:
@@ -298,7 +301,7 @@ def test_a_registration_code_brings_a_revoked_user_back_again_and_again(scene: C
         anna.revoke()
         outcome = anna.port.reissue(registration, attempt_id=f"a-{number}", within=AMPLE)
         assert isinstance(outcome, Refreshed)
-        assert anna.port.ask(outcome.tokens.access_token, attempt_id="b", within=AMPLE) is Liveness.LIVES
+        assert anna.port.ask(outcome.tokens.access_token, attempt_id="b", within=AMPLE).liveness is Liveness.LIVES
 
 
 def test_a_reclaimed_account_gives_nothing_for_its_code(scene: Callable[[str], Scene]) -> None:
@@ -808,6 +811,15 @@ def test_wise_sees_the_attempt_as_correlation_id(wise: Setting) -> None:
     (request,) = wise.emulator.control.requests(user=wise.user.user)
     (use,) = wise.emulator.control.uses(user=wise.user.user)
     assert (request.correlation_id, use.correlation_id) == ("attempt-77", "attempt-78")
+
+
+def test_what_wise_says_of_a_token_comes_with_its_trace(wise: Setting) -> None:
+    said = wise.client().ask(Secret(wise.user.access_token), attempt_id="attempt-1", within=AMPLE)
+    (use,) = wise.emulator.control.uses(user=wise.user.user)
+    assert said == Said(Liveness.LIVES, use.trace_id)
+    wise.emulator.control.deliver_next(Delivery.RESET, endpoint=Endpoint.ME)
+    said = wise.client().ask(Secret(wise.user.access_token), attempt_id="attempt-1", within=AMPLE)
+    assert said == Said(Liveness.NO_ANSWER, None)
 
 
 # --- what an answer with tokens may look like
@@ -1322,7 +1334,7 @@ def test_an_application_token_comes_alone(scene: Callable[[str], Scene]) -> None
     again = anna.port.issue_application_token(attempt_id="b", within=AMPLE)
     assert isinstance(again, Refreshed)
     assert again.tokens.access_token != tokens.access_token
-    assert anna.port.ask(anna.access_token, attempt_id="c", within=AMPLE) is Liveness.LIVES
+    assert anna.port.ask(anna.access_token, attempt_id="c", within=AMPLE).liveness is Liveness.LIVES
 
 
 def test_a_refused_client_gets_no_application_token(scene: Callable[[str], Scene]) -> None:

@@ -17,11 +17,14 @@ from token_rotator.domain.outcome import (
     NotSent,
     Outcome,
     Refreshed,
+    Said,
     Unknown,
 )
 from token_rotator.domain.tokens import Registration, Secret, TokenSet
 
 LIFE = timedelta(hours=12)
+ANSWER, QUESTION = "a" * 32, "b" * 32
+"""The trace ids of what it issues, and of what it says of an access token."""
 
 
 @dataclass
@@ -194,7 +197,7 @@ class FakeWise:
             return Unknown(reason="connection-broke")
         if tokens is None:
             return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
-        return Refreshed(tokens=tokens, status=200)
+        return Refreshed(tokens=tokens, status=200, trace_id=ANSWER)
 
     def reissue(self, registration: Registration, *, attempt_id: str, within: timedelta) -> Outcome:
         assert within > timedelta(0)
@@ -218,7 +221,7 @@ class FakeWise:
             return Unknown(reason="connection-broke")
         if tokens is None:
             return GrantInvalid(status=401, error="invalid_grant", trace_id="e" * 32)
-        return Refreshed(tokens=tokens, status=200)
+        return Refreshed(tokens=tokens, status=200, trace_id=ANSWER)
 
     def carry_out_application(self) -> TokenSet:
         """Issue a token to our application."""
@@ -252,14 +255,14 @@ class FakeWise:
         self.after_application()
         if told == "lose":
             return Unknown(reason="connection-broke")
-        return Refreshed(tokens=tokens, status=200)
+        return Refreshed(tokens=tokens, status=200, trace_id=ANSWER)
 
-    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Said:
         assert within > timedelta(0)
         self.asked.append(attempt_id)
         if self.asks:
-            return self.asks.pop(0)
-        return Liveness.LIVES if self.lives(access_token.reveal()) else Liveness.DEAD
+            return Said(self.asks.pop(0), QUESTION)
+        return Said(Liveness.LIVES if self.lives(access_token.reveal()) else Liveness.DEAD, QUESTION)
 
     def code(self, name: str, redirect_uri: str) -> Secret:
         """Consent as a user would, one that is there or a new one."""
@@ -287,7 +290,7 @@ class FakeWise:
             return Unknown(reason="connection-broke")
         if tokens is None:
             return GrantInvalid(status=400, error="invalid_grant", trace_id="f" * 32)
-        return Refreshed(tokens=tokens, status=200)
+        return Refreshed(tokens=tokens, status=200, trace_id=ANSWER)
 
     def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         assert within > timedelta(0)

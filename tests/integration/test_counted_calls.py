@@ -15,7 +15,7 @@ from local.wise.running import RunningWise
 from local.wise.truth import Verdict
 from tests.integration.place import A_WHILE_AGO_S, Parts, Place, wired
 from token_rotator.domain.grant import GrantKey
-from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
+from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome, Said
 from token_rotator.domain.suspension import Suspension
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.ports import Due, Rejected, Wise
@@ -80,7 +80,7 @@ class WatchedWise:
         self.calls.append("wise.settle_client")
         return self.wise.settle_client(attempt_id=attempt_id, within=within)
 
-    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Said:
         self.calls.append("wise.ask")
         return self.wise.ask(access_token, attempt_id=attempt_id, within=within)
 
@@ -209,7 +209,10 @@ def test_tokens_of_8000_characters_go_round_whole(wire: Wire, wise: RunningWise,
         assert isinstance(served, Served)
         token = served.access_token
         assert len(token.reveal()) == 8000
-        assert wire.parts.refreshing.wise.ask(token, attempt_id="use", within=timedelta(seconds=5)) is Liveness.LIVES
+        assert (
+            wire.parts.refreshing.wise.ask(token, attempt_id="use", within=timedelta(seconds=5)).liveness
+            is Liveness.LIVES
+        )
         (newest,) = (t for t in wise.control.tokens("anna", values=True) if t.kind == "access" and t.lives)
         assert newest.value == token.reveal()
         store = wire.refresh_grant.grants

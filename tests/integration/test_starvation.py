@@ -25,7 +25,7 @@ from tests.integration.place import A_WHILE_AGO_S, TENANT, Parts, Place, wired
 from token_rotator.adapters.dynamo_items import to_ms
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.grant import Grant, GrantKey, Phase
-from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
+from token_rotator.domain.outcome import ClientCheck, Outcome, Said
 from token_rotator.domain.policy import BACKOFF_BASE, BACKOFF_CAP
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.journal import AlertTold, AttemptEnded, BreakerOpened, Event, Sent, Trouble
@@ -150,7 +150,7 @@ def world(dynamodb: DynamoDBClient, wise: RunningWise, place: Place, clock: Cloc
             watch.on_wise()
             return super().refresh(refresh_token, attempt_id=attempt_id, within=PATIENCE)
 
-        def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+        def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Said:
             watch.on_wise()
             return super().ask(access_token, attempt_id=attempt_id, within=PATIENCE)
 

@@ -99,7 +99,9 @@ def test_bad_grants_never_stop_the_others(
     for name in names:
         served = serve(GrantKey(TENANT, name))
         assert isinstance(served, Served)
-        assert parts.refreshing.wise.ask(served.access_token, attempt_id="use", within=WITHIN) is Liveness.LIVES
+        assert (
+            parts.refreshing.wise.ask(served.access_token, attempt_id="use", within=WITHIN).liveness is Liveness.LIVES
+        )
         (request,) = wise.control.requests(user=name)
         assert request.carried_out
     for name in CORRUPT:

@@ -53,7 +53,9 @@ def _work(number: int, race: Race, start: Barrier) -> list[Seen]:
                 result = parts.refreshing.refresh_grant(key, Due(), alone=False)
                 served = serve(key)
                 assert isinstance(served, Served)
-                liveness = wise.ask(served.access_token, attempt_id=f"worker-{number}", within=timedelta(seconds=5))
+                liveness = wise.ask(
+                    served.access_token, attempt_id=f"worker-{number}", within=timedelta(seconds=5)
+                ).liveness
                 seen.append(Seen(key, result.word.value, served.version, liveness.value))
                 start.wait(PATIENCE_S)
                 if number == 0:

@@ -36,6 +36,7 @@ from token_rotator.domain.outcome import (
     NotSent,
     Outcome,
     Refreshed,
+    Said,
     ServerFault,
     Throttled,
     Unknown,
@@ -358,7 +359,7 @@ class Client:
         )
         return Refreshed(tokens=tokens, status=200)
 
-    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Said:
         assert within > timedelta(0)
         self.step("wise.ask before")
         trouble = self.provider.strikes()
@@ -372,13 +373,13 @@ class Client:
             if trouble is not None:
                 quick = trouble.kind in ("throttle", "fault", "wrong", "proxy", "unreachable")
                 self.process.sleep(min(timedelta(milliseconds=50), within) if quick else within)
-                return Liveness.NO_ANSWER
+                return Said(Liveness.NO_ANSWER)
             self._pause(10, 60)
             self.step("wise.ask after")
             told = True
         finally:
             self.provider.recorder.add(Asked(when=when, grant=name, token=name_of(access), lives=lives, told=told))
-        return Liveness.LIVES if lives else Liveness.DEAD
+        return Said(Liveness.LIVES if lives else Liveness.DEAD)
 
     def settle_client(self, *, attempt_id: str, within: timedelta) -> ClientCheck:
         """Take part in a question that is asked after what this attempt was refused for, in a thread of its own."""

@@ -16,6 +16,7 @@ from token_rotator.domain.outcome import (
     NotSent,
     Outcome,
     Refreshed,
+    Said,
     ServerFault,
     Throttled,
     Unknown,
@@ -113,14 +114,16 @@ class WiseOnStage:
             stage.outage(*OUTAGES[plan])
         return answer
 
-    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Said:
         stage = self.stage
         plan = stage.step("ask", "ask", ("wise", "w"))
         if plan == "time out":
             stage.clock.sleep(_ASKED_IN_VAIN)
         told = plan == "ok"
         lives = self.wise.lives(access_token.reveal())
-        answer = self.plain_ask(access_token, attempt_id=attempt_id, within=within) if told else Liveness.NO_ANSWER
+        answer = (
+            self.plain_ask(access_token, attempt_id=attempt_id, within=within) if told else Said(Liveness.NO_ANSWER)
+        )
         stage.recorder.add(
             Asked(
                 when=stage.moment(),

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes.rotator import World
+from tests.fakes.wise import QUESTION
 from token_rotator.domain.grant import Alert, AlertKind, Grant, incident_of
 from token_rotator.domain.outcome import Liveness, ServerFault, Throttled
 from token_rotator.domain.policy import FOREIGN_AGAIN
@@ -55,6 +56,7 @@ def test_a_token_that_died_before_its_time_while_its_refresh_token_lives_was_rep
     assert told(world) == [AlertKind.FOREIGN_REFRESHER]
     (alert,) = world.alerts.published
     assert (alert.reason, alert.attempt_id) == ("dead_before_its_time", "attempt-1")
+    assert alert.trace_id == QUESTION
     assert (noticed(world), world.stored().foreign_at is not None) == (1, True)
 
 
@@ -179,6 +181,7 @@ def test_it_survives_the_parking_queue(world: World) -> None:
     world.grants.failures.clear()
     world.clock.advance(minutes=1)
     assert told(world) == [AlertKind.FOREIGN_REFRESHER]
+    assert [alert.trace_id for alert in world.alerts.published] == [QUESTION]
     assert noticed(world) == 1
 
 

@@ -12,7 +12,7 @@ from tests.fakes.wise import LIFE
 from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey, Phase
 from token_rotator.domain.lease import Budgets
-from token_rotator.domain.outcome import Liveness
+from token_rotator.domain.outcome import Liveness, Said
 from token_rotator.domain.policy import DEAD_ON_HOLD, HELD_PROMISE, Step, Verdict, decide, read
 from token_rotator.domain.suspension import (
     KNOWN_FOR,
@@ -373,7 +373,7 @@ def test_a_report_that_is_being_asked_about_is_waited_for_before_a_release(world
     released_meanwhile: list[object] = []
     ask = world.wise.ask
 
-    def slow(*arguments: object, **more: object) -> Liveness:
+    def slow(*arguments: object, **more: object) -> Said:
         released_meanwhile.append(world.hold_grant.release(world.key()))
         return ask(*arguments, **more)  # type: ignore[arg-type]
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.rotator import World
+from tests.fakes.wise import QUESTION
 from token_rotator.domain.grant import AlertKind, Grant, GrantKind, Phase
-from token_rotator.domain.outcome import Liveness, Throttled
+from token_rotator.domain.outcome import Liveness, Said, Throttled
 from token_rotator.domain.policy import NEVER, PERSONAL_AGAIN, PERSONAL_FOR, PERSONAL_STABLE_FOR, Step, decide
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
@@ -80,6 +81,7 @@ def test_a_report_of_one_that_is_dead_ends_it_and_tells_at_once(world: World) ->
         assert world.serve(rejected=version) == NotServed(Why.REAUTHORIZATION_REQUIRED, personal=True)
     (alert,) = world.alerts.published
     assert (alert.kind, alert.reason) == (AlertKind.REAUTHORIZATION_REQUIRED, PERSONAL_REJECTED)
+    assert alert.trace_id == QUESTION
     assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED
     assert world.serve() == NotServed(Why.REAUTHORIZATION_REQUIRED, personal=True)
     assert len(world.wise.asked) == 1
@@ -332,7 +334,7 @@ def test_one_that_is_suspended_while_wise_calls_it_dead_is_in_doubt(world: World
     world.wise.personal.clear()
     ask = world.wise.ask
 
-    def suspended_meanwhile(*arguments: Any, **more: Any) -> Liveness:
+    def suspended_meanwhile(*arguments: Any, **more: Any) -> Said:
         world.suspend_grant(world.key(), world.order())
         return ask(*arguments, **more)
 

@@ -15,6 +15,7 @@ from token_rotator.domain.outcome import (
     GrantInvalid,
     Liveness,
     NotSent,
+    Said,
     ServerFault,
     Throttled,
     Unknown,
@@ -631,7 +632,7 @@ def test_confirming_under_a_lost_lease_is_overtaken(world: World) -> None:
     version = world.stored().version
     ask = world.wise.ask
 
-    def lose(*args: object, **kwargs: object) -> Liveness:
+    def lose(*args: object, **kwargs: object) -> Said:
         world.grants.items[world.key()] = replace(world.stored(), attempt_id="other")
         return ask(*args, **kwargs)  # type: ignore[arg-type]
 

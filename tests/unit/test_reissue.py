@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes.rotator import World
+from tests.fakes.wise import ANSWER
 from token_rotator.domain.grant import AlertKind, Phase
 from token_rotator.domain.outcome import (
     ClientAccepted,
@@ -79,8 +80,8 @@ def test_a_dead_grant_comes_back_by_itself_and_people_are_informed(policy: str) 
     assert world.wise.lives(world.access_token())
     assert isinstance(world.serve(), Served)
     world.sweep()
-    assert [(told.kind, told.reason, told.attempt_id) for told in world.alerts.published] == [
-        (AlertKind.REISSUED, "invalid_grant", result_id(world))
+    assert [(told.kind, told.reason, told.attempt_id, told.trace_id) for told in world.alerts.published] == [
+        (AlertKind.REISSUED, "invalid_grant", result_id(world), ANSWER)
     ]
     world.due_now()
     assert world.attempt().word is Word.REFRESHED  # with the refresh token that came along

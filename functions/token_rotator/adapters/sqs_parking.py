@@ -8,6 +8,8 @@
 | `issued_at`, `expires_at`, `refresh_expires_at` | epoch milliseconds |
 | `scope` | as Wise gave it |
 | `reissued` | why the tokens were had for the registration code, where on-call should know |
+| `foreign` | whether somebody else refreshes the same grant |
+| `trace_id` | Wise's of the request that on-call is told of |
 
 What an answer does not have is null.
 """
@@ -126,6 +128,7 @@ def _written(answer: SealedAnswer) -> str:
             "scope": answer.scope,
             "reissued": answer.reissued,
             "foreign": answer.foreign,
+            "trace_id": answer.trace_id,
         }
     )
 
@@ -153,6 +156,7 @@ def _read(text: str) -> SealedAnswer | None:
             scope=None if told["scope"] is None else _of(str, told["scope"]),
             reissued=None if told.get("reissued") is None else _of(str, told["reissued"]),
             foreign=_flag(told.get("foreign", False)),
+            trace_id=None if told.get("trace_id") is None else _of(str, told["trace_id"]),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, InvalidInput):
         return None

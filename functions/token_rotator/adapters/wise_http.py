@@ -37,6 +37,7 @@ from token_rotator.domain.outcome import (
     Liveness,
     NotSent,
     Refreshed,
+    Said,
     Unknown,
     WeAreWrong,
 )
@@ -51,6 +52,7 @@ from .wise_answers import (
     of_application,
     of_client,
     profiles_shown,
+    trace_of,
 )
 
 if TYPE_CHECKING:
@@ -474,10 +476,12 @@ class WiseHttp:
             self._accepted = credentials.certificate
         return outcome
 
-    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Said:
         """See `Wise.ask`."""
         answer = self._shown(self._me_url, access_token, attempt_id, within)
-        return Liveness.NO_ANSWER if answer is None else liveness(*answer)
+        if answer is None:
+            return Said(Liveness.NO_ANSWER)
+        return Said(liveness(*answer), trace_of(answer[1]))
 
     def profiles(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> ProfilesShown | None:
         """See `CodeExchange.profiles`."""

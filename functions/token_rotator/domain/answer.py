@@ -18,7 +18,8 @@ class SealedAnswer:
 
     `base_version` is the grant's version when the attempt began. `refresh_token` is absent where the answer left it
     as it was. `reissued` says for what reason the tokens were had for the registration code, where on-call should know.
-    `foreign`: what it replaces was dead before its time, so that somebody else refreshes the same grant.
+    `foreign`: what it replaces was dead before its time, so that somebody else refreshes the same grant. `trace_id` is
+    Wise's of the request that people are told of: this answer's, or, where `foreign`, the question's that found it out.
     """
 
     key: GrantKey
@@ -32,3 +33,4 @@ class SealedAnswer:
     scope: str | None = None
     reissued: str | None = None
     foreign: bool = False
+    trace_id: str | None = None

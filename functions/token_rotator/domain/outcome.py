@@ -109,3 +109,11 @@ class Liveness(Enum):
     LIVES = "lives"
     DEAD = "dead"
     NO_ANSWER = "no_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What Wise said when it was asked whether an access token lives, and its `x-trace-id`."""
+
+    liveness: Liveness
+    trace_id: str | None = None

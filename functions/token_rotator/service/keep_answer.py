@@ -119,6 +119,7 @@ class KeepAnswer:
             reason="dead_before_its_time",
             raised_at=now,
             attempt_id=answer.attempt_id,
+            trace_id=answer.trace_id,
         ).in_place_of(told)
         after = replace(after, alert=alert, foreign_at=now)
         if told is not None and told.kind is AlertKind.REFRESH_TOKEN_EXPIRING:  # it is not over: it is told again
@@ -139,6 +140,7 @@ class KeepAnswer:
                 reason=answer.reissued,
                 raised_at=now,
                 attempt_id=answer.attempt_id,
+                trace_id=answer.trace_id,
             ).in_place_of(alert)
         if alert is None:
             return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.grant import Alert, Grant, GrantKey, Phase
     from token_rotator.domain.lease import Lease
     from token_rotator.domain.link import Link, PendingTokens, ProfilesShown
-    from token_rotator.domain.outcome import ClientCheck, Liveness, Outcome
+    from token_rotator.domain.outcome import ClientCheck, Outcome, Said
     from token_rotator.domain.state_change import Account, StateChange
     from token_rotator.domain.suspension import Suspension, Suspensions
     from token_rotator.domain.tokens import Registration, Sealed, SealedField, Secret
@@ -524,7 +524,7 @@ class Wise(ClientAsker, Protocol):
         """
         ...
 
-    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Liveness:
+    def ask(self, access_token: Secret, *, attempt_id: str, within: timedelta) -> Said:
         """Ask whether a user's access token lives, with a deadline for the whole call."""
         ...
 

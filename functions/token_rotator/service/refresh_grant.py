@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from token_rotator.domain.lease import Budgets
     from token_rotator.domain.outcome import ClientCheck, Outcome
     from token_rotator.domain.suspension import Suspension
-    from token_rotator.domain.tokens import Sealed, Secret, TokenSet
+    from token_rotator.domain.tokens import Sealed, Secret
 
     from .breaker import Breaker
     from .journal import Journal
@@ -246,8 +246,9 @@ class _Attempt:
 
     `doubt` names the attempt whose request may have killed the stored token, `dead` that Wise said it is dead, and
     `sure` that the stored token was alive when the (only) request left. `foreign`: it was found dead, and no request
-    of ours can have killed it. `may_linger`: the worker has time after it. `hold`: an order about the tenant or
-    everything not to refresh it.
+    of ours can have killed it. `asked_trace_id` is Wise's of the last question, `foreign_trace_id` of the one that
+    found it dead. `may_linger`: the worker has time after it. `hold`: an order about the tenant or everything not to
+    refresh it.
     """
 
     def __init__(
@@ -276,6 +277,8 @@ class _Attempt:
         self.dead = False
         self.sure = True
         self.foreign = False
+        self.asked_trace_id: str | None = None
+        self.foreign_trace_id: str | None = None
 
     # --- the lease
 
@@ -436,7 +439,8 @@ class _Attempt:
             return self._confirm(grant)
         if liveness is Liveness.DEAD:
             self.dead = True  # where the verdict does not fall, since somebody suspends it, it is in doubt
-            return self._judge(grant, GrantInvalid(status=401, error="invalid_token"), PERSONAL_REJECTED)
+            outcome = GrantInvalid(status=401, error="invalid_token", trace_id=self.asked_trace_id)
+            return self._judge(grant, outcome, PERSONAL_REJECTED)
         return self._give_back(grant, "no-answer" if liveness is Liveness.NO_ANSWER else Unsealable.code)
 
     def _admitted(self, lane: Lane, cause: Cause) -> Barred | None:
@@ -457,6 +461,7 @@ class _Attempt:
         if liveness is None or liveness is Liveness.DEAD:
             self.dead = liveness is Liveness.DEAD
             self.foreign = self.dead and self.sure and self.use.clock() < grant.refresh_at
+            self.foreign_trace_id = self.asked_trace_id
             self.sure = False
             return None
         if liveness is Liveness.NO_ANSWER:
@@ -510,7 +515,9 @@ class _Attempt:
         except Unsealable:
             return None
         self.calls += 1
-        return self.use.wise.ask(token, attempt_id=self.lease.attempt_id, within=min(self.use.budgets.ask, left))
+        said = self.use.wise.ask(token, attempt_id=self.lease.attempt_id, within=min(self.use.budgets.ask, left))
+        self.asked_trace_id = said.trace_id
+        return said.liveness
 
     def _exchange(self, grant: Grant, request: _Request) -> Result:
         while True:
@@ -522,7 +529,7 @@ class _Attempt:
                 return self._give_back(grant, "no-time" if request.reason is None else NO_TIME_TO_REISSUE)
             outcome, sent = self._send(request, within=min(self.use.budgets.http, left))
             if isinstance(outcome, Refreshed):  # nothing stands between an answer and its commit
-                result = self._commit(grant, request, outcome.tokens)
+                result = self._commit(grant, request, outcome)
                 self.use.journal.record(sent)
                 self.use.breaker.healthy(self.lease.attempt_id)
                 return result
@@ -843,9 +850,10 @@ class _Attempt:
             return False
         return self.drained_at is None or self.drained_at < grant.hold_until
 
-    def _commit(self, grant: Grant, request: _Request, tokens: TokenSet) -> Result:
+    def _commit(self, grant: Grant, request: _Request, outcome: Refreshed) -> Result:
         """Store an answer. It is tried until the attempt's time is over; the queue takes what no write takes."""
-        envelope = request.envelope
+        envelope, tokens = request.envelope, outcome.tokens
+        foreign = self.foreign and request.presented is not None
         changed = tokens.refresh_token is not None and tokens.refresh_token != request.presented
         answer = SealedAnswer(
             key=self.key,
@@ -862,7 +870,8 @@ class _Attempt:
             refresh_expires_at=tokens.refresh_expires_at,
             scope=tokens.scope,
             reissued=request.reason,
-            foreign=self.foreign and request.presented is not None,
+            foreign=foreign,
+            trace_id=self.foreign_trace_id if foreign else outcome.trace_id,
         )
         parked = False
         while True:

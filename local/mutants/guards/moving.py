@@ -232,8 +232,8 @@ GUARDS: Final = (
         name="foreign-keeps-the-refresh-token",
         says="where the refresh token died as well nobody else is blamed",
         path=_ATTEMPT,
-        old="            foreign=self.foreign and request.presented is not None,\n",
-        new="            foreign=self.foreign,\n",
+        old="        foreign = self.foreign and request.presented is not None\n",
+        new="        foreign = self.foreign\n",
         tests=(f"{_FOREIGN}::test_nor_does_one_whose_grant_came_back_by_its_registration_code",),
     ),
     Guard(
@@ -252,6 +252,14 @@ GUARDS: Final = (
         old="            after = replace(after, expiry_told=None)\n",
         new="            pass\n",
         tests=(f"{_FOREIGN}::test_a_refresh_token_that_ends_soon_is_told_again",),
+    ),
+    Guard(
+        name="trace-parked",
+        says="a parked answer still says which request on-call is told of",
+        path=_PARKING,
+        old='            "trace_id": answer.trace_id,\n',
+        new='            "trace_id": None,\n',
+        tests=("tests/contract/test_parking_contract.py::test_a_message_is_what_the_design_says",),
     ),
     Guard(
         name="foreign-parked",
