@@ -53,13 +53,18 @@ class Limit(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A method: which function answers it and what a partner needs to be allowed."""
+    """A method: which function answers it and what a partner needs to be allowed, either of the two."""
 
     method: str
     path: str
     function: str
     may: str
     limit: Limit
+    also: str = ""
+
+    def opens_to(self, may: Sequence[str]) -> bool:
+        """Whether a partner with these permissions may call it."""
+        return self.may in may or self.also in may
 
     def path_of(self, tenant: str) -> str:
         """The path of all grants of a tenant, as IAM writes it."""
@@ -88,8 +93,8 @@ ROUTES: Final = (
     Route("POST", LINK_PATH, "admin", "link", LINKS),
     Route("POST", f"{LINK_PATH}/complete", "callback", "link", LINKS),
     Route("POST", f"{LINK_PATH}/{{link_id}}/confirm", "admin", "link", LINKS),
-    Route("PUT", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES),
-    Route("DELETE", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES),
+    Route("PUT", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES, also="operate"),
+    Route("DELETE", GRANT_SUSPENSION_PATH, "admin", "manage", WRITES, also="operate"),
     Route("PUT", TENANT_SUSPENSION_PATH, "admin", "operate", WRITES),
     Route("DELETE", TENANT_SUSPENSION_PATH, "admin", "operate", WRITES),
     Route("PUT", SUSPENSION_PATH, "admin", "operate", WRITES),
@@ -448,7 +453,7 @@ class TokenApi(Construct):
         role = self.partner_roles[partner.title]
         starred = set()
         for route in ROUTES:
-            if route.may in partner.may:
+            if route.opens_to(partner.may):
                 of_all = "{tenant}" not in route.path
                 paths = [route.path] if of_all else [route.path_of(tenant) for tenant in partner.tenants]
                 arns = [self.api.arn_for_execute_api(route.method, path, STAGE) for path in paths]

@@ -10,7 +10,10 @@ import pytest
 from tests.handlers.deployment import (
     ACME_ADMIN,
     ACME_READER,
+    ACME_WRITER,
     GRANT,
+    OPERATOR,
+    PARTNERS,
     REQUEST_ID,
     Deployment,
     Function,
@@ -70,9 +73,52 @@ def test_asking_again_answers_alike(deployment: Deployment, grant_id: str) -> No
     assert deployment.suspension("DELETE", "acme", grant_id, caller=ADMIN).body == lifted.body
 
 
+def test_an_operator_stops_one_grant_and_no_partner_service_lifts_that(deployment: Deployment, grant_id: str) -> None:
+    deployment.adopt(grant_id)
+    stopped = deployment.suspension("PUT", "acme", grant_id, {"reason": "a breach"})
+    assert (stopped.status, stopped.body["suspension"]["by"]) == (200, "operations")
+    assert stopped.body["suspension"].keys() == {"since", "by", "reason"}
+    assert suspended(deployment.token(grant_id))
+    for _ in range(2):
+        refused = deployment.suspension("DELETE", "acme", grant_id, caller=ADMIN)
+        assert (refused.status, refused.problem) == (403, "forbidden")
+        assert "takes operate" in refused.body["detail"]
+        again = deployment.suspension("PUT", "acme", grant_id, {"reason": "another"}, caller=ADMIN)
+        assert (again.status, again.body["suspension"]) == (200, stopped.body["suspension"])
+    lifted = deployment.suspension("DELETE", "acme", grant_id)
+    assert (lifted.status, lifted.body["phase"]) == (200, "active")
+    assert deployment.token(grant_id).status == 200
+
+
+def test_an_operator_takes_a_partners_order_over(deployment: Deployment, grant_id: str) -> None:
+    deployment.adopt(grant_id)
+    deployment.suspension("PUT", "acme", grant_id, caller=ADMIN)
+    taken = deployment.suspension("PUT", "acme", grant_id)
+    assert taken.body["suspension"]["by"] == "operations"
+    assert deployment.suspension("DELETE", "acme", grant_id, caller=ADMIN).status == 403
+    renamed = [{**partner, "name": f"{partner['name']}-2"} for partner in PARTNERS]
+    later = deployment.load("admin", PARTNERS=json.dumps(renamed))
+    event = request("DELETE", f"{GRANT}/suspension", "acme", grant_id, caller=ADMIN)
+    assert later(event)["statusCode"] == 403, "whoever is called what by now"
+    event = request("DELETE", f"{GRANT}/suspension", "acme", grant_id, caller=f"{OPERATOR}:fixture-session")
+    assert later(event)["statusCode"] == 200
+
+
+def test_who_may_both_orders_as_an_operator(deployment: Deployment, grant_id: str) -> None:
+    deployment.adopt(grant_id)
+    both = [{**p, "may": ["manage", "operate"]} if p["role_id"] == ACME_WRITER else p for p in PARTNERS]
+    admin = deployment.load("admin", PARTNERS=json.dumps(both))
+    writer = f"{ACME_WRITER}:fixture-session"
+    assert admin(request("PUT", f"{GRANT}/suspension", "acme", grant_id, caller=writer))["statusCode"] == 200
+    assert admin(request("DELETE", f"{GRANT}/suspension", "acme", grant_id, caller=ADMIN))["statusCode"] == 403
+    assert admin(request("DELETE", f"{GRANT}/suspension", "acme", grant_id, caller=writer))["statusCode"] == 200
+
+
 def test_there_is_no_grant_to_suspend(deployment: Deployment, grant_id: str) -> None:
     for method in ("PUT", "DELETE"):
         answer = deployment.suspension(method, "acme", grant_id, caller=ADMIN)
+        assert (answer.status, answer.problem) == (404, "not-found")
+        answer = deployment.suspension(method, "acme", grant_id)
         assert (answer.status, answer.problem) == (404, "not-found")
 
 

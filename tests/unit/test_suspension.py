@@ -14,7 +14,7 @@ from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.grant import GrantKey, Phase
 from token_rotator.domain.outcome import GrantInvalid, ServerFault, Throttled
 from token_rotator.domain.suspension import ASIDE_FOR, Suspension, Suspensions, aside_until, lifted, suspended
-from token_rotator.service.adopt_grant import Kept, Offer
+from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.journal import Trouble
 from token_rotator.service.ports import Due, RefreshReport, Rejected
 from token_rotator.service.refresh_due import SweepSummary
@@ -71,10 +71,10 @@ def test_one_that_does_not_know_where_it_came_from_is_asked_about_at_wise(world:
 
 
 def test_a_suspended_grant_is_neither_served_nor_refreshed_until_it_is_lifted(world: World) -> None:
-    grant = world.suspend_grant(world.key(), world.order())
-    assert grant == world.stored()
+    assert world.suspend_grant(world.key(), world.order()) == world.stored()
+    version = world.stored().version
     world.clock.advance(hours=8)
-    assert why(world.serve()) is why(world.serve(rejected=grant.version if grant else 0)) is Why.SUSPENDED
+    assert why(world.serve()) is why(world.serve(rejected=version)) is Why.SUSPENDED
     sweep(world, 5)
     assert world.attempt().word is Word.GONE
     assert world.wise.refreshes == []
@@ -98,13 +98,62 @@ def test_suspending_and_lifting_again_changes_nothing(world: World) -> None:
 
 
 def test_there_is_nothing_to_suspend_where_there_is_no_grant(world: World) -> None:
-    assert world.suspend_grant(world.key("nobody"), world.order()) is None
-    assert world.suspend_grant.lift(world.key("nobody")) is None
+    assert world.suspend_grant(world.key("nobody"), world.order()) is Declined.NOT_FOUND
+    assert world.suspend_grant.lift(world.key("nobody")) is Declined.NOT_FOUND
+    assert world.suspend_grant.lift(world.key("nobody"), operator=True) is Declined.NOT_FOUND
+
+
+def operators(world: World) -> Suspension:
+    return Suspension(world.clock(), "operations", "a breach", operator=True)
+
+
+def test_what_an_operator_stopped_only_an_operator_lifts(world: World) -> None:
+    order = operators(world)
+    world.suspend_grant(world.key(), order)
+    stopped = world.stored()
+    assert world.suspend_grant.lift(world.key()) is Declined.OPERATORS_ORDER
+    world.suspend_grant(world.key(), world.order("a partner's"))
+    assert world.suspend_grant.lift(world.key()) is Declined.OPERATORS_ORDER
+    assert world.stored() == stopped
+    world.suspend_grant.lift(world.key(), operator=True)
+    assert (world.stored().phase, world.stored().suspension) == (Phase.ACTIVE, None)
+    assert world.suspend_grant.lift(world.key()) == world.stored()
+
+
+def test_an_operators_order_takes_the_place_of_a_partners(world: World) -> None:
+    world.suspend_grant(world.key(), world.order("a partner's"))
+    order = operators(world)
+    world.suspend_grant(world.key(), order)
+    assert world.stored().suspension == order
+    assert world.suspend_grant.lift(world.key()) is Declined.OPERATORS_ORDER
+    world.suspend_grant(world.key(), replace(order, reason="another"))
+    assert world.stored().suspension == order
+    world.suspend_grant.lift(world.key(), operator=True)
+    assert world.stored().phase is Phase.ACTIVE
+
+
+def test_what_a_partner_stopped_an_operator_lifts_too(world: World) -> None:
+    world.suspend_grant(world.key(), world.order())
+    world.suspend_grant.lift(world.key(), operator=True)
+    assert world.stored().phase is Phase.ACTIVE
+
+
+def test_an_operators_order_that_comes_while_a_partner_lifts_its_own_stands(world: World) -> None:
+    world.suspend_grant(world.key(), world.order())
+    order = operators(world)
+
+    def ordered() -> None:
+        world.grants.before_write = lambda: None
+        world.suspend_grant(world.key(), order)
+
+    world.grants.before_write = ordered
+    assert world.suspend_grant.lift(world.key()) is Declined.OPERATORS_ORDER
+    assert world.stored().suspension == order
 
 
 def test_a_grant_that_is_deleted_meanwhile_is_gone(world: World) -> None:
     world.grants.before_write = world.grants.items.clear
-    assert world.suspend_grant(world.key(), world.order()) is None
+    assert world.suspend_grant(world.key(), world.order()) is Declined.NOT_FOUND
 
 
 def test_suspending_is_not_lost_to_a_commit_at_the_same_time(world: World) -> None:

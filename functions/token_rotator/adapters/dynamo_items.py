@@ -80,7 +80,7 @@ def _read_alert(stored: Item) -> Alert:
 
 def _write_suspension(order: Suspension) -> Item:
     values = ((name, getattr(order, name)) for name in _SUSPENSION)
-    return {name: _SUSPENSION[name].encode(value) for name, value in values if value is not None}
+    return {name: _SUSPENSION[name].encode(value) for name, value in values if value not in (None, False)}
 
 
 def _read_suspension(stored: Item) -> Suspension:
@@ -117,7 +117,13 @@ _ALERT: Final[dict[str, Codec]] = {
     "reminder": FLAG,
     "ends": TEXTS,
 }
-_SUSPENSION: Final[dict[str, Codec]] = {"since": INSTANT, "by": TEXT, "reason": TEXT, "until": INSTANT}
+_SUSPENSION: Final[dict[str, Codec]] = {
+    "since": INSTANT,
+    "by": TEXT,
+    "reason": TEXT,
+    "until": INSTANT,
+    "operator": FLAG,
+}
 
 
 class Update:

@@ -34,12 +34,15 @@ class Suspension:
     """An order to stop, or to hold: when, which partner service gave it, and what it says of the reason.
 
     `until`: a hold was ended, and nothing is refreshed before this instant: somebody may have been promised a token.
+    `operator`: who stopped one grant runs the rotator, and nobody else lifts that; kept with the order, since partner
+    services are renamed and their permissions change.
     """
 
     since: datetime
     by: str
     reason: str | None = None
     until: datetime | None = None
+    operator: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +91,25 @@ def _ends_at(order: Suspension) -> datetime:
 def suspended(grant: Grant, order: Suspension) -> Grant:
     """Stop a grant: it remembers the phase to come back to. One that is stopped already stays as it is.
 
-    An order takes the place of one that follows from Wise's word, so that Wise does not end it. Its lease, its doubt
-    and its tokens are left alone: an answer that is under way is stored.
+    An order takes the place of one that follows from Wise's word, so that Wise does not end it, and an operator's that
+    of a partner service, so that the partner does not. Its lease, its doubt and its tokens are left alone: an answer
+    that is under way is stored.
     """
     if grant.phase is Phase.SUSPENDED:
-        by_wise = any(is_stopped_by(grant, subject) for subject in Subject)
-        ours = all(order.by != subject.orderer for subject in Subject)
-        return replace(grant, suspension=order) if by_wise and ours else grant
+        return replace(grant, suspension=order) if _rank(order) > _rank(grant.suspension) else grant
     return replace(grant, phase=Phase.SUSPENDED, suspended_from=grant.phase, suspension=order, due_at=None)
+
+
+def _rank(order: Suspension | None) -> int:
+    """Say whose order it is: Wise's, a partner service's, an operator's."""
+    if order is not None and any(order.by == subject.orderer for subject in Subject):
+        return 0
+    return 2 if order is not None and order.operator else 1
+
+
+def may_lift(grant: Grant, *, operator: bool) -> bool:
+    """Tell whether somebody may let a grant go on: what an operator stopped, only an operator."""
+    return operator or grant.suspension is None or not grant.suspension.operator
 
 
 def lifted(grant: Grant, now: datetime) -> Grant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -60,6 +61,8 @@ _OURS: Final = ("link_id", "error")
 """The parameters that a return URL gets from us."""
 _LINK_GONE: Final = "there is no such link for this grant, or the grant that it was started for is gone"
 _BUSY: Final = "somebody is refreshing the grant"
+_OPERATOR: Final = "operate"
+_OPERATORS: Final = "an operator suspended the grant: lifting that takes operate"
 
 
 def _token(body: dict[str, Any], name: str) -> Secret | None:
@@ -183,7 +186,7 @@ def _declined(why: Declined) -> Response:
     if why is Declined.BUSY:
         retry_after = _administering.settings.budgets.margin
         return problem(why.value, _BUSY, retry_after)
-    return problem(why.value)
+    return problem(why.value, _OPERATORS if why is Declined.OPERATORS_ORDER else None)
 
 
 def adopt(request: Request) -> Response:
@@ -268,14 +271,13 @@ def _order(request: Request) -> Suspension:
 
 def suspend_grant(request: Request) -> Response:
     """PUT …/{grant_id}/suspension: stop serving and refreshing one grant."""
-    grant = _administering.suspend_grant(request.key, _order(request))
-    return problem("not-found") if grant is None else Response(200, show_grant(grant))
+    order = replace(_order(request), operator=_OPERATOR in request.partner.may)
+    return _shown(_administering.suspend_grant(request.key, order))
 
 
 def lift_grant(request: Request) -> Response:
-    """DELETE …/{grant_id}/suspension: let it go on."""
-    grant = _administering.suspend_grant.lift(request.key)
-    return problem("not-found") if grant is None else Response(200, show_grant(grant))
+    """DELETE …/{grant_id}/suspension: let it go on; what an operator stopped, for an operator only."""
+    return _shown(_administering.suspend_grant.lift(request.key, operator=_OPERATOR in request.partner.may))
 
 
 def suspend(request: Request) -> Response:
@@ -351,8 +353,8 @@ ROUTES: Final[Routes] = {
     ("DELETE", _GRANT): Route("manage", delete),
     ("POST", f"{_GRANT}/link"): Route("link", link),
     ("POST", f"{_GRANT}/link/{{link_id}}/confirm"): Route("link", confirm),
-    ("PUT", f"{_GRANT}/suspension"): Route("manage", suspend_grant),
-    ("DELETE", f"{_GRANT}/suspension"): Route("manage", lift_grant),
+    ("PUT", f"{_GRANT}/suspension"): Route("manage", suspend_grant, also=_OPERATOR),
+    ("DELETE", f"{_GRANT}/suspension"): Route("manage", lift_grant, also=_OPERATOR),
     ("PUT", f"{_TENANT}/suspension"): Route("operate", suspend),
     ("DELETE", f"{_TENANT}/suspension"): Route("operate", lift),
     ("PUT", _EVERYTHING): Route("operate", suspend),

@@ -132,10 +132,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path: what the caller must be allowed to do, and who answers."""
+    """One method of one path: what the caller must be allowed to do, either of the two, and who answers."""
 
     permission: str
     answer: Callable[[Request], Response]
+    also: str | None = None
 
 
 Routes = dict[tuple[str, str], Route]
@@ -207,7 +208,11 @@ def _answer(
     if event.get("path") != str(resource).format(tenant=tenant, grant_id=grant_id, link_id=link_id):
         return problem("not-found")
     partner = _caller(event, partners)
-    if partner is None or not (of_all or tenant in partner.tenants) or route.permission not in partner.may:
+    if (
+        partner is None
+        or not (of_all or tenant in partner.tenants)
+        or partner.may.isdisjoint((route.permission, route.also))
+    ):
         facts["partner"] = partner.name if partner else None
         return problem("forbidden")
     facts.update(partner=partner.name)

@@ -66,6 +66,7 @@ class Declined(Enum):
     NOT_FOUND = "not-found"
     LINK_EXPIRED = "link-expired"
     SUSPENDED = "suspended"
+    OPERATORS_ORDER = "forbidden"
     BUSY = "temporarily-unavailable"
 
 

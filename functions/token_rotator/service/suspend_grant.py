@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from token_rotator.domain.suspension import lifted, suspended
+from token_rotator.domain.suspension import lifted, may_lift, suspended
 
+from .adopt_grant import Declined
 from .ports import Done, When
 
 if TYPE_CHECKING:
@@ -30,24 +31,29 @@ class SuspendGrant:
     grants: GrantStore
     clock: Callable[[], datetime]
 
-    def __call__(self, key: GrantKey, order: Suspension) -> Grant | None:
-        """Suspend it. `None`: there is no such grant. Raises what the store raises."""
+    def __call__(self, key: GrantKey, order: Suspension) -> Grant | Declined:
+        """Suspend it. Raises what the store raises."""
         return self._changed(key, lambda grant: suspended(grant, order))
 
-    def lift(self, key: GrantKey) -> Grant | None:
-        """Lift it. `None`: there is no such grant. Raises what the store raises."""
-        return self._changed(key, lambda grant: lifted(grant, self.clock()))
+    def lift(self, key: GrantKey, *, operator: bool = False) -> Grant | Declined:
+        """Lift it, as an `operator` or not. Raises what the store raises."""
+        return self._changed(
+            key,
+            lambda grant: (
+                lifted(grant, self.clock()) if may_lift(grant, operator=operator) else Declined.OPERATORS_ORDER
+            ),
+        )
 
-    def _changed(self, key: GrantKey, change: Callable[[Grant], Grant]) -> Grant | None:
+    def _changed(self, key: GrantKey, change: Callable[[Grant], Grant | Declined]) -> Grant | Declined:
         stored = self.grants.get(key)
         while stored is not None:
             after = change(stored)
-            if after is stored:
-                return stored
+            if isinstance(after, Declined) or after is stored:
+                return after
             answer = self.grants.write(
                 stored, after, When(version=stored.version, phase=stored.phase, suspension=stored.suspension)
             )
             if isinstance(answer, Done):
                 return after
             stored = answer.grant
-        return None
+        return Declined.NOT_FOUND

@@ -18,7 +18,7 @@ GUARDS: Final = (
         name="operators-order-outlives",
         says="a grant that an operator stops while Wise has closed its account stays stopped when Wise opens it",
         path=_RULES,
-        old="        return replace(grant, suspension=order) if by_wise and ours else grant\n",
+        old="        return replace(grant, suspension=order) if _rank(order) > _rank(grant.suspension) else grant\n",
         new="        return grant\n",
         tests=(f"{_UNIT}::test_an_operators_order_takes_the_place_of_wises_and_is_not_ended_by_wise",),
     ),
