@@ -62,10 +62,10 @@ ROLE_POLICY_LIMIT: Final = 10_240
 
 _ROLE_ID_LENGTH: Final = 21
 _PATH_ARN_LENGTH: Final = 100
-_ARNS_OF: Final = {"read": 4, "manage": 4, "link": 3, "operate": 2, "application": 0}
+_ARNS_OF: Final = {"read": 4, "manage": 6, "link": 3, "operate": 6, "application": 0}
 """How many ARNs of methods a permission takes in the policy of a role, for each tenant."""
-_APPLICATION_ARNS: Final = 3
-"""How many it takes to use the application's own token, which is of no tenant."""
+_ARNS_OF_NO_TENANT: Final = {"application": 3, "operate": 5}
+"""How many it takes besides, for what is of no tenant: our application's own token, orders about everything."""
 _POLICY_FRAME_LENGTH: Final = 800
 
 _PARTNER_NAME_LENGTH: Final = 32
@@ -486,7 +486,7 @@ def _partner(name: str, value: object, environment: str) -> Partner:
     if partner.return_urls and "link" not in partner.may:
         raise ConfigError(f"{name}.return_urls", "are for a partner that may link")
     arns = sum(_ARNS_OF[may] for may in partner.may)
-    length = _POLICY_FRAME_LENGTH + ("application" in partner.may) * _APPLICATION_ARNS * _PATH_ARN_LENGTH
+    length = _POLICY_FRAME_LENGTH + sum(_ARNS_OF_NO_TENANT.get(may, 0) for may in partner.may) * _PATH_ARN_LENGTH
     length += sum(arns * (_PATH_ARN_LENGTH + len(tenant)) for tenant in partner.tenants)
     if length > ROLE_POLICY_LIMIT:
         raise ConfigError(f"{name}.tenants", "too many for the policy of one role; divide them between two partners")

@@ -45,8 +45,10 @@ def test_only_what_comes_with_a_time_is_to_be_tried_after_it() -> None:
 
 def test_the_routes_are_those_of_the_stack_and_of_the_functions() -> None:
     rows = table("docs/api.md", "table: routes")
-    told = {(method, words(path)[0], words(may)[0], int(rate)) for method, path, may, rate in rows}
-    assert told == {(route.method, route.path, route.may, route.limit.per_s) for route in ROUTES}
+    told = {(method, words(path)[0], tuple(words(may)), int(rate)) for method, path, may, rate in rows}
+    assert told == {
+        (route.method, route.path, tuple(filter(None, (route.may, route.also))), route.limit.per_s) for route in ROUTES
+    }
     assert all(route.limit.burst == 2 * route.limit.per_s for route in ROUTES)
     paths = json.loads(read("docs/openapi.json"))["paths"]
     described = {(method.upper(), path) for path, item in paths.items() for method in item if method != "parameters"}
@@ -60,11 +62,15 @@ def test_the_handlers_answer_the_routes() -> None:
         for node in tree.body:
             if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "ROUTES":
                 answered |= {
-                    (ast.literal_eval(key.elts[0]), ast.literal_eval(value.args[0]))
+                    (
+                        ast.literal_eval(key.elts[0]),
+                        ast.literal_eval(value.args[0]),
+                        *(ast.literal_eval(keyword.value) for keyword in value.keywords),
+                    )
                     for key, value in zip(node.value.keys, node.value.values, strict=True)  # type: ignore[union-attr]
                     if isinstance(key, ast.Tuple) and isinstance(value, ast.Call)
                 }
-    assert answered == {(route.method, route.may) for route in ROUTES}
+    assert answered == {(route.method, *filter(None, (route.may, route.also))) for route in ROUTES}
 
 
 def test_every_alarm_has_its_runbook(stack: Any) -> None:

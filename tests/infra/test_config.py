@@ -13,8 +13,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from infra import config
 from infra.check import WISE_KEYS
-from infra.config import ConfigError, DeployConfig, Partner
+from infra.config import MAY, ConfigError, DeployConfig, Partner
+from infra.token_api import ROUTES
 
 PARTNER = {
     "name": "payroll",
@@ -475,6 +477,14 @@ def test_using_our_applications_own_token_takes_room_in_a_roles_policy() -> None
     room = [n for n in range(1, 21) if not _refused(partner(tenants=tenants[:n]))]
     less = [n for n in range(1, 21) if not _refused(partner(tenants=tenants[:n], may=["read", "application"]))]
     assert 0 < len(less) < len(room) < 20
+
+
+def test_a_permission_takes_the_room_of_its_methods() -> None:
+    for may in MAY:
+        methods = [route for route in ROUTES if route.opens_to([may])]
+        of_tenants = sum("{tenant}" in route.path for route in methods)
+        assert config._ARNS_OF[may] == of_tenants
+        assert config._ARNS_OF_NO_TENANT.get(may, 0) == len(methods) - of_tenants
 
 
 def _refused(context: dict[str, Any]) -> bool:

@@ -315,11 +315,15 @@ PATHS = {
         "/v1/tenants/{}/grants/g1/link/complete",
         "/v1/tenants/{}/grants/g1/link/l1/confirm",
     ],
-    "PUT": ["/v1/tenants/{}/grants/g1", "/v1/tenants/{}/grants/g1/suspension"],
-    "DELETE": ["/v1/tenants/{}/grants/g1", "/v1/tenants/{}/grants/g1/suspension"],
+    "PUT": ["/v1/tenants/{}/grants/g1"],
+    "DELETE": ["/v1/tenants/{}/grants/g1"],
+    "suspend": ["/v1/tenants/{}/grants/g1/suspension"],
+    "lift": ["/v1/tenants/{}/grants/g1/suspension"],
 }
-HTTP = {"link": "POST"}
+HTTP = {"link": "POST", "suspend": "PUT", "lift": "DELETE"}
 TENANT_SUSPENSION, SUSPENSION = "/v1/tenants/{}/suspension", "/v1/suspension"
+GRANT_SUSPENSION = "/v1/tenants/{}/grants/g1/suspension"
+OPERATORS = (TENANT_SUSPENSION, GRANT_SUSPENSION, "/v1/tenants/{}/grants/g1", "/v1/tenants/{}/grants/g1/hold")
 TENANTS = ("acme", "acme.eu", "globex", "acme-2", "acm", "*")
 
 
@@ -346,22 +350,26 @@ def test_the_first_lock_opens_a_partners_methods_on_its_own_tenants(sandbox: Tem
     assert calls(sandbox, sandbox.partner_role("Globex")) == {("GET", "globex"), ("POST", "globex")}
 
 
-def test_the_first_lock_lets_who_operates_stop_its_tenants_and_everything_and_touch_no_grant(sandbox: Template) -> None:
+def test_the_first_lock_lets_who_operates_stop_its_tenants_everything_and_one_grant_and_no_more(
+    sandbox: Template,
+) -> None:
     role = sandbox.partner_role("Operations")
-    assert calls(sandbox, role) == set()
+    assert calls(sandbox, role) == {(method, tenant) for method in ("suspend", "lift") for tenant in ("acme", "globex")}
     may = {
         (method, path)
         for method in ("GET", "PUT", "DELETE", "POST")
-        for path in (SUSPENSION, *(TENANT_SUSPENSION.format(tenant) for tenant in TENANTS))
+        for path in (SUSPENSION, *(form.format(tenant) for tenant in TENANTS for form in OPERATORS))
         if sandbox.may(role, "execute-api:Invoke", sandbox.api_arn(method, path))
     }
+    one_grant = {(method, GRANT_SUSPENSION.format(t)) for method in ("PUT", "DELETE") for t in ("acme", "globex")}
     assert may == {
         *((method, SUSPENSION) for method in ("GET", "PUT", "DELETE")),
         *((method, TENANT_SUSPENSION.format(t)) for method in ("PUT", "DELETE") for t in ("acme", "globex")),
+        *one_grant,
     }
     for title in ("AcmePayroll", "Globex"):
         other = sandbox.partner_role(title)
-        for method, path in may:
+        for method, path in may - one_grant:
             assert not sandbox.may(other, "execute-api:Invoke", sandbox.api_arn(method, path))
 
 
