@@ -256,7 +256,8 @@ class World:
         from token_rotator.service.refresh_grant import Word
 
         try:
-            result = self.refresh_grant(key, cause, alone=True, lane=self.demand_lane)
+            until = self.clock() + self.budgets.refresh_function - timedelta(milliseconds=300)
+            result = self.refresh_grant(key, cause, alone=True, lane=self.demand_lane, until=until)
         except RotatorError:
             return RefreshReport("failed")
         words = {

@@ -13,7 +13,8 @@ def test_a_trial_that_nobody_made_does_not_stop_the_fleet_later() -> None:
     world = World()
     idle, other = world.new_breaker(), world.new_breaker()
     world.wise.valid_secrets = {"secret-2"}
-    idle.client_in_question(ClientRefused(), ClientRefused(), "attempt-of-a-grant")
+    for name in ("anna", "ben"):
+        idle.client_in_question(ClientRefused(), ClientRefused(), f"attempt-of-{name}", key=world.key(name))
     world.clock.advance(minutes=1)
     assert idle.enter(world.sweep_lane, 1) == 1
     world.clock.advance(minutes=1)
@@ -21,7 +22,9 @@ def test_a_trial_that_nobody_made_does_not_stop_the_fleet_later() -> None:
     assert other.enter(world.sweep_lane, 1) == 1
     assert world.fleet.fleet.open_until is None
 
-    idle.client_in_question(ClientRefused(), ClientAccepted(changed=False), "attempt-of-a-deactivated-user")
+    idle.client_in_question(
+        ClientRefused(), ClientAccepted(changed=False), "attempt-of-a-deactivated-user", key=world.key()
+    )
 
     assert world.fleet.fleet.open_until is None
 

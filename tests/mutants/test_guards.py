@@ -180,7 +180,7 @@ def test_a_report_of_an_older_version_asks_nobody(world: World) -> None:
 def test_no_lease_is_taken_on_demand_while_the_breaker_is_known_to_be_open(world: World) -> None:
     world.due_now()
     for name in ("ben", "cleo", "dora"):
-        world.breaker.unhealthy(NotSent(reason="not-connected"), f"attempt-of-{name}")
+        world.breaker.unhealthy(NotSent(reason="not-connected"), f"attempt-of-{name}", key=world.key(name))
     assert world.refresh_grant(world.key(), Due(), alone=True, lane=world.demand_lane).word is Word.BARRED
     assert world.stored().last_attempt_at is None
     assert isinstance(world.serve(), Served)
@@ -188,7 +188,7 @@ def test_no_lease_is_taken_on_demand_while_the_breaker_is_known_to_be_open(world
 
 def test_an_answer_that_comes_after_the_trial_does_not_close_the_breaker(world: World) -> None:
     for name in ("ben", "cleo", "dora"):
-        world.breaker.unhealthy(NotSent(reason="not-connected"), f"attempt-of-{name}")
+        world.breaker.unhealthy(NotSent(reason="not-connected"), f"attempt-of-{name}", key=world.key(name))
     world.clock.advance(seconds=20)
     world.wise.checks = [ClientRefused(status=401, error="unauthorized_client")]
     assert world.breaker.enter(world.sweep_lane, 5) == 1  # one call on trial, which nobody makes

@@ -719,9 +719,12 @@ def test_people_are_told_of_both_the_breaker_and_the_dead() -> None:
     world = World()
     die_again(world, 100)
     world.wise.valid_secrets = set()
-    world.adopted()
-    world.due_now()
-    world.attempt()
+    for name in ("anna", "ben"):
+        world.adopted(name)
+    for name in ("anna", "ben"):
+        world.due_now(name)
+    world.attempt("anna")
+    world.attempt("ben")
     minutes(world, 30)
     world.wise.valid_secrets = {"secret-1"}
     world.sweep(700)

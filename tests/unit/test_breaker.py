@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.rotator import World
 from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.fleet import CALM, PATIENCE, Fleet, Lane
-from token_rotator.domain.grant import Alert, AlertKind, Phase
+from token_rotator.domain.grant import Alert, AlertKind, Grant, GrantKey, Phase
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientCheck,
@@ -28,6 +28,7 @@ from token_rotator.domain.outcome import (
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.breaker import PACED, Barred, Breaker
 from token_rotator.service.journal import AlertTold, BreakerClosed, BreakerOpened, Trouble
+from token_rotator.service.ports import Due
 from token_rotator.service.refresh_due import _Duty
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import NotServed, Served
@@ -56,13 +57,23 @@ def due(world: World, *names: str) -> None:
 
 def fail(world: World, *outcomes: Outcome | ClientCheck, ask: bool = False) -> None:
     for outcome in outcomes:
-        world.breaker.unhealthy(outcome, f"attempt-of-{next(SERIAL)}", ask=ask)
+        fail_at(world.breaker, f"other-{next(SERIAL)}", outcome, ask=ask)
 
 
 def fail_elsewhere(breaker: Breaker, outcome: Outcome = NOT_SENT) -> None:
     """Let another process open it."""
     for _ in range(3):
-        breaker.unhealthy(outcome, f"attempt-of-{next(SERIAL)}")
+        fail_at(breaker, f"other-{next(SERIAL)}", outcome)
+
+
+def fail_at(breaker: Breaker, name: str, outcome: Outcome | ClientCheck, *, ask: bool = False) -> None:
+    breaker.unhealthy(outcome, f"attempt-of-{name}", key=GrantKey("acme", name), ask=ask)
+
+
+def refuse(world: World, *names: str) -> None:
+    """Let Wise refuse our client for these grants, and when asked about it."""
+    for name in names:
+        world.breaker.client_in_question(REFUSED, REFUSED, f"attempt-of-{name}", key=world.key(name))
 
 
 def let_pass(world: World) -> None:
@@ -154,7 +165,7 @@ def test_one_who_loses_the_write_looks_again(world: World) -> None:
 
     def interfere() -> None:
         world.fleet.before_write = lambda: None
-        other.unhealthy(Throttled(status=429), "attempt-of-another")
+        fail_at(other, "another", Throttled(status=429))
 
     world.fleet.before_write = interfere
     fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
@@ -214,9 +225,12 @@ def test_a_held_grant_whose_lease_was_lost_is_not_told(world: World) -> None:
 def test_a_client_that_wise_refuses_stops_the_fleet_and_is_told_at_once(
     world: World, outcome: Outcome, kind: AlertKind
 ) -> None:
-    due(world, "anna")
-    world.wise.script = [outcome]
-    world.wise.checks = [REFUSED]
+    due(world, "anna", "ben")
+    world.wise.script = [outcome, outcome]
+    world.wise.checks = [REFUSED, REFUSED]
+    assert world.attempt("ben").code == kind.value
+    assert world.fleet.fleet.open_until is None
+    assert world.alerts.published == []
     assert world.attempt("anna").code == kind.value
     assert world.fleet.fleet.open_until is not None
     assert [alert.kind for alert in world.alerts.published] == [kind]
@@ -408,11 +422,60 @@ def test_a_grant_on_trial_that_is_refused_opens_it_for_longer(world: World) -> N
 def test_a_client_that_may_not_use_client_credentials_is_not_judged_by_them(world: World) -> None:
     test_one_grant_decides_where_our_client_may_not_use_client_credentials(world)
     world.clock.advance(hours=9)
-    world.wise.script = [REFUSED]
-    world.wise.checks = [REFUSED]
+    world.wise.script = [REFUSED, REFUSED]
+    world.wise.checks = [REFUSED, REFUSED]
     assert world.attempt("anna").code == "client_refused"
+    assert world.attempt("ben").code == "client_refused"
     assert world.fleet.fleet.open_until is None
     assert world.alerts.published == []
+
+
+def test_the_trial_is_not_left_to_a_grant_that_fails_again_and_again(world: World) -> None:
+    """A closed user is the most urgent of all, and would keep it open."""
+    due(world, "closed", "well")
+    hour = timedelta(hours=1)
+    world.grants.items[world.key("closed")] = replace(
+        world.stored("closed"), failures=7, last_error="paced", due_at=world.clock() - hour
+    )
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [REFUSED, REFUSED]
+    order: list[str] = []
+    refresh = world.wise.refresh
+    world.wise.refresh = lambda token, **more: (order.append(token.reveal()), refresh(token, **more))[1]  # type: ignore[method-assign]
+    world.sweep(9)
+    assert order == ["refresh-well-1", "refresh-closed-1"]
+    assert world.fleet.fleet.open_until is None
+
+
+def test_a_grant_that_fails_again_and_again_is_on_trial_where_there_is_no_other(world: World) -> None:
+    due(world, "closed")
+    world.grants.items[world.key("closed")] = replace(world.stored("closed"), failures=7)
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [REFUSED]
+    world.sweep(9)
+    assert world.fleet.fleet.open_until is None
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_most_urgent_is_on_trial_where_nobody_can_say_which_fails(world: World, *, there: bool) -> None:
+    due(world, "anna", "ben")
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [REFUSED]
+    get = world.grants.get
+
+    def unreadable(key: GrantKey) -> Grant | None:
+        world.grants.get = get  # type: ignore[method-assign]
+        if there:
+            raise CorruptGrant(key)
+        return None
+
+    world.grants.get = unreadable  # type: ignore[method-assign]
+    world.sweep(9)
+    assert world.fleet.fleet.open_until is None
+    assert bool(world.journal.of(Trouble)) is there
 
 
 def test_a_trial_that_somebody_else_has_taken_over_is_not_ours_to_end(world: World) -> None:
@@ -545,6 +608,7 @@ def test_an_outage_is_told_once_it_has_lasted_and_its_end_too(world: World) -> N
 def test_an_alert_that_did_not_arrive_surely_is_told_again(world: World, plan: str) -> None:
     world.alerts.script = [plan]
     due(world, "anna")
+    refuse(world, "ben")
     world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
     world.attempt("anna")
     assert [told.code is None for told in world.journal.of(AlertTold)] == [False]  # type: ignore[attr-defined]
@@ -557,6 +621,7 @@ def test_an_alert_that_did_not_arrive_surely_is_told_again(world: World, plan: s
 
 def test_an_alert_that_somebody_else_is_telling_is_left_to_them(world: World) -> None:
     due(world, "anna")
+    refuse(world, "ben")
     world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
     world.alerts.script = ["refuse"]
     world.attempt("anna")
@@ -576,6 +641,7 @@ def test_an_alert_that_somebody_else_is_telling_is_left_to_them(world: World) ->
 
 def test_the_mark_of_an_alert_survives_others_writing(world: World) -> None:
     due(world, "anna")
+    refuse(world, "ben")
     world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
     publish = world.alerts.publish
 
@@ -591,6 +657,7 @@ def test_the_mark_of_an_alert_survives_others_writing(world: World) -> None:
 
 def test_the_mark_of_an_alert_is_not_put_on_another(world: World) -> None:
     due(world, "anna")
+    refuse(world, "ben")
     world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
     publish = world.alerts.publish
 
@@ -631,6 +698,7 @@ def test_who_always_loses_the_write_gives_up_and_goes_on(world: World) -> None:
 
 def test_a_mark_that_always_loses_is_left_to_the_next_claim(world: World) -> None:
     due(world, "anna")
+    refuse(world, "ben")
     world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
     write = world.fleet.write
     publish = world.alerts.publish
@@ -663,6 +731,7 @@ def test_an_incident_that_comes_back_soon_is_not_told_anew(world: World) -> None
 
 def test_an_end_that_was_not_told_yet_is_told_before_anything_new(world: World) -> None:
     due(world, "anna", "ben")
+    refuse(world, "cleo")
     world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
     world.attempt("anna")
     let_pass(world)
@@ -672,6 +741,7 @@ def test_an_end_that_was_not_told_yet_is_told_before_anything_new(world: World) 
         world.sweep(40)
     world.wise.script, world.wise.checks = [REFUSED], [REFUSED]
     world.clock.advance(hours=9)
+    refuse(world, "cleo")
     world.attempt("ben")
     for _ in range(10):
         world.sweep(40)
@@ -688,6 +758,27 @@ def test_a_longer_rate_limit_is_honoured_while_it_is_open(world: World) -> None:
 
 
 # --- one grant alone
+
+
+def close(world: World, name: str, seconds: float = 0.2) -> None:
+    """One due grant of a closed user, another due in three minutes; our client may not use `client_credentials`."""
+    due(world, name)
+    world.adopted("well")
+    at = world.clock() + timedelta(minutes=3)
+    world.grants.items[world.key("well")] = replace(world.stored("well"), refresh_at=at, due_at=at)
+    refresh = world.wise.refresh
+
+    def refuse(token: Secret, **more: Any) -> Outcome:
+        if name not in token.reveal():
+            return refresh(token, **more)
+        world.clock.advance(seconds=seconds)
+        return ClientRefused(status=401)
+
+    def settle(**_: object) -> ClientCheck:
+        return ClientRefused(status=401, error="unauthorized_client")
+
+    world.wise.refresh = refuse  # type: ignore[method-assign]
+    world.wise.settle_client = settle  # type: ignore[assignment]
 
 
 def test_one_grant_whose_refresh_always_hangs_backs_off_and_stops_nobody(world: World) -> None:
@@ -712,13 +803,129 @@ def test_one_grant_whose_refresh_always_hangs_backs_off_and_stops_nobody(world: 
     assert world.stored("well").failures == 0
 
 
-def test_one_grant_again_and_again_opens_it_where_wise_does_not_accept_our_client_either(world: World) -> None:
+@pytest.mark.parametrize("outcome", [NOT_SENT, FAULT, SILENT])
+@pytest.mark.parametrize("ask", [True, False])
+def test_one_grant_again_and_again_opens_nothing(world: World, outcome: Outcome, *, ask: bool) -> None:
+    for _ in range(20):
+        fail_at(world.breaker, "anna", outcome, ask=ask)
+    assert world.fleet.fleet.open_until is None
+    assert world.wise.settled == []
+
+
+@pytest.mark.parametrize("outcome", [NOT_SENT, FAULT, SILENT])
+def test_what_was_heard_long_ago_opens_nothing(world: World, outcome: Outcome) -> None:
+    for name in ("anna", "ben", "cleo", "dora"):
+        fail_at(world.breaker, name, outcome)
+        world.clock.advance(minutes=6)
+    assert world.fleet.fleet.open_until is None
+    fail_at(world.breaker, "emil", outcome)
+    fail_at(world.breaker, "fay", outcome)
+    assert world.fleet.fleet.open_until is not None
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, WRONG])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("check", [REFUSED, WRONG, SILENT, FAULT, NOT_SENT, None])
+def test_one_grant_that_is_refused_again_and_again_opens_nothing(
+    world: World, outcome: ClientRefused | WeAreWrong, check: ClientCheck | None, *, known: bool
+) -> None:
+    world.fleet.fleet = replace(world.fleet.fleet, client_credentials_refused=known)
+    for _ in range(20):
+        world.breaker.client_in_question(outcome, check, f"attempt-{next(SERIAL)}", key=world.key("closed"))
+        world.clock.advance(seconds=30)
+    assert world.fleet.writes == 0
+
+
+def test_two_grants_that_are_refused_long_after_each_other_open_nothing(world: World) -> None:
+    for name in ("anna", "ben", "cleo"):
+        refuse(world, name)
+        world.clock.advance(minutes=10)
+    assert world.fleet.fleet.open_until is None
+
+
+def test_an_answer_about_another_grant_ends_a_row_of_refusals(world: World) -> None:
+    for name in ("anna", "ben", "cleo"):
+        refuse(world, name)
+        world.breaker.healthy("attempt-of-another")
+    assert world.fleet.fleet.open_until is None
+
+
+def test_where_the_question_proves_nothing_three_grants_that_are_refused_open_it(world: World) -> None:
+    world.fleet.fleet = replace(world.fleet.fleet, client_credentials_refused=True)
+    refuse(world, "anna", "ben")
+    assert world.fleet.fleet.open_until is None
+    refuse(world, "cleo")
+    assert world.fleet.fleet.why == "client_refused"
+
+
+@pytest.mark.parametrize("check", [SILENT, None])
+def test_two_refusals_after_which_wise_did_not_say_whose_fault_it_is_open_nothing(
+    world: World, check: ClientCheck | None
+) -> None:
+    for name in ("anna", "ben"):
+        world.breaker.client_in_question(REFUSED, check, f"attempt-of-{name}", key=world.key(name))
+    assert world.fleet.fleet.open_until is None
+    world.breaker.client_in_question(REFUSED, check, "attempt-of-cleo", key=world.key("cleo"))
+    assert world.fleet.fleet.open_until is not None
+
+
+@pytest.mark.parametrize("seconds", [0.2, 5.2])
+@pytest.mark.parametrize("known", [True, False])
+def test_one_closed_user_stops_nobody_where_our_client_may_not_use_client_credentials(
+    world: World, seconds: float, *, known: bool
+) -> None:
+    """Its 401 names no error; where it comes late there is no time to ask."""
+    close(world, "closed", seconds)
+    world.fleet.fleet = replace(world.fleet.fleet, client_credentials_refused=known)
+    well = world.stored("well").refresh_at
+    for _ in range(150):
+        world.sweep(10)
+    assert world.fleet.fleet.open_until is None
+    assert world.fleet.fleet.trips == 0
+    refreshed_at = world.stored("well").issued_at
+    assert refreshed_at is not None
+    assert well <= refreshed_at <= well + 20 * SECOND
+    assert {alert.kind for alert in world.alerts.published} <= {AlertKind.HELD}
+
+
+def test_readers_of_one_closed_user_stop_nobody(world: World) -> None:
+    """On demand there is no time for more than one question, and that one stays unanswered."""
+    due(world, "closed")
+    for _ in range(8):
+        world.wise.script, world.wise.checks = [ClientRefused(status=401)], [SILENT]
+        world.wise.on_refresh = lambda: world.clock.advance(seconds=4.95)
+        world.refresh(world.key("closed"), Due())
+        world.clock.now = max(world.clock.now, world.stored("closed").refresh_at)
+    assert len(world.wise.refreshes) == 8
+    assert world.fleet.writes == 0
+
+
+def test_readers_of_one_grant_at_which_wise_fails_stop_nobody(world: World) -> None:
     due(world, "anna")
-    world.wise.checks = [SILENT]
-    for _ in range(6):
-        world.breaker.unhealthy(SILENT, f"attempt-of-{next(SERIAL)}", key=world.key("anna"), ask=True)
-    assert world.fleet.fleet.why == "unknown"
-    assert len(world.wise.settled) == 1
+    for _ in range(8):
+        world.wise.script = [FAULT]
+        world.refresh(world.key("anna"), Due())
+        world.clock.now = max(world.clock.now, world.stored("anna").refresh_at)
+    assert len(world.wise.refreshes) == 8
+    assert world.fleet.writes == 0
+
+
+def test_a_client_that_is_refused_for_one_grant_only_is_told_with_that_grant(world: World) -> None:
+    """Nobody else is there whose refusal would show that it is our client; nobody but on-call can tell."""
+    due(world, "anna")
+    world.wise.valid_secrets = {"secret-2"}
+    for _ in range(40):
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+    assert world.fleet.writes == 0
+    assert [(alert.kind, alert.reason) for alert in world.alerts.published] == [(AlertKind.HELD, "client_refused")]
+    assert world.stored("anna").phase is Phase.ACTIVE
+    world.wise.secrets = ["secret-2", "secret-1"]
+    for _ in range(7):
+        world.sweep(55)
+        world.clock.advance(seconds=5)
+    assert world.stored("anna").failures == 0
+    assert [alert.kind for alert in world.alerts.published][1:] == [AlertKind.RECOVERED]
 
 
 def test_a_held_grant_in_doubt_is_tried_again_after_its_pause_and_told_in_the_end(world: World) -> None:
@@ -907,7 +1114,7 @@ def test_a_trial_during_which_somebody_opened_it_for_longer_ends_without_closing
     let_pass(world)
     world.wise.checks = [REFUSED]
     assert world.breaker.enter(world.sweep_lane, 5) == 1
-    world.new_breaker().unhealthy(Throttled(status=429, retry_after=60 * SECOND), "attempt-of-another")
+    fail_at(world.new_breaker(), "another", Throttled(status=429, retry_after=60 * SECOND))
     world.breaker.healthy("attempt-on-trial")
     assert world.fleet.fleet.open_until == world.clock() + 60 * SECOND
 

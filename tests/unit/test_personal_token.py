@@ -142,7 +142,8 @@ def test_one_that_does_not_open_is_not_judged(world: World) -> None:
 
 def test_while_wise_may_not_be_called_a_report_waits_and_readers_do_not(world: World) -> None:
     version = world.personal().version
-    world.breaker.unhealthy(Throttled(status=429, retry_after=timedelta(seconds=60)), "attempt-other")
+    limit = Throttled(status=429, retry_after=timedelta(seconds=60))
+    world.breaker.unhealthy(limit, "attempt-other", key=world.key("other"))
     report = world.serve(rejected=version)
     assert isinstance(report, NotServed)
     assert report.why is Why.UNAVAILABLE

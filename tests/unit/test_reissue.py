@@ -294,6 +294,9 @@ def test_a_refused_client_is_asked_about_before_a_code_is_judged(world: World) -
     world.wise.secrets, world.wise.valid_secrets = ["secret-2"], {"secret-1"}
     world.wise.on_reissue = lambda: setattr(world.wise, "valid_secrets", {"secret-3"})
     assert world.attempt().word is Word.IN_DOUBT
+    assert world.fleet.fleet.open_until is None
+    refused = ClientRefused(status=401)
+    world.breaker.client_in_question(refused, refused, "attempt-of-ben", key=world.key("ben"))
     assert world.fleet.fleet.open_until is not None
     assert world.stored().registration_spent_at is None
 

@@ -7,18 +7,26 @@ half-open: one prober asks Wise, and its answer closes the breaker or opens it f
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from .grant import Alert, AlertKind
 from .policy import ALERT_CLAIM, RETRY_AFTER_CAP
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
+    from .grant import GrantKey
+
 UNHEALTHY_AT_MOST: Final = 3
-"""So many answers in a row that say nothing about a grant open the breaker."""
+"""So many grants in a row at which Wise says nothing about them open the breaker."""
+REFUSED_AT_MOST: Final = 2
+"""So many do for which Wise refuses our client, and refuses it again when asked about it."""
+UNHEALTHY_FOR: Final = timedelta(minutes=10)
+"""How long such an answer counts: longer than any grant backs off, so that those that go on failing stay in the row."""
 PAUSE_BASE: Final = timedelta(seconds=10)
 PAUSE_CAP: Final = timedelta(minutes=5)
 CALM: Final = timedelta(minutes=2)
@@ -51,6 +59,32 @@ class Lane:
         A burst and what follows it stay within `per_minute`.
         """
         return calls * timedelta(milliseconds=-(-60_000 // max(self.per_minute - self.burst, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The grants at which Wise has lately said nothing about them, and about no other grant since.
+
+    `heard` has when that last was, aware UTC, and whether Wise then refused our client when asked about it as well. A
+    grant is in it once, however often it fails.
+    """
+
+    heard: Mapping[GrantKey, tuple[datetime, bool]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def hearing(self, key: GrantKey, now: datetime, *, refused: bool = False) -> Row:
+        """Add what was heard at one grant; forget what is old."""
+        recent = {other: found for other, found in self.heard.items() if now - found[0] < UNHEALTHY_FOR}
+        return Row(MappingProxyType({**recent, key: (now, refused)}))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether so many grants fail that it is Wise's fault or ours."""
+        return len(self.heard) >= UNHEALTHY_AT_MOST
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether Wise refuses our client for more than one grant: one alone may be at fault itself."""
+        return sum(refused for _, refused in self.heard.values()) >= REFUSED_AT_MOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.domain.errors import CorruptGrant, StoreUnavailable
-from token_rotator.domain.fleet import DYING_WITHIN, PROBE_CLAIM, UNHEALTHY_AT_MOST, Fleet
+from token_rotator.domain.fleet import DYING_WITHIN, PROBE_CLAIM, Fleet, Row
 from token_rotator.domain.outcome import (
     ClientAccepted,
     ClientRefused,
@@ -52,10 +51,10 @@ class Barred:
 class Breaker:
     """Admits calls to Wise, at the pace of a lane and while the breaker is closed; learns from their outcomes.
 
-    Healthy answers are those about a grant: refreshed, or its refresh token is dead. Three others in a row in one
-    process open the breaker unless Wise then accepts our client; one about its rate limit does at once. What may be
-    our own fault is settled by asking Wise about our client. Safe in threads. `admit` and `enter` raise what the store
-    raises; the rest records it.
+    Healthy answers are those about a grant: refreshed, or its refresh token is dead. Others at three different grants
+    in a row in one process, within minutes, open the breaker unless Wise then accepts our client; one about its rate
+    limit does at once. What may be our own fault is settled by asking Wise about our client, and at a second grant.
+    Safe in threads. `admit` and `enter` raise what the store raises; the rest records it.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Breaker:
         self.random = random
         self._many_dying = many_dying
         self._lock = threading.Lock()
-        self._row: Counter[GrantKey | str] = Counter()
+        self._row = Row()
         self._seen = Fleet()
         self._on_trial: str | None = None
 
@@ -148,31 +147,28 @@ class Breaker:
     def healthy(self, attempt_id: str) -> None:
         """Wise answered about a grant."""
         with self._lock:
-            self._row.clear()
+            self._row = Row()
         trial = self._end_of_trial()
         if trial is not None:
             self._safely(lambda: self._end_trial(trial, attempt_id))
 
-    def unhealthy(
-        self, outcome: Outcome | ClientCheck, attempt_id: str, *, key: GrantKey | None = None, ask: bool = False
-    ) -> int:
+    def unhealthy(self, outcome: Outcome | ClientCheck, attempt_id: str, *, key: GrantKey, ask: bool = False) -> int:
         """The answer, or its absence, said nothing about the grant. Gives how many calls to Wise this took.
 
-        Three grants in a row are too many, or one or two again and again. `ask`: there is time to ask Wise about our
-        client before the breaker is opened for that. If it is accepted the grants are at fault, and they back off by
-        themselves; but requests of three grants that stay unanswered open it without a question.
+        Three grants in a row are too many; one or two back off by themselves. `ask`: there is time to ask Wise about
+        our client before the breaker is opened for that. If it is accepted the grants are at fault; but requests of
+        three grants that stay unanswered open it without a question.
         """
         with self._lock:
-            self._row[key or attempt_id] += 1
-            many = len(self._row) >= UNHEALTHY_AT_MOST
-            too_many = many or self._row.total() >= 2 * UNHEALTHY_AT_MOST
+            self._row = self._row.hearing(key, self.clock())
+            too_many = self._row.is_long
             if too_many:
-                self._row.clear()
+                self._row = Row()
         trial = self._end_of_trial()
         if trial is not None or isinstance(outcome, Throttled) or (too_many and not ask):
             self._safely(lambda: self._open(self.fleet.read(), name_of(outcome), attempt_id, outcome, trial=trial))
         elif too_many:
-            return self._streak(outcome, attempt_id, ask=not (many and isinstance(outcome, Unknown)))
+            return self._streak(outcome, attempt_id, ask=not isinstance(outcome, Unknown))
         return 0
 
     def _streak(self, outcome: Outcome | ClientCheck, attempt_id: str, *, ask: bool) -> int:
@@ -186,29 +182,34 @@ class Breaker:
         return int(ask)
 
     def client_in_question(
-        self, outcome: ClientRefused | WeAreWrong, check: ClientCheck | None, attempt_id: str
+        self, outcome: ClientRefused | WeAreWrong, check: ClientCheck | None, attempt_id: str, *, key: GrantKey
     ) -> None:
         """Wise refused our client or our request, and then said `check` of the client; `None`: it was not asked.
 
-        If it accepts our client the grant alone is at fault, and nobody else has to wait for it.
+        If it accepts our client the grant alone is at fault, and nobody else has to wait for it. If it does not, the
+        grant may be at fault all the same: our client may not be allowed what the question asks for.
         """
         match check:
             case _ if self._trial() is not None:
-                self.unhealthy(outcome, attempt_id)
+                self.unhealthy(outcome, attempt_id, key=key)
             case ClientRefused() | WeAreWrong():
-                self._safely(lambda: self._refused(outcome, attempt_id))
+                self._safely(lambda: self._refused(outcome, attempt_id, key))
             case ClientAccepted():
                 pass
             case None:
-                self.unhealthy(outcome, attempt_id)
+                self.unhealthy(outcome, attempt_id, key=key)
             case _:
-                self.unhealthy(check, attempt_id)
+                self.unhealthy(check, attempt_id, key=key)
 
-    def _refused(self, outcome: ClientRefused | WeAreWrong, attempt_id: str) -> None:
+    def _refused(self, outcome: ClientRefused | WeAreWrong, attempt_id: str, key: GrantKey) -> None:
         fleet = self.fleet.read()
-        if fleet.client_credentials_refused:  # that answer proves nothing then: this is one in a row, as any other
-            self.unhealthy(outcome, attempt_id)
-        else:
+        known = fleet.client_credentials_refused  # that answer proves nothing then: this is one in a row, as any other
+        with self._lock:
+            self._row = self._row.hearing(key, self.clock(), refused=not known)
+            too_many = self._row.is_refused or self._row.is_long
+            if too_many:
+                self._row = Row()
+        if too_many:
             self._open(fleet, name_of(outcome), attempt_id, outcome)
 
     def died(self, attempt_id: str, trace_id: str | None) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
@@ -54,6 +55,8 @@ ASIDE_SHARE: Final = 4
 """One worker in so many, at most, is busy with moving due grants of suspended tenants out of the way."""
 STANDING_DOWN: Final = timedelta(minutes=1)
 """A due grant that readers had stand down for no longer than this is not filed anew."""
+TRIAL_CHOICE: Final = 16
+"""Among so many of the most urgent grants the one on trial is chosen, at a read each."""
 _BEFORE_ANY_CALL: Final = (CorruptGrant, StoreUnavailable)
 """What comes of asking for a lease: Wise was not called then."""
 _LEAST_PAUSE: Final = timedelta(milliseconds=20)
@@ -137,6 +140,11 @@ class RefreshDue:
         """Do what a grant needs that needs no call to Wise. Raises what the store raises."""
         grant, result = self.grants.get(key), Result(Word.BARRED, retry_at=retry_at)
         return result if grant is None else self._follow(grant, result)
+
+    def failures(self, key: GrantKey) -> int:
+        """Say how often in a row a grant has failed; none is there: 0. Raises what the store raises."""
+        grant = self.grants.get(key)
+        return 0 if grant is None else grant.failures
 
     def set_aside(self, key: GrantKey) -> Result:
         """Move a due grant of a suspended tenant out of the way of others, unread. Raises what the store raises."""
@@ -351,13 +359,27 @@ class _Duty:
                 return
             if may_call:
                 self.allowance -= 1
-                key = self.backlog.popleft()
+                key = self._take_for_trial() if self.on_trial else self.backlog.popleft()
                 self._submit(key, partial(self.use.advance, key, drained_at=self.drained_at))
             elif self.barred is not None and self.barred.until - self.use.clock() > TELL_ONLY_FROM:
                 key = self.backlog.popleft()
                 self._submit(key, partial(self.use.tell_only, key, self.barred.until))
             else:
                 return
+
+    def _take_for_trial(self) -> GrantKey:
+        """Take the grant whose answer decides for all: among the most urgent the one that has failed least often.
+
+        One that Wise refuses again and again, as it does a closed user, would keep it open for everybody.
+        """
+        choice = list(islice(self.backlog, TRIAL_CHOICE))
+        try:
+            chosen = min(choice, key=self.use.failures)
+        except (StoreUnavailable, CorruptGrant) as error:
+            self.use.journal.record(Trouble(key=None, code=error.code, detail="choosing a grant for a trial"))
+            chosen = choice[0]
+        self.backlog.remove(chosen)
+        return chosen
 
     def _set_aside(self) -> None:
         """Have some of the workers do what needs no call to Wise; the others are for what does."""

@@ -80,6 +80,8 @@ PERSONAL_REJECTED: Final = "personal_token_rejected"
 """Why a personal token is not served any more: Wise says that it is dead, and only its owner can make another."""
 HELD_FOR: Final = timedelta(minutes=15)
 """How long a grant is left alone that Wise refuses although it accepts our client."""
+REFUSED_ALONE_FROM: Final = 3
+"""On-call hears of a grant at its so-manieth refusal in a row, where Wise refuses our client when asked, too."""
 DRAINED_WITHIN: Final = timedelta(seconds=15)
 """How long after an instant every sweep on duty has looked into the parking queue."""
 STAND_DOWN_FOR: Final = timedelta(seconds=15)
@@ -611,10 +613,22 @@ class _Attempt:
         again = isinstance(check, ClientAccepted) and check.changed and self.sends < _SENDS
         if again:
             return None
-        held = isinstance(check, ClientAccepted) and not check.changed
-        result = self._hold(grant, outcome) if held else self._give_back(grant, name_of(outcome))
-        self.use.breaker.client_in_question(outcome, check, self.lease.attempt_id)
+        if isinstance(check, ClientAccepted) and not check.changed:
+            result = self._hold(grant, outcome, HELD_FOR)
+        elif isinstance(check, ClientRefused | WeAreWrong) and self._refused_alone(grant, outcome):
+            result = self._hold(grant, outcome, None)
+        else:
+            result = self._give_back(grant, name_of(outcome))
+        self.use.breaker.client_in_question(outcome, check, self.lease.attempt_id, key=self.key)
         return result
+
+    def _refused_alone(self, grant: Grant, outcome: ClientRefused | WeAreWrong) -> bool:
+        """Tell whether a grant is refused again and again and no other is, or no other is there.
+
+        Whose fault it is nobody knows then but on-call. A second one that is refused opens the breaker instead.
+        """
+        again = grant.last_error == name_of(outcome) and grant.failures + 1 >= REFUSED_ALONE_FROM
+        return again and not self.use.breaker.is_open
 
     def _client_refused(self, grant: Grant, outcome: ClientRefused | WeAreWrong) -> Result | None:
         """Wise issues no application token: that stops nothing else, since a client may do with users' grants alone.
@@ -628,7 +642,7 @@ class _Attempt:
             case ClientAccepted(changed=True) if self.sends < _SENDS:
                 return None
             case ClientAccepted() | ClientRefused() | WeAreWrong():
-                return self._hold(grant, outcome)
+                return self._hold(grant, outcome, HELD_FOR)
             case Unknown():
                 return self._leave(grant, name_of(outcome))
             case _:
@@ -698,10 +712,13 @@ class _Attempt:
         word = Word.FAILED if after.in_doubt is None else Word.IN_DOUBT
         return Result(word, after.version, retry_at, code)
 
-    def _hold(self, grant: Grant, outcome: ClientRefused | WeAreWrong) -> Result:
-        """Leave a grant alone that Wise refuses although it accepts our client, and tell on-call once."""
+    def _hold(self, grant: Grant, outcome: ClientRefused | WeAreWrong, at_least: timedelta | None) -> Result:
+        """Leave a grant alone that Wise refuses although it accepts our client, or no other grant; tell on-call once.
+
+        It is left alone for as long as any grant that fails, and `at_least` so long.
+        """
         code = name_of(outcome)
-        after, retry_at = self._unrefreshed(grant, code, HELD_FOR)
+        after, retry_at = self._unrefreshed(grant, code, at_least)
         now, told = self.use.clock(), grant.alert
         taken = told is not None and (told.reminder or (told.published_at or told.claimed_until or now) > now)
         if told is not None and told.kind is AlertKind.HELD and taken:
