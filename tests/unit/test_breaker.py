@@ -67,7 +67,7 @@ def fail_elsewhere(breaker: Breaker, outcome: Outcome = NOT_SENT) -> None:
 
 
 def fail_at(breaker: Breaker, name: str, outcome: Outcome | ClientCheck, *, ask: bool = False) -> None:
-    breaker.unhealthy(outcome, f"attempt-of-{name}", key=GrantKey("acme", name), ask=ask)
+    breaker.unhealthy(outcome, f"attempt-{next(SERIAL)}-of-{name}", key=GrantKey("acme", name), ask=ask)
 
 
 def refuse(world: World, *names: str) -> None:
@@ -433,9 +433,9 @@ def test_a_client_that_may_not_use_client_credentials_is_not_judged_by_them(worl
 def test_the_trial_is_not_left_to_a_grant_that_fails_again_and_again(world: World) -> None:
     """A closed user is the most urgent of all, and would keep it open."""
     due(world, "closed", "well")
-    hour = timedelta(hours=1)
+    first = world.clock() - timedelta(hours=9)
     world.grants.items[world.key("closed")] = replace(
-        world.stored("closed"), failures=7, last_error="paced", due_at=world.clock() - hour
+        world.stored("closed"), failures=7, last_error="paced", due_at=first
     )
     fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
     let_pass(world)

@@ -6,10 +6,24 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.fakes.world import START
-from token_rotator.domain.fleet import CALM, PATIENCE, PAUSE_BASE, PAUSE_CAP, Fleet, Lane
-from token_rotator.domain.grant import AlertKind
+from token_rotator.domain.fleet import (
+    CALM,
+    PATIENCE,
+    PAUSE_BASE,
+    PAUSE_CAP,
+    REFUSED_AT_MOST,
+    UNHEALTHY_AT_MOST,
+    UNHEALTHY_FOR,
+    Fleet,
+    Lane,
+    Row,
+)
+from token_rotator.domain.grant import AlertKind, GrantKey
+from token_rotator.domain.policy import backoff
 
 SECOND = timedelta(seconds=1)
 
@@ -154,3 +168,39 @@ def test_somebody_has_to_ask_once_the_pause_is_over_and_nobody_is_at_it() -> Non
     assert claimed.half_open(START + 26 * SECOND)
     assert claimed.barred_until(START) == START + 25 * SECOND
     assert claimed.barred_until(START + 26 * SECOND) == START + 27 * SECOND
+
+
+# --- the row that opens it
+
+GRANTS = st.sampled_from([GrantKey("acme", f"g{number}") for number in range(5)])
+HEARD = st.tuples(GRANTS, st.integers(0, 400), st.booleans())
+
+
+@given(st.lists(HEARD, min_size=1, max_size=30))
+def test_a_row_counts_grants_that_failed_lately_by_what_each_of_them_said_last(
+    heard: list[tuple[GrantKey, int, bool]],
+) -> None:
+    row, now = Row(), START
+    last = {}
+    for key, seconds, refused in heard:
+        now += seconds * SECOND
+        row = row.hearing(key, now, refused=refused)
+        last[key] = (now, refused)
+        recent = [said for at, said in last.values() if now - at < UNHEALTHY_FOR]
+        assert row.is_long is (len(recent) >= UNHEALTHY_AT_MOST)
+        assert row.is_refused is (sum(recent) >= REFUSED_AT_MOST)
+
+
+@given(st.lists(st.tuples(st.integers(0, 100_000), st.booleans()), min_size=1))
+def test_one_grant_is_never_a_row(heard: list[tuple[int, bool]]) -> None:
+    row, now = Row(), START
+    for seconds, refused in heard:
+        now += seconds * SECOND
+        row = row.hearing(GrantKey("acme", "anna"), now, refused=refused)
+        assert not row.is_long
+        assert not row.is_refused
+
+
+@given(GRANTS, st.integers(1, 50))
+def test_a_grant_that_goes_on_failing_stays_in_the_row(key: GrantKey, failures: int) -> None:
+    assert backoff(key, failures) < UNHEALTHY_FOR - timedelta(minutes=1)
