@@ -349,7 +349,7 @@ class Deployment:
         for function in (self.sweep, self.refresh):
             breaker = function.wired.breaker
             breaker._seen = type(breaker._seen)()
-            breaker._unhealthy = 0
+            breaker._row = type(breaker._row)()
 
     def load(self, name: str, **changes: str) -> Function:
         """Start a function's process anew."""

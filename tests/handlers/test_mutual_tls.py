@@ -93,6 +93,8 @@ def test_when_wise_refuses_every_certificate_all_stops_and_no_grant_is_judged(
 ) -> None:
     deployment.write_secret(None)
     deployment.adopt(grant_id)
+    deployment.adopt(f"{grant_id}-2")
+    deployment.make_due(f"{grant_id}-2")
     deployment.wise.control.refuse_certificate(deployment.certificate.serial)
     try:
         assert refreshed(deployment, grant_id)["refreshed"] == 0

@@ -116,9 +116,11 @@ def test_a_reader_whose_token_was_revoked_learns_it_when_the_token_is_rejected(s
 
 
 def test_a_wrong_client_secret_is_no_invalid_refresh_token(story: Story) -> None:
-    story.linked()
+    for name in ("anna", "bert"):
+        story.linked(name)
     story.control.rotate_client_secret()
-    story.due_now()
+    for name in ("anna", "bert"):
+        story.due_now(name)
     story.sweep()
     assert story.sent()[-1].outcome == "invalid_client"
     assert story.stored().phase is Phase.ACTIVE
