@@ -75,6 +75,8 @@ class Terms:
     """For so long after an answer its process may still hold it."""
     tries_for: timedelta = timedelta(seconds=2)
     """For so long after an answer the rotator has to go on trying to keep it."""
+    on_its_way: timedelta = timedelta(seconds=180)
+    """For so long after an answer was parked no older copy takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -597,7 +599,8 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
         if isinstance(event, Adopted):
             if not event.certain:
                 return None
-            token, lost, foreign = event.refresh if kind is Kind.REFRESH else event.access, None, False
+            if not _brings_nothing_new(case, event, token):
+                token, lost, foreign = event.refresh if kind is Kind.REFRESH else event.access, None, False
         elif event.settled is not None and event.began.presented == token and event.settled.refresh != token:
             token = event.settled.refresh
             foreign = foreign or event.began.attempt is None
@@ -607,10 +610,33 @@ def _wrongly_judged(case: _Case, verdict: Stored) -> str | None:
         return None
     if lost is None or lost == "dropped":
         return f"it was judged dead though its {kind} token {token} lives" + (" and had reached us" if lost else "")
-    reason = verdict.reason or next((a.reason for a in case.announced if a.when > when), None)
+    return _judged_for(case, verdict, lost)
+
+
+def _judged_for(case: _Case, verdict: Stored, lost: str) -> str | None:
+    """Say what is wrong with the reason that is given where an answer was lost."""
+    reason = verdict.reason or next((a.reason for a in case.announced if a.when > verdict.when), None)
     if reason is not None and reason != "outcome_unknown":
         return f"an answer was lost ({lost}), and it was judged dead for {reason}"
     return None
+
+
+def _brings_nothing_new(case: _Case, act: Adopted, newest: str | None) -> bool:
+    """Tell whether somebody brought the refresh token for which we had got the newest one, and could not have it yet.
+
+    What was lost stays so. What was parked was on its way, for a while.
+    """
+    if not act.replaced:
+        return False
+    for request in case.ours():
+        settled = request.settled
+        if settled is None or settled.refresh != newest or request.began.presented != act.refresh != newest:
+            continue
+        if any(stored.refresh == newest and stored.when < act.when for stored in case.stored):
+            return False
+        parked = [parked.when for parked in case.parked if parked.access == settled.access]
+        return not parked or any(act.when.at < when.at + case.terms.on_its_way for when in parked)
+    return False
 
 
 def _accused(case: _Case) -> Iterator[Violation]:

@@ -579,6 +579,43 @@ def test_a_verdict_counts_for_the_tokens_that_were_brought_last() -> None:
     assert brought("r2") == [Rule.JUDGED]
 
 
+def test_an_older_copy_makes_no_lost_answer_undone() -> None:
+    def brought(refresh: str, reason: str, *, replaced: bool = True) -> list[Rule]:
+        story = Story()
+        story.begin("x")
+        story.carry_out("x", "a2", "r2")
+        story.answer("x", Told.NOTHING)
+        story.adopt("a1", refresh, replaced=replaced)
+        story.store("a1")
+        story.judge(reason)
+        story.announce()
+        return story.broken(healed=False)
+
+    assert brought("r1", "outcome_unknown") == []
+    assert brought("r1", "invalid_grant") == [Rule.JUDGED]
+    assert brought("r3", "invalid_grant") == []
+    assert brought("r1", "invalid_grant", replaced=False) == []  # it was forgotten before, with all that was open
+
+
+def test_an_older_copy_does_not_bury_an_answer_that_is_on_its_way() -> None:
+    def buried(after_s: float, *, stored: bool = False) -> list[Rule]:
+        story = Story()
+        story.begin("x")
+        story.carry_out("x", "a2", "r2")
+        story.answer("x", Told.TOKENS)
+        story.park("a2")
+        if stored:
+            story.store("a2", "r2")
+        story.later(after_s).adopt("a1", "r1")
+        story.store("a1", "r1")
+        story.judge("outcome_unknown")
+        story.announce()
+        return [rule for rule in story.broken(healed=False) if rule is Rule.JUDGED]
+
+    assert buried(170) == [Rule.JUDGED]
+    assert buried(190) == buried(170, stored=True) == []
+
+
 def test_nothing_is_said_of_a_grant_whose_tokens_nobody_knows() -> None:
     story = Story()
     when = story.now()

@@ -11,6 +11,7 @@ from tests.fakes.rotator import World
 from tests.fakes.world import START
 from token_rotator.domain.grant import AlertKind, Phase
 from token_rotator.domain.outcome import Liveness, ServerFault
+from token_rotator.domain.suspension import FOUND_DEAD
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.ports import Done, Refused
@@ -27,6 +28,16 @@ def offer(world: World, name: str = "anna", **more: object) -> Offer:
     access, refresh = world.wise.add(name)
     dates = {"issued_at": world.clock(), "expires_at": world.clock() + timedelta(hours=12)}
     return Offer(refresh_token=refresh, access_token=access, **{**dates, **more})  # type: ignore[arg-type]
+
+
+def stale() -> Offer:
+    """What was exported before the story began."""
+    return Offer(
+        refresh_token=Secret("refresh-anna-1"),
+        access_token=Secret("access-anna-1"),
+        issued_at=START,
+        expires_at=START + timedelta(hours=12),
+    )
 
 
 def test_adopting_spends_no_refresh_and_keeps_the_given_access_token_in_use(world: World) -> None:
@@ -141,19 +152,142 @@ def test_an_access_token_given_over_a_lease_that_ran_out_is_in_doubt(world: Worl
     world.wise.script = ["lose"]
     assert world.attempt().word is Word.IN_DOUBT
     world.clock.advance(seconds=23)
-    stale = Offer(
-        refresh_token=Secret("refresh-anna-1"),
-        access_token=Secret("access-anna-1"),
-        issued_at=START,
-        expires_at=START + timedelta(hours=12),
-    )
-    kept = world.adopt_grant(world.key(), stale, world.stored().version)
+    world.clock.advance(minutes=3)  # who took the answer is gone by now
+    kept = world.adopt_grant(world.key(), stale(), world.stored().version)
     assert isinstance(kept, Kept)
     assert world.stored().in_doubt == "attempt-1"
     assert world.stored().due_at == world.clock()
     served = world.serve()
     assert isinstance(served, Served)
     assert world.wise.lives(served.access_token.reveal())
+
+
+def lost(policy: str = "rotated") -> World:
+    """A refresh was sent, and who would have taken the answer is gone. Its lease has run out."""
+    world = World(policy)
+    world.adopt_grant(world.key(), offer(world), None)
+    world.due_now()
+    world.wise.script = ["lose"]
+    world.wise.asks = [Liveness.NO_ANSWER]
+    assert world.attempt().word is Word.IN_DOUBT
+    world.clock.advance(seconds=23)
+    return world
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_an_older_copy_is_not_taken_while_an_answer_may_be_on_its_way(*, taken_over: bool) -> None:
+    world = lost()
+    if taken_over:
+        assert world.attempt().word is Word.IN_DOUBT
+        assert world.stored().hold_until == world.clock() + world.budgets.hold
+    before = world.stored()
+    bare = Offer(refresh_token=Secret("refresh-anna-1"))
+    for older in (stale(), bare, replace(stale(), issued_at=None)):
+        assert world.adopt_grant(world.key(), older, before.version) is Declined.BUSY
+    assert world.stored() == before
+    until = before.hold_until or (before.lease_until or START) + world.budgets.hold
+    world.clock.now = until - timedelta(milliseconds=1)
+    assert world.adopt_grant(world.key(), bare, before.version) is Declined.BUSY
+    world.clock.now = until
+    assert isinstance(world.adopt_grant(world.key(), bare, before.version), Kept)
+
+
+def test_a_parked_answer_is_not_buried_by_an_older_copy() -> None:
+    world = World("rotated")
+    world.adopt_grant(world.key(), offer(world), None)
+    world.due_now()
+    world.grants.failures = ["ok"] + ["before"] * 100
+    assert world.attempt().code == "answer-parked"
+    world.grants.failures = []
+    world.clock.advance(seconds=23)
+    version = world.stored().version
+    assert world.adopt_grant(world.key(), stale(), version) is Declined.BUSY
+    world.sweep()
+    assert world.adopt_grant(world.key(), stale(), version) is Declined.PRECONDITION_FAILED
+    assert isinstance(world.serve(), Served)
+
+
+@pytest.mark.parametrize("seconds", [4, 5])
+def test_tokens_that_wise_issued_after_the_last_attempt_are_taken_at_once(seconds: int) -> None:
+    world = lost()
+    tried_at = world.stored().last_attempt_at or START
+    issued_at = tried_at + timedelta(seconds=seconds)
+    answer = world.adopt_grant(world.key(), offer(world, issued_at=issued_at), world.stored().version)
+    assert isinstance(answer, Kept) == (seconds == 5)
+    assert seconds == 5 or answer is Declined.BUSY
+
+
+def test_a_dead_grant_is_brought_back_at_once() -> None:
+    world = lost()
+    assert world.attempt().word is Word.IN_DOUBT
+    for _ in range(10):
+        world.clock.advance(seconds=30)
+        world.sweep(20)
+    dead = world.stored()
+    assert (dead.phase, dead.last_error) == (Phase.REAUTHORIZATION_REQUIRED, "outcome_unknown")
+    assert isinstance(world.adopt_grant(world.key(), stale(), dead.version), Kept)
+
+
+@pytest.mark.parametrize("access", [True, False])
+def test_a_doubt_and_its_hold_are_inherited_with_or_without_an_access_token(*, access: bool) -> None:
+    world = lost()
+    world.attempt()
+    before = world.stored()
+    issued_at = world.clock() + timedelta(seconds=5)
+    world.clock.advance(seconds=6)
+    brought = replace(stale(), issued_at=issued_at)  # by their date they are newer
+    if not access:
+        brought = Offer(refresh_token=brought.refresh_token, issued_at=issued_at)
+    kept = world.adopt_grant(world.key(), brought, before.version)
+    assert isinstance(kept, Kept)
+    assert (kept.grant.in_doubt, kept.grant.hold_until) == (before.in_doubt, before.hold_until)
+    assert kept.grant.due_at is not None
+    assert kept.grant.due_at <= world.clock()
+    world.sweep()
+    assert world.stored().phase is Phase.ACTIVE
+    assert world.alerts.published == []
+    for _ in range(10):
+        world.clock.advance(seconds=30)
+        world.sweep(20)
+    assert [alert.reason for alert in world.alerts.published] == ["outcome_unknown"]
+
+
+def test_a_lease_that_ran_out_leaves_its_hold_to_an_import() -> None:
+    world = lost()
+    world.clock.advance(minutes=3)
+    kept = world.adopt_grant(world.key(), stale(), world.stored().version)
+    assert isinstance(kept, Kept)
+    assert kept.grant.hold_until is not None
+    assert kept.grant.hold_until - world.clock() == world.budgets.hold - timedelta(
+        microseconds=world.clock().microsecond % 1000
+    )
+
+
+@pytest.mark.parametrize("access", [True, False])
+def test_a_lost_answer_is_the_reason_for_an_older_copy_too(*, access: bool) -> None:
+    world = lost()
+    world.attempt()
+    for _ in range(10):
+        world.clock.advance(seconds=30)
+        world.sweep(20)
+    version = world.stored().version
+    brought = stale() if access else Offer(refresh_token=Secret("refresh-anna-1"))
+    assert isinstance(world.adopt_grant(world.key(), brought, version), Kept)
+    world.sweep()
+    assert world.stored().last_error == "outcome_unknown"
+
+
+def test_a_dead_refresh_token_that_is_brought_once_more_was_revoked_and_not_lost(world: World) -> None:
+    world.adopt_grant(world.key(), offer(world), None)
+    world.due_now()
+    world.wise.users["anna"].alive = False
+    world.attempt()
+    world.adopt_grant(world.key(), stale(), world.stored().version)
+    assert world.stored().in_doubt == FOUND_DEAD
+    world.attempt()
+    assert world.stored().last_error == "invalid_grant"
+    world.adopt_grant(world.key(), Offer(refresh_token=Secret("refresh-anna-1")), world.stored().version)
+    assert world.stored().in_doubt is None
 
 
 def test_one_wise_profile_belongs_to_one_grant(world: World) -> None:
@@ -237,7 +371,9 @@ def test_a_replacement_that_meets_a_new_lease_waits_and_tries_again(world: World
         tries.append(before)
         if len(tries) == 1:
             until = world.clock() + timedelta(seconds=1)
-            world.grants.items[world.key()] = replace(world.stored(), attempt_id="x", lease_until=until)
+            before_it = world.clock() - timedelta(seconds=5)
+            held = replace(world.stored(), attempt_id="x", lease_until=until, last_attempt_at=before_it)
+            world.grants.items[world.key()] = held
         return once(before, after, when)  # type: ignore[arg-type]
 
     world.grants.replace = leased_first  # type: ignore[assignment, method-assign]
@@ -337,8 +473,14 @@ def test_new_tokens_over_a_doubtful_reissue_are_proved_at_once(world: World) -> 
     world.wise.users["ben"].registration = registration
     world.wise.carry_out_late_reissue()  # after the user has authorized, before we know
     world.clock.advance(seconds=23)
-    fresh = Offer(refresh_token=refresh, access_token=access, expires_at=world.clock() + timedelta(hours=12))
+    now = world.clock()
+    fresh = Offer(refresh_token=refresh, access_token=access, issued_at=now, expires_at=now + timedelta(hours=12))
     assert isinstance(world.adopt_grant(before.key, fresh, before.version), Kept)
+    sent = len(world.wise.refreshes)
+    world.sweep(60)
+    assert len(world.wise.refreshes) > sent
+    assert world.stored("ben").in_doubt is not None  # the answer of the first reissue may be parked
+    world.clock.advance(minutes=3)
     world.sweep(60)
     assert world.stored("ben").in_doubt is None
     assert world.wise.lives(world.access_token("ben"))

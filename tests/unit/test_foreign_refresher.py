@@ -12,6 +12,8 @@ from tests.fakes.wise import QUESTION
 from token_rotator.domain.grant import Alert, AlertKind, Grant, incident_of
 from token_rotator.domain.outcome import Liveness, ServerFault, Throttled
 from token_rotator.domain.policy import FOREIGN_AGAIN
+from token_rotator.domain.tokens import Secret
+from token_rotator.service.adopt_grant import Kept, Offer
 from token_rotator.service.journal import ForeignRefresh
 from token_rotator.service.ports import Due, Rejected
 from token_rotator.service.refresh_grant import Word
@@ -263,3 +265,22 @@ def test_an_incident_is_named_by_the_version_that_it_led_to(world: World) -> Non
     alert = world.stored().alert
     assert alert is not None
     assert alert.incident_id == incident_of(world.stored(), AlertKind.FOREIGN_REFRESHER)
+
+
+def test_it_is_told_once_a_day_though_newer_tokens_are_brought(world: World) -> None:
+    for _ in range(3):
+        refreshed_elsewhere(world)
+        reported(world)
+        world.sweep(2)
+        user, now = world.wise.users["anna"], world.clock()
+        offer = Offer(
+            refresh_token=Secret(user.refresh_token),
+            access_token=Secret(user.access_token),
+            issued_at=now,
+            expires_at=user.expires_at,
+        )
+        assert isinstance(world.adopt_grant(world.key(), offer, world.stored().version), Kept)
+        world.clock.advance(hours=1)
+        reported(world)  # it lives
+    assert noticed(world) == 3
+    assert len(told(world)) == 1

@@ -15,6 +15,7 @@ from token_rotator.domain.lease import Budgets
 from token_rotator.domain.outcome import Liveness, Said
 from token_rotator.domain.policy import DEAD_ON_HOLD, HELD_PROMISE, Step, Verdict, decide, read
 from token_rotator.domain.suspension import (
+    FOUND_DEAD,
     KNOWN_FOR,
     Suspension,
     Suspensions,
@@ -243,6 +244,7 @@ def test_a_doubt_that_turns_out_bad_stays_until_newer_tokens_come(world: World, 
     hold(world, target)
     assert why(world.serve()) is Why.ON_HOLD
     assert world.stored().last_error == DEAD_ON_HOLD
+    world.clock.advance(seconds=10)
     offer = newer(world)
     assert isinstance(world.adopt_grant(world.key(), offer, world.stored().version), Kept)
     answer = served(world.serve())
@@ -784,3 +786,85 @@ def test_a_grant_that_goes_while_its_token_is_asked_about_is_let_go(world: World
     if gone:
         world.grants.before_write = world.grants.items.clear
     assert world.refresh_due.advance(world.key()).word is Word.ON_HOLD
+
+
+# --- an answer of ours that may be on its way
+
+
+def adopted_on_hold() -> World:
+    world = World()
+    access, refresh = world.wise.add("anna")
+    dates = {"issued_at": world.clock(), "expires_at": world.clock() + LIFE}
+    offer = Offer(refresh_token=refresh, access_token=access, hold=world.order(), **dates)  # type: ignore[arg-type]
+    assert isinstance(world.adopt_grant(world.key(), offer, None), Kept)
+    return world
+
+
+def asked_and_died(world: World) -> None:
+    """A report has a worker begin, which dies."""
+    lease = replace(
+        world.stored(), attempt_id="x", lease_until=world.clock(), last_attempt_at=world.clock(), takeovers=0
+    )
+    world.grants.items[world.key()] = lease
+    world.clock.advance(seconds=5)
+
+
+def test_whoever_refreshes_elsewhere_is_never_refused_for_a_grant_that_was_adopted_on_hold() -> None:
+    world = adopted_on_hold()
+    world.clock.advance(seconds=1)
+    offer = newer(world)
+    asked_and_died(world)
+    assert isinstance(world.adopt_grant(world.key(), offer, world.stored().version), Kept)
+
+
+@pytest.mark.parametrize("minutes", [1, 3])
+def test_nothing_is_on_its_way_for_a_grant_that_has_been_on_hold_for_three_minutes(world: World, minutes: int) -> None:
+    world.clock.advance(seconds=1)
+    hold(world, "grant")
+    offer = newer(world)
+    world.clock.advance(minutes=minutes)
+    asked_and_died(world)
+    answer = world.adopt_grant(world.key(), offer, world.stored().version)
+    assert isinstance(answer, Kept) if minutes == 3 else answer is Declined.BUSY
+
+
+# --- released with the last tokens
+
+
+def test_the_last_tokens_release_a_grant_no_earlier_than_its_last_promise() -> None:
+    world = adopted_on_hold()
+    world.clock.advance(hours=8)
+    served_last = served(world.serve())
+    world.clock.advance(seconds=2)
+    last = replace(newer(world, release=True), issued_at=world.clock() - timedelta(hours=8))
+    kept = world.adopt_grant(world.key(), last, world.stored().version)
+    assert isinstance(kept, Kept)
+    assert kept.grant.on_hold is None
+    world.sweep(1)
+    assert world.wise.refreshes == []
+    world.clock.now = served_last.stable_until
+    world.sweep(1)
+    assert world.wise.refreshes == []
+    world.clock.advance(seconds=10)
+    world.sweep(1)
+    assert len(world.wise.refreshes) == 1
+
+
+def test_what_was_never_on_hold_is_due_by_the_ordinary_rules_though_it_is_released(world: World) -> None:
+    world.clock.advance(hours=8)
+    last = replace(newer(world, release=True), issued_at=world.clock() - timedelta(hours=8))
+    kept = world.adopt_grant(world.key(), last, world.stored().version)
+    assert isinstance(kept, Kept)
+    assert kept.grant.due_at == kept.grant.refresh_at
+    assert kept.grant.refresh_at <= world.clock()
+
+
+def test_a_token_that_was_found_dead_on_hold_was_not_lost_by_us() -> None:
+    world = adopted_on_hold()
+    world.clock.advance(hours=1)
+    world.wise.users["anna"].alive = False
+    assert why(world.serve(rejected=world.stored().version)) is Why.ON_HOLD
+    assert world.stored().in_doubt == FOUND_DEAD
+    world.hold_grant.release(world.key())
+    world.sweep(2)
+    assert [alert.reason for alert in world.alerts.published] == ["invalid_grant"]

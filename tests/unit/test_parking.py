@@ -163,7 +163,8 @@ def test_one_of_a_grant_that_was_replaced_or_deleted_changes_nothing(world: Worl
     parked(world)
     world.clock.advance(seconds=30)
     access, refresh = world.wise.add("new")
-    offer = Offer(refresh_token=refresh, access_token=access, expires_at=world.clock() + timedelta(hours=12))
+    now = world.clock()
+    offer = Offer(refresh_token=refresh, access_token=access, issued_at=now, expires_at=now + timedelta(hours=12))
     kept = world.adopt_grant(world.key(), offer, world.stored().version)
     assert isinstance(kept, Kept)
     drain(world)
@@ -308,6 +309,33 @@ def test_a_removal_that_fails_does_no_harm(world: World) -> None:
     world.clock.advance(seconds=31)
     assert drain(world) == world.clock()
     assert settled(world) == ["stored", "known"]
+
+
+def test_a_message_that_nobody_can_settle_stays_and_stops_nothing_else(world: World) -> None:
+    """An error that nobody has thought of: it is on record, the others are settled, and no verdict falls."""
+    parked(world)
+    world.adopted("ben")
+    world.due_now("ben")
+    get, anna = world.grants.get, world.key()
+
+    def broken(key: GrantKey) -> Grant | None:
+        if key == anna:
+            raise OverflowError("date value out of range")
+        return get(key)
+
+    world.grants.get = broken  # type: ignore[method-assign]
+    version = world.stored("ben").version
+    world.sweep(1)
+    assert settled(world) == []
+    assert len(world.parking.answers) == 1
+    assert world.stored("ben").version == version + 1
+    troubles = [(event.key, event.code, event.detail) for event in world.journal.of(Trouble)]  # type: ignore[attr-defined]
+    assert (anna, "internal-error", "OverflowError") in troubles
+    assert drain(world) is None  # it lies there
+    world.grants.get = get  # type: ignore[method-assign]
+    world.clock.advance(seconds=31)
+    assert drain(world) == world.clock()
+    assert settled(world) in (["stored"], ["late"], ["overtaken"])
 
 
 def test_draining_ends_in_time(world: World) -> None:

@@ -22,6 +22,7 @@ from token_rotator.domain.outcome import (
     Unknown,
     WeAreWrong,
 )
+from token_rotator.domain.suspension import FOUND_DEAD
 from token_rotator.domain.tokens import Registration, Secret
 from token_rotator.service.adopt_grant import Kept, Offer
 from token_rotator.service.journal import AttemptEnded, DemandBarred, Sent, Trouble
@@ -228,6 +229,28 @@ def test_a_user_who_reclaimed_the_account_has_to_be_linked(world: World, status:
     assert served.why is Why.REAUTHORIZATION_REQUIRED
     world.sweep(120)
     assert len(world.wise.reissues) == 1
+
+
+def test_a_code_that_is_refused_after_a_lost_answer_is_spent_and_the_loss_is_the_reason() -> None:
+    world = World("rotated")
+    world.registered()
+    world.due_now()
+    world.wise.script = ["lose"]
+    world.wise.reclaim("anna")
+    result = world.attempt()
+    assert (len(world.wise.refreshes), len(world.wise.reissues)) == (2, 1)
+    assert (result.word, result.code) == (Word.REAUTHORIZATION_REQUIRED, "outcome_unknown")
+    assert world.stored().registration_spent_at == world.clock()
+    assert [alert.reason for alert in world.alerts.published] == ["outcome_unknown"]
+
+
+def test_a_refresh_token_that_was_refused_too_late_to_present_the_code_was_not_lost(world: World) -> None:
+    world.wise.reissue_script = [NotSent(reason="not-connected")]
+    assert world.attempt().word is Word.IN_DOUBT
+    assert world.stored().in_doubt == FOUND_DEAD
+    assert next_try(world).word is Word.REFRESHED
+    world.sweep()
+    assert [alert.reason for alert in world.alerts.published] == ["invalid_grant"]
 
 
 def test_a_spent_code_is_never_presented_again() -> None:
@@ -475,8 +498,9 @@ def test_a_store_that_fails_at_any_step_loses_no_reclaimed_user(world: World, st
     after = world.stored()
     assert after.phase is Phase.REAUTHORIZATION_REQUIRED
     assert after.registration_spent_at is not None
+    unseen = (step, failure) == (1, "after")  # the lease was taken unseen: nobody knows what was sent under it
     assert {(alert.kind, alert.reason) for alert in world.alerts.published} == {
-        (AlertKind.REAUTHORIZATION_REQUIRED, "reclaimed")
+        (AlertKind.REAUTHORIZATION_REQUIRED, "outcome_unknown" if unseen else "reclaimed")
     }
     assert len({alert.incident_id for alert in world.alerts.published}) == 1
 

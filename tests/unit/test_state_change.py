@@ -31,7 +31,7 @@ from token_rotator.domain.state_change import (
     has_room,
     read_event,
 )
-from token_rotator.domain.suspension import DEACTIVATED, STATE_CHANGED, Suspension, suspended
+from token_rotator.domain.suspension import DEACTIVATED, FOUND_DEAD, STATE_CHANGED, Suspension, suspended
 from token_rotator.service.adopt_grant import Kept, Offer
 from token_rotator.service.journal import EventTaken, UserDeactivated, UserReactivated
 from token_rotator.service.refresh_due import SweepSummary
@@ -719,7 +719,7 @@ def test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves
 
     world.wise.after_refresh = close
     result = world.attempt()
-    assert (result.word, world.stored().in_doubt) == (Word.IN_DOUBT, STATE_CHANGED)
+    assert (result.word, world.stored().in_doubt) == (Word.IN_DOUBT, f"{STATE_CHANGED} after lost")
     assert (world.stored().phase, world.stored().due_at) == (Phase.ACTIVE, world.clock())
     asked = len(world.wise.asked)
     world.wise.after_refresh = lambda: None
@@ -909,3 +909,20 @@ def test_a_stopped_grant_stays_as_it_is_under_a_second_order(world: World) -> No
     grant: Grant = suspended(world.stored(), world.order())
     assert world.attempt().word is not Word.REFRESHED
     assert suspended(grant, world.order("again")) is grant
+
+
+@pytest.mark.parametrize(
+    ("doubt", "reason"),
+    [(None, "invalid_grant"), (FOUND_DEAD, "invalid_grant"), ("attempt-0", "outcome_unknown")],
+)
+def test_a_refresh_token_that_ended_with_the_account_was_lost_only_if_a_doubt_says_so(
+    world: World, doubt: str | None, reason: str
+) -> None:
+    world.grants.items[world.key()] = replace(world.stored(), in_doubt=doubt)
+    deactivated(world)
+    deactivated(world)  # told once more, of a later instant
+    assert world.stored().in_doubt == (f"{STATE_CHANGED} after attempt-0" if doubt == "attempt-0" else STATE_CHANGED)
+    world.wise.users["anna"].alive = False
+    tell(world, "ACTIVE")
+    world.sweep(20)
+    assert [alert.reason for alert in world.alerts.published] == [reason]

@@ -126,6 +126,21 @@ class Lease:
     until: datetime
 
 
+def unsettled_until(grant: Grant, budgets: Budgets) -> datetime | None:
+    """Say until when an answer may still be on its way into the store, of a grant whose lease nobody holds any more.
+
+    `None`: there is none. Nothing is sent for a grant on hold: what was sent before the order is over by then, and
+    nothing was where it was adopted on hold.
+    """
+    until = grant.hold_until if grant.in_doubt is not None else None
+    if grant.attempt_id is not None and grant.lease_until is not None:
+        until = grant.lease_until + budgets.hold
+    if until is None or grant.on_hold is None:
+        return until
+    since = grant.on_hold.since
+    return None if since <= grant.created_at else min(until, since + budgets.hold)
+
+
 def ran_out(grant: Grant, now: datetime, budgets: Budgets) -> bool:
     """Tell whether the lease that the grant holds ended so long ago that no clock of ours still honours it.
 

@@ -31,6 +31,8 @@ GRANT_INVALID: Final = "grant_invalid"
 """The `last_error` of a grant in doubt that Wise calls dead: only the sweep may judge it, so readers leave it alone."""
 WARN_AHEAD: Final = (timedelta(days=30), timedelta(days=7), timedelta(days=1))
 """How long before the refresh token's end people are told."""
+OUTCOME_UNKNOWN: Final = "outcome_unknown"
+"""Why a grant needs its user that was judged after a request whose answer may have been lost."""
 DEAD_ON_HOLD: Final = "dead_on_hold"
 """The `last_error` of a grant in doubt that may not be refreshed, and whose access token Wise calls dead."""
 HELD_PROMISE: Final = timedelta(seconds=60)

@@ -26,6 +26,10 @@ ASIDE_FOR: Final = timedelta(minutes=5)
 """How long, at most, a due grant of a suspended tenant is out of the sweeps' way: after lifting it is due by then."""
 STATE_CHANGED: Final = "state-change"
 """Stands where otherwise the attempt stands whose outcome is unknown: Wise may have ended the tokens."""
+FOUND_DEAD: Final = "found-dead"
+"""The same: Wise has called the tokens dead, and every request of ours was answered."""
+_CHANGED_AFTER: Final = f"{STATE_CHANGED} after "
+"""The same, with the attempt whose outcome was unknown before."""
 DEACTIVATED: Final = "Wise deactivated the account"
 
 
@@ -176,8 +180,14 @@ def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
     Also in place of another doubt, which whoever is resolving it may be about to end.
     """
     if Phase.ACTIVE in (grant.phase, grant.suspended_from) and grant.access_token is not None:
-        grant = replace(grant, in_doubt=STATE_CHANGED)
+        earlier = (grant.in_doubt or "").removeprefix(_CHANGED_AFTER)
+        grant = replace(grant, in_doubt=_CHANGED_AFTER + earlier if may_have_lost(earlier) else STATE_CHANGED)
     return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
+
+
+def may_have_lost(doubt: str | None) -> bool:
+    """Tell whether a doubt says that an answer of Wise's may have been lost, and not only that tokens may be dead."""
+    return bool(doubt) and doubt not in (STATE_CHANGED, FOUND_DEAD)
 
 
 def _reactivated(grant: Grant, now: datetime) -> Grant:

@@ -8,8 +8,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from token_rotator.domain.grant import Grant, GrantKind, Phase
-from token_rotator.domain.lease import ran_out
-from token_rotator.domain.policy import NEVER, PERSONAL_FOR, next_due, refresh_at
+from token_rotator.domain.lease import ran_out, unsettled_until
+from token_rotator.domain.policy import NEVER, OUTCOME_UNKNOWN, PERSONAL_FOR, next_due, refresh_at
+from token_rotator.domain.suspension import FOUND_DEAD, freed, released
 from token_rotator.domain.tokens import SealedField
 
 from .ports import AlreadyHeld, Done, When
@@ -106,10 +107,10 @@ class AdoptGrant:
     """Creates a grant, or replaces the one whose version the caller names.
 
     A replayed import must not bury a newer refresh token: what exists is only replaced under its current version, in
-    one conditional write, while nobody refreshes it. An access token that comes along stays in use; Wise is
-    asked about it first if the grant before was in doubt or dead. A registration code that was kept stays, unless
-    another one comes along; an order to hold stays, unless the offer ends it. Costs one GenerateDataKey for each
-    sealed value.
+    one conditional write, while nobody refreshes it, nor while an answer may be parked, unless the offer is newer by
+    its dates. A doubt stays. An access token that comes along stays in use; Wise is asked about it first if the grant
+    before was in doubt or dead. A registration code that was kept stays, unless another one comes along; an order to
+    hold stays, unless the offer ends it. Costs one GenerateDataKey for each sealed value.
     """
 
     grants: GrantRegistry
@@ -148,6 +149,8 @@ class AdoptGrant:
                 return Declined.DIFFERENT_KIND
             if before.profile_id is not None and offer.profile_id not in (None, before.profile_id):
                 return Declined.DIFFERENT_PROFILE
+            if self._may_bury(before, offer, self.clock()):
+                return Declined.BUSY
             after = self._sealed(key, offer, self.clock(), before)
             when = When(
                 attempt_id=before.attempt_id,
@@ -164,6 +167,16 @@ class AdoptGrant:
             if answer.grant is not None and _same(answer.grant, after):
                 return Kept(answer.grant, created=False)
 
+    def _may_bury(self, before: Grant, offer: Offer, now: datetime) -> bool:
+        """Tell whether an offer could take the place of an answer that is not stored yet, and be the older of the two.
+
+        Tokens that Wise issued after our last attempt began are newer than whatever came of it.
+        """
+        until, tried_at, issued_at = unsettled_until(before, self.budgets), before.last_attempt_at, offer.issued_at
+        if before.kind is GrantKind.PERSONAL or until is None or now >= until:
+            return False
+        return tried_at is None or issued_at is None or issued_at <= tried_at + self.budgets.margin
+
     def _sealed(self, key: GrantKey, offer: Offer, now: datetime, before: Grant | None) -> Grant:
         def seal(field: SealedField, secret: Secret | None) -> Sealed | None:
             return None if secret is None else self.sealer.seal(key, field, secret)
@@ -173,18 +186,16 @@ class AdoptGrant:
         if offer.personal_token is not None:
             return self._personal(key, offer, offer.personal_token, now, before)
         access_token = seal(SealedField.ACCESS_TOKEN, offer.access_token)
-        doubt: str | None = None
+        in_doubt: str | None = None
+        hold_until: datetime | None = None
         if before is not None:
             version = max(version, before.version + 1)
-            doubt = before.attempt_id or before.in_doubt
-            dead = Phase.REAUTHORIZATION_REQUIRED in (before.phase, before.suspended_from)
-            if dead and before.alert is not None:
-                doubt = before.alert.attempt_id  # what killed the old tokens may have killed this one
+            rest = freed(before, now, self.budgets)
+            in_doubt, hold_until = _doubt(rest, brings_access=access_token is not None), rest.hold_until
         refresh = now
         if offer.access_token is not None and offer.expires_at is not None and offer.expires_at > now:
             refresh = refresh_at(key, version, offer.issued_at or now, offer.expires_at)
-        in_doubt = doubt if access_token is not None else None
-        if before is not None and before.reissuable and doubt is not None:
+        if before is not None and before.reissuable and in_doubt is not None:
             refresh = now  # a reissue that nobody waits for any more ends a refresh token, and no access token
         refresh = max(refresh, now)
         registration, spent_at = seal(SealedField.REGISTRATION, offer.registration), None
@@ -210,6 +221,7 @@ class AdoptGrant:
             authorized_at=None if offer.refresh_token is None else offer.issued_at or now,
             scope=offer.scope,
             in_doubt=in_doubt,
+            hold_until=hold_until if in_doubt is not None else None,
             refresh_at=refresh,
             alert=alert,
             created_at=before.created_at if before is not None else now,
@@ -218,9 +230,11 @@ class AdoptGrant:
             user_rank=before.user_rank if before is not None and same_user else None,
             profile_rank=before.profile_rank if before is not None else None,
             unproven=access_token is not None,
-            on_hold=None if offer.release else held or offer.hold,
+            on_hold=held or offer.hold,
+            foreign_at=before.foreign_at if before is not None else None,
         )
-        return replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))
+        grant = replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))
+        return released(grant, now, self.budgets) if offer.release else grant
 
     def _personal(self, key: GrantKey, offer: Offer, token: Secret, now: datetime, before: Grant | None) -> Grant:
         """Make a grant of a personal token. A doubt about the one before is none about this one.
@@ -252,6 +266,20 @@ class AdoptGrant:
                 grant = replace(grant, phase=Phase.SUSPENDED, suspended_from=Phase.ACTIVE, suspension=before.suspension)
         asked = grant.in_doubt is not None and grant.phase is Phase.ACTIVE
         return replace(grant, due_at=now if asked else next_due(grant, now))
+
+
+def _doubt(before: Grant, *, brings_access: bool) -> str | None:
+    """Say what is in doubt about tokens that take the place of others.
+
+    An answer that may be lost stays so, whatever is brought. What killed the old tokens may have killed an access token
+    that is brought.
+    """
+    alert = before.alert
+    if alert is None or Phase.REAUTHORIZATION_REQUIRED not in (before.phase, before.suspended_from):
+        return before.in_doubt
+    if alert.reason == OUTCOME_UNKNOWN:
+        return alert.attempt_id
+    return FOUND_DEAD if brings_access else None
 
 
 def _same(stored: Grant, ours: Grant) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from token_rotator.domain.errors import CorruptGrant, ParkingUnavailable, StoreUnavailable
+from token_rotator.domain.errors import ParkingUnavailable, RotatorError, StoreUnavailable
 
 from .journal import ParkedSettled, Trouble
 
@@ -26,7 +26,8 @@ class DrainParking:
     """Stores every parked answer by the same rules as the attempt that parked it.
 
     A message is removed once its answer is stored or provably overtaken. One that cannot be read, or whose grant
-    cannot, stays: it may be the newest, and alarms watch what lies there.
+    cannot, stays: it may be the newest, and alarms watch what lies there. Whatever goes wrong with one message stays
+    its own.
     """
 
     parking: ParkingQueue
@@ -61,14 +62,16 @@ class DrainParking:
             return
         try:
             self._store(answer)
-        except CorruptGrant as error:
-            self._trouble(answer.key, error.code)
-            return
-        self.parking.remove(parked)
+            self.parking.remove(parked)
+        except (ParkingUnavailable, StoreUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad message never stops the sweep; the error is kept on record
+            code = error.code if isinstance(error, RotatorError) else "internal-error"
+            self._trouble(answer.key, code, type(error).__name__)
 
     def _store(self, answer: SealedAnswer) -> None:
         kept = self.keep(answer, self.grants.get(answer.key))
         self.journal.record(ParkedSettled(key=answer.key, attempt_id=answer.attempt_id, result=kept.place.value))
 
-    def _trouble(self, key: GrantKey | None, code: str) -> None:
-        self.journal.record(Trouble(key=key, code=code, detail="draining parked answers"))
+    def _trouble(self, key: GrantKey | None, code: str, detail: str = "draining parked answers") -> None:
+        self.journal.record(Trouble(key=key, code=code, detail=detail))

@@ -33,8 +33,16 @@ from token_rotator.domain.outcome import (
     WeAreWrong,
     name_of,
 )
-from token_rotator.domain.policy import ALERT_CLAIM, DEAD_ON_HOLD, GRANT_INVALID, backoff, next_due, not_before
-from token_rotator.domain.suspension import is_on_hold
+from token_rotator.domain.policy import (
+    ALERT_CLAIM,
+    DEAD_ON_HOLD,
+    GRANT_INVALID,
+    OUTCOME_UNKNOWN,
+    backoff,
+    next_due,
+    not_before,
+)
+from token_rotator.domain.suspension import FOUND_DEAD, is_on_hold, may_have_lost
 
 from .breaker import Barred
 from .journal import AnswerLost, AnswerParked, AttemptEnded, DemandBarred, Sent, Trouble
@@ -75,7 +83,10 @@ _STORE_PAUSE: Final = timedelta(milliseconds=200)
 _SENDS: Final = 2
 """How many requests to the token endpoint one attempt may make."""
 RECLAIMED: Final = "reclaimed"
-"""Why a grant needs its user whose registration code Wise refuses: the user has taken the account over."""
+"""Why a grant needs its user whose registration code Wise refuses: the user has taken the account over.
+
+Where an answer may have been lost before, that is the reason: it is our fault that the code was needed.
+"""
 PERSONAL_REJECTED: Final = "personal_token_rejected"
 """Why a personal token is not served any more: Wise says that it is dead, and only its owner can make another."""
 HELD_FOR: Final = timedelta(minutes=15)
@@ -487,7 +498,7 @@ class _Attempt:
             self.doubt = None
             return self._confirm(grant)
         now = self.use.clock()
-        in_doubt = self.doubt or (self.lease.attempt_id if liveness is Liveness.DEAD else None)
+        in_doubt = self.doubt or (FOUND_DEAD if liveness is Liveness.DEAD else None)
         after = replace(self._free(grant), in_doubt=in_doubt, last_error=DEAD_ON_HOLD)
         after = replace(after, refresh_at=min(grant.refresh_at, now))  # no promise is left, and it is due when released
         self._release(grant, replace(after, due_at=next_due(after, now)))
@@ -699,7 +710,7 @@ class _Attempt:
         now = self.use.clock()
         failures = grant.failures + 1
         retry_at = now + backoff(self.key, failures, retry_after)
-        in_doubt = self.doubt or (self.lease.attempt_id if self.dead else None)
+        in_doubt = self.doubt or (FOUND_DEAD if self.dead else None)
         after = replace(self._free(grant), failures=failures, last_error=code, in_doubt=in_doubt)
         if in_doubt is None:
             after = replace(after, hold_until=None, refresh_at=max(grant.refresh_at, retry_at))
@@ -808,13 +819,14 @@ class _Attempt:
             self.doubt = self.doubt or grant.in_doubt
             return self._give_back(grant, GRANT_INVALID)
         if request.presented is None:
-            return self._judge(grant, outcome, RECLAIMED)
+            lost = may_have_lost(self.doubt)
+            return self._judge(grant, outcome, OUTCOME_UNKNOWN if lost else RECLAIMED, spends_code=True)
         return None if grant.reissuable else self._judge(grant, outcome, self._why_dead())
 
     def _why_dead(self) -> str:
-        return "invalid_grant" if self.doubt is None else "outcome_unknown"
+        return OUTCOME_UNKNOWN if may_have_lost(self.doubt) else "invalid_grant"
 
-    def _judge(self, grant: Grant, outcome: GrantInvalid, reason: str) -> Result:
+    def _judge(self, grant: Grant, outcome: GrantInvalid, reason: str, *, spends_code: bool = False) -> Result:
         """The grant needs its user. It counts only for the tokens, or the code, that are still stored.
 
         One that was tried again since Wise had opened its account, and is still dead, is told only once.
@@ -835,7 +847,7 @@ class _Attempt:
         if again:
             after = replace(after, due_at=next_due(after, self.use.clock()))
         when = When(attempt_id=self.lease.attempt_id, refresh_token=grant.refresh_token, phase=Phase.ACTIVE)
-        if reason == RECLAIMED:
+        if spends_code:
             after = replace(after, registration_spent_at=self.use.clock())
             when = replace(when, registration=grant.registration)
         while True:
@@ -855,7 +867,7 @@ class _Attempt:
             self.use.breaker.died(self.lease.attempt_id, outcome.trace_id)
             return Result(Word.REAUTHORIZATION_REQUIRED, grant.version, code=reason)
         if stored is not None and stored.attempt_id == self.lease.attempt_id:
-            in_doubt = stored.in_doubt or self.doubt or (self.lease.attempt_id if self.dead else None)
+            in_doubt = stored.in_doubt or self.doubt or (FOUND_DEAD if self.dead else None)
             self._release(stored, replace(self._free(stored), in_doubt=in_doubt, due_at=self.use.clock()))
         return Result(Word.OVERTAKEN if stored is not None else Word.GONE, grant.version)
 
