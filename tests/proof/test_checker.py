@@ -586,7 +586,7 @@ def test_an_older_copy_makes_no_lost_answer_undone() -> None:
         story.carry_out("x", "a2", "r2")
         story.answer("x", Told.NOTHING)
         story.adopt("a1", refresh, replaced=replaced)
-        story.store("a1")
+        story.store("a1", refresh)
         story.judge(reason)
         story.announce()
         return story.broken(healed=False)

@@ -17,7 +17,7 @@ from token_rotator.domain.grant import Grant, GrantKey, Phase
 from token_rotator.domain.lease import Budgets, Lease
 from token_rotator.domain.outcome import Liveness, ServerFault, Unknown
 from token_rotator.domain.suspension import Suspension, Suspensions
-from token_rotator.service import refresh_grant, serve_token, suspend_grant
+from token_rotator.service import adopt_grant, refresh_grant, serve_token, suspend_grant
 from token_rotator.service.adopt_grant import AdoptGrant, Patience
 from token_rotator.service.keep_answer import KeepAnswer, Kept, Place
 from token_rotator.service.ports import IGNORED, Cause, Done, Refused, Rejected, When
@@ -288,6 +288,14 @@ def replace_what_is_held(patch: pytest.MonkeyPatch) -> None:
             return answer
 
         patch.setattr(InMemoryGrants, name, unconditional)
+
+
+def import_over_what_may_be_parked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AdoptGrant, "_may_bury", lambda *_: False)
+
+
+def forget_doubt_at_import(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(adopt_grant, "_doubt", lambda *_, **__: None)
 
 
 def begin_with_the_same_version(patch: pytest.MonkeyPatch) -> None:

@@ -592,6 +592,11 @@ class Stage:
         with self.process("admin"):
             self.world.adopt_grant(self.key, self.offer, self.exported.version)
 
+    def _readopt_bare(self) -> None:
+        """The same, of the refresh token alone."""
+        with self.process("admin"):
+            self.world.adopt_grant(self.key, Offer(refresh_token=self.offer.refresh_token), self.exported.version)
+
     def _authorized(self) -> Offer:
         """Let the user authorize again: Wise ends the old refresh token. Gives the new ones."""
         user = self.user

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from local.proof.checker import Rule, check
-from local.proof.history import Announced, Asked, Deleted, NotServed, Outage, Parked, Served, Suspended
+from local.proof.history import Adopted, Announced, Asked, Deleted, NotServed, Outage, Parked, Served, Suspended
 from tests.fakes.wise import LIFE
 from tests.protocol import guards
 from tests.protocol.guards import Guard, all_of
@@ -369,6 +369,24 @@ def x6_suspended_in_flight_and_killed(stage: Stage) -> None:
     stage.act("read")
 
 
+def x7_parked_and_an_older_copy_imported(stage: Stage) -> None:
+    """An answer lies parked, and what was exported before it is imported again; then a reader comes."""
+    stage.due_now()
+    stage.act("refresh", Script({"answer": ["outage 60 s"], "park": ["kill after"]}))
+    stage.pass_time(62)
+    stage.act("readopt")
+    stage.act("read")
+
+
+def x8_lost_and_an_older_copy_imported(stage: Stage) -> None:
+    """The answer died with its worker; long after that the refresh token that it replaced is imported again."""
+    stage.due_now()
+    stage.act("refresh", Script({"answer": ["killed, done"]}))
+    stage.pass_time(220)
+    stage.act("readopt_bare")
+    stage.act("read")
+
+
 # --- s: reads
 
 
@@ -506,6 +524,22 @@ CASES = [
     Case("x4r", x4_nothing_takes_writes, "rotated", guards.call_every_death_a_revocation, JUDGED, some(Outage)),
     Case("x5", x5_imported_in_flight_and_killed, "same", guards.replace_what_is_held, PROMISE, sent(1)),
     Case("x6", x6_suspended_in_flight_and_killed, "same", guards.suspend_clears_the_lease, NOT_DEAD, some(Suspended)),
+    Case(
+        "x7r",
+        x7_parked_and_an_older_copy_imported,
+        "rotated",
+        guards.import_over_what_may_be_parked,
+        JUDGED,
+        some(Parked),
+    ),
+    Case(
+        "x8r",
+        x8_lost_and_an_older_copy_imported,
+        "rotated",
+        guards.forget_doubt_at_import,
+        JUDGED,
+        lambda stage: len(of(stage, Adopted)) == 2,
+    ),
     Case("s", s_a_reader_one_write_behind, "same", guards.read_one_write_behind, NOT_DEAD, sent(1)),
     Case("s2", s2_a_reader_of_a_suspended_grant, "same", guards.read_one_write_behind, Rule.SUSPENDED, turned_away),
     Case("s3", s3_a_reader_of_a_suspended_tenant, "same", guards.forget_what_is_suspended, Rule.SUSPENDED, turned_away),

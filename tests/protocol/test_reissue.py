@@ -11,7 +11,7 @@ from tests.protocol.alerts import unheard
 from tests.protocol.single import Plot, Scene, faulty_steps
 from tests.protocol.snapshot import Snapshot
 from tests.protocol.stage import Stage
-from tests.protocol.steps import Once
+from tests.protocol.steps import Once, Script
 from tests.protocol.two import explore
 from token_rotator.domain.grant import AlertKind
 
@@ -40,6 +40,15 @@ def reclaimed(stage: Stage) -> None:
     stage.act("reclaim")
 
 
+def lost_and_reclaimed(stage: Stage) -> None:
+    """An answer died with its worker, and the user has taken the account over since."""
+    stage.register()
+    stage.due_now()
+    stage.act("refresh", Script({"answer": ["killed, done"]}))
+    stage.act("reclaim")
+    stage.pass_time(23)
+
+
 def waiting(stage: Stage) -> None:
     """On-call was told a day ago that the user has to authorize again, and nothing has happened."""
     stage.due_now()
@@ -62,6 +71,7 @@ STORIES: dict[str, tuple[Scene, str]] = {
     "registered, read": (registered, "read"),
     "replaced, sweep": (replaced, "sweep"),
     "reclaimed, sweep": (reclaimed, "sweep"),
+    "lost and reclaimed, sweep": (lost_and_reclaimed, "sweep"),
     "waiting, sweep": (waiting, "sweep"),
     "linked, sweep": (linked, "sweep"),
 }
