@@ -20,6 +20,7 @@ from token_rotator.adapters.dynamo_grants import DynamoGrants
 from token_rotator.domain.fleet import Lane
 from token_rotator.domain.grant import Phase
 from token_rotator.domain.outcome import ClientRefused, Liveness, NotSent, Unknown
+from token_rotator.domain.suspension import FOUND_DEAD
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
 from token_rotator.service.ports import Due
@@ -160,7 +161,7 @@ def test_an_access_token_imported_over_a_dead_grant_is_asked_about_first(world: 
     assert world.attempt().word is Word.REAUTHORIZATION_REQUIRED
     kept = world.adopt_grant(world.key(), _offer(world, "new"), world.stored().version)
     assert isinstance(kept, Kept)
-    assert kept.grant.in_doubt == "attempt-1"
+    assert kept.grant.in_doubt == FOUND_DEAD
     assert isinstance(world.serve(), Served)
     assert len(world.wise.asked) == 1
 

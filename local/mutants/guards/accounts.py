@@ -122,8 +122,8 @@ GUARDS: Final = (
         name="ended-tokens-in-doubt",
         says="a token that Wise has ended is not served because somebody lifts the suspension",
         path=_RULES,
-        old="        grant = replace(grant, in_doubt=STATE_CHANGED)\n",
-        new="        pass\n",
+        old="replace(grant, in_doubt=_CHANGED_AFTER + earlier if may_have_lost(earlier) else STATE_CHANGED)\n",
+        new="replace(grant)\n",
         tests=(f"{_UNIT}::test_a_manager_may_lift_it_before_wise_says_so",),
     ),
     Guard(

@@ -10,10 +10,12 @@ _ATTEMPT: Final = "functions/token_rotator/service/refresh_grant.py"
 _KEEP: Final = "functions/token_rotator/service/keep_answer.py"
 _DRAIN: Final = "functions/token_rotator/service/drain_parking.py"
 _SWEEP: Final = "functions/token_rotator/service/refresh_due.py"
+_LEASE: Final = "functions/token_rotator/domain/lease.py"
 _ADOPT: Final = "functions/token_rotator/service/adopt_grant.py"
 _QUEUE: Final = "functions/token_rotator/adapters/sqs_parking.py"
 _ATTEMPTS: Final = "tests/unit/test_refresh_grant.py"
 _ADOPTIONS: Final = "tests/unit/test_adopt_grant.py"
+_MOVING: Final = "tests/unit/test_moving_in.py"
 _PARKING: Final = "tests/unit/test_parking.py"
 
 GUARDS: Final = (
@@ -101,16 +103,16 @@ GUARDS: Final = (
         name="import-in-doubt",
         says="an access token imported over a lease or a doubt is asked about first",
         path=_ADOPT,
-        old="            doubt = before.attempt_id or before.in_doubt\n",
-        new="            doubt = None\n",
+        old="        return before.in_doubt\n",
+        new="        return None\n",
         tests=(f"{_ADOPTIONS}::test_an_access_token_given_over_a_lease_that_ran_out_is_in_doubt",),
     ),
     Guard(
         name="import-over-dead",
         says="an access token imported over a dead grant is asked about first",
         path=_ADOPT,
-        old="                doubt = before.alert.attempt_id  #",
-        new="                pass  #",
+        old="    return FOUND_DEAD if brings_access else None\n",
+        new="    return None\n",
         tests=("tests/mutants/test_guards.py::test_an_access_token_imported_over_a_dead_grant_is_asked_about_first",),
     ),
     Guard(
@@ -223,8 +225,8 @@ GUARDS: Final = (
         name="removed-when-stored",
         says="a parked answer stays in the queue until it is stored",
         path=_DRAIN,
-        old="            self._trouble(answer.key, error.code)\n            return\n",
-        new="            self._trouble(answer.key, error.code)\n",
+        old="            self._store(answer)\n            self.parking.remove(parked)\n",
+        new="            self.parking.remove(parked)\n            self._store(answer)\n",
         tests=(f"{_PARKING}::test_one_whose_grant_cannot_be_read_stays",),
     ),
     Guard(
@@ -242,5 +244,95 @@ GUARDS: Final = (
         old="            WaitTimeSeconds=WAIT_S,\n",
         new="            WaitTimeSeconds=0,\n",
         tests=("tests/contract/test_parking_contract.py",),
+    ),
+    Guard(
+        name="import-buries-nothing",
+        says="an older copy does not take the place of an answer that is on its way",
+        path=_ADOPT,
+        old="            if self._may_bury(before, offer, self.clock()):\n                return Declined.BUSY\n",
+        new="",
+        tests=(
+            f"{_ADOPTIONS}::test_a_parked_answer_is_not_buried_by_an_older_copy",
+            f"{_ADOPTIONS}::test_an_older_copy_is_not_taken_while_an_answer_may_be_on_its_way",
+            "tests/protocol/test_counterexamples.py::test_it_does_no_harm[x7r parked and an older copy imported]",
+        ),
+    ),
+    Guard(
+        name="import-newer-by-date",
+        says="tokens that Wise issued after our last attempt are taken at once",
+        path=_ADOPT,
+        old="        return tried_at is None or issued_at is None or issued_at <= tried_at + self.budgets.margin\n",
+        new="        return True\n",
+        tests=(f"{_ADOPTIONS}::test_tokens_that_wise_issued_after_the_last_attempt_are_taken_at_once",),
+    ),
+    Guard(
+        name="import-newer-by-two-clocks",
+        says="what two clocks may disagree about makes no tokens newer",
+        path=_ADOPT,
+        old="issued_at <= tried_at + self.budgets.margin\n",
+        new="issued_at <= tried_at\n",
+        tests=(f"{_ADOPTIONS}::test_tokens_that_wise_issued_after_the_last_attempt_are_taken_at_once",),
+    ),
+    Guard(
+        name="import-over-a-lost-lease",
+        says="an answer is on its way also where nobody has taken the lease over",
+        path=_LEASE,
+        old="        until = grant.lease_until + budgets.hold\n",
+        new="        pass\n",
+        tests=(f"{_ADOPTIONS}::test_a_parked_answer_is_not_buried_by_an_older_copy",),
+    ),
+    Guard(
+        name="import-inherits-the-hold",
+        says="a verdict on imported tokens waits as long as it had to before",
+        path=_ADOPT,
+        old="            hold_until=hold_until if in_doubt is not None else None,\n",
+        new="            hold_until=None,\n",
+        tests=(f"{_ADOPTIONS}::test_a_doubt_and_its_hold_are_inherited_with_or_without_an_access_token",),
+    ),
+    Guard(
+        name="import-takes-the-lost-lease",
+        says="the hold begins with the import that takes a lease which ran out",
+        path=_ADOPT,
+        old="            rest = freed(before, now, self.budgets)\n",
+        new="            rest = replace(before, in_doubt=before.attempt_id or before.in_doubt)\n",
+        tests=(f"{_ADOPTIONS}::test_a_lease_that_ran_out_leaves_its_hold_to_an_import",),
+    ),
+    Guard(
+        name="import-doubt-without-access-token",
+        says="a doubt stays where no access token is imported",
+        path=_ADOPT,
+        old="        return before.in_doubt\n",
+        new="        return before.in_doubt if brings_access else None\n",
+        tests=(
+            f"{_ADOPTIONS}::test_a_doubt_and_its_hold_are_inherited_with_or_without_an_access_token",
+            "tests/protocol/test_counterexamples.py::test_it_does_no_harm[x8r lost and an older copy imported]",
+        ),
+    ),
+    Guard(
+        name="import-over-a-loss",
+        says="an answer that was lost stays the reason when an older copy is imported",
+        path=_ADOPT,
+        old="    if alert.reason == OUTCOME_UNKNOWN:\n        return alert.attempt_id\n",
+        new="",
+        tests=(f"{_ADOPTIONS}::test_a_lost_answer_is_the_reason_for_an_older_copy_too",),
+    ),
+    Guard(
+        name="import-on-hold",
+        says="nothing of ours is on its way for a grant that has been on hold for long",
+        path=_LEASE,
+        old="    return None if since <= grant.created_at else min(until, since + budgets.hold)\n",
+        new="    return until\n",
+        tests=(
+            f"{_MOVING}::test_whoever_refreshes_elsewhere_is_never_refused_for_a_grant_that_was_adopted_on_hold",
+            f"{_MOVING}::test_nothing_is_on_its_way_for_a_grant_that_has_been_on_hold_for_three_minutes",
+        ),
+    ),
+    Guard(
+        name="drain-one-bad-message",
+        says="one message that nobody can settle does not stop the sweep",
+        path=_DRAIN,
+        old="        except Exception as error:  # noqa: BLE001 - one bad message",
+        new="        except RotatorError as error:  # one bad message",
+        tests=(f"{_PARKING}::test_a_message_that_nobody_can_settle_stays_and_stops_nothing_else",),
     ),
 )

@@ -90,8 +90,8 @@ GUARDS: Final = (
         name="reissue-late-and-linked",
         says="new tokens over a reissue with an unknown outcome are proved by a refresh",
         path=_ADOPT,
-        old="        if before is not None and before.reissuable and doubt is not None:\n",
-        new="        if before is None and doubt is not None:\n",
+        old="        if before is not None and before.reissuable and in_doubt is not None:\n",
+        new="        if before is None and in_doubt is not None:\n",
         tests=("tests/unit/test_adopt_grant.py::test_new_tokens_over_a_doubtful_reissue_are_proved_at_once",),
     ),
     Guard(
@@ -189,5 +189,21 @@ GUARDS: Final = (
         old="        if alert is None or not alert.is_open or alert.published_at is None:\n",
         new="        if alert is None or not alert.is_open:\n",
         tests=(f"{_LIFE}::test_a_topic_that_is_down_for_long_hears_of_many_and_of_the_end",),
+    ),
+    Guard(
+        name="reclaimed-after-a-loss",
+        says="a code that is refused after a lost answer does not hide the loss",
+        path=_ATTEMPT,
+        old="OUTCOME_UNKNOWN if lost else RECLAIMED, spends_code",
+        new="RECLAIMED, spends_code",
+        tests=(f"{_REISSUE}::test_a_code_that_is_refused_after_a_lost_answer_is_spent_and_the_loss_is_the_reason",),
+    ),
+    Guard(
+        name="spent-after-a-loss",
+        says="a code that is refused is spent, whatever the reason",
+        path=_ATTEMPT,
+        old="        if spends_code:\n",
+        new="        if reason == RECLAIMED:\n",
+        tests=(f"{_REISSUE}::test_a_code_that_is_refused_after_a_lost_answer_is_spent_and_the_loss_is_the_reason",),
     ),
 )
