@@ -330,7 +330,7 @@ def test_a_message_that_nobody_can_settle_stays_and_stops_nothing_else(world: Wo
     assert len(world.parking.answers) == 1
     assert world.stored("ben").version == version + 1
     troubles = [(event.key, event.code, event.detail) for event in world.journal.of(Trouble)]  # type: ignore[attr-defined]
-    assert (anna, "internal-error", "OverflowError") in troubles
+    assert (anna, "internal-error", "draining parked answers: OverflowError") in troubles
     assert drain(world) is None  # it lies there
     world.grants.get = get  # type: ignore[method-assign]
     world.clock.advance(seconds=31)

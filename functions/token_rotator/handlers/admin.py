@@ -60,7 +60,7 @@ _QUERY: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]{0,1024}", re.ASCII
 _OURS: Final = ("link_id", "error")
 """The parameters that a return URL gets from us."""
 _LINK_GONE: Final = "there is no such link for this grant, or the grant that it was started for is gone"
-_BUSY: Final = "somebody is refreshing the grant"
+_BUSY: Final = "somebody is refreshing the grant, or has, and what came of it may not be stored yet"
 _OPERATOR: Final = "operate"
 _OPERATORS: Final = "an operator suspended the grant: lifting that takes operate"
 

@@ -66,12 +66,13 @@ class DrainParking:
         except (ParkingUnavailable, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - one bad message never stops the sweep; the error is kept on record
-            code = error.code if isinstance(error, RotatorError) else "internal-error"
-            self._trouble(answer.key, code, type(error).__name__)
+            known = error.code if isinstance(error, RotatorError) else None
+            self._trouble(answer.key, known or "internal-error", None if known else type(error).__name__)
 
     def _store(self, answer: SealedAnswer) -> None:
         kept = self.keep(answer, self.grants.get(answer.key))
         self.journal.record(ParkedSettled(key=answer.key, attempt_id=answer.attempt_id, result=kept.place.value))
 
-    def _trouble(self, key: GrantKey | None, code: str, detail: str = "draining parked answers") -> None:
+    def _trouble(self, key: GrantKey | None, code: str, raised: str | None = None) -> None:
+        detail = "draining parked answers" if raised is None else f"draining parked answers: {raised}"
         self.journal.record(Trouble(key=key, code=code, detail=detail))
