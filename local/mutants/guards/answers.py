@@ -334,5 +334,6 @@ GUARDS: Final = (
         old="        except Exception as error:  # noqa: BLE001 - one bad message",
         new="        except RotatorError as error:  # one bad message",
         tests=(f"{_PARKING}::test_a_message_that_nobody_can_settle_stays_and_stops_nothing_else",),
+        raises=("OverflowError",),
     ),
 )
