@@ -57,8 +57,8 @@ BREAKS: Final = {
     "third-lock": Break(
         "the function itself refuses a stranger to the tenant",
         "functions/token_rotator/handlers/http.py",
-        "partner is None or not (of_all or tenant in partner.tenants) or",
-        "partner is None or",
+        "        or not (of_all or tenant in partner.tenants)\n",
+        "",
     ),
     "alert": Break(
         "a revoked user reaches on-call",
@@ -93,8 +93,8 @@ BREAKS: Final = {
     "foreign": Break(
         "a foreign refresher is noticed, and on-call is told",
         "functions/token_rotator/service/refresh_grant.py",
-        "foreign=self.foreign and",
-        "foreign=False and",
+        "foreign = self.foreign and",
+        "foreign = False and",
     ),
     "signature": Break(
         "a closed account is suspended by Wise's word alone, and tried once when it is opened again",

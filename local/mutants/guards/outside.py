@@ -197,8 +197,8 @@ GUARDS: Final = (
         name="third-lock",
         says="the function itself refuses a partner the tenants of another",
         path="functions/token_rotator/handlers/http.py",
-        old="    if partner is None or not (of_all or tenant in partner.tenants) or route",
-        new="    if partner is None or route",
+        old="        or not (of_all or tenant in partner.tenants)\n",
+        new="",
         tests=(
             "tests/handlers/test_locks.py::test_a_role_may_what_its_partner_may_and_nothing_else",
             "tests/handlers/test_locks.py::test_a_stranger_costs_no_read",
