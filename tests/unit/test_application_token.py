@@ -358,6 +358,37 @@ def test_a_question_that_comes_before_the_lease_is_waited_for_as_well(world: Wor
     assert (stored(world).attempt_id, len(world.wise.applications)) == (None, 1)
 
 
+@pytest.mark.parametrize("reported", ["the one before", "the present one"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_report_does_not_end_the_wait_for_a_question(world: World, reported: str, *, late: bool) -> None:
+    world.wise.coexist = False
+    first = served(world)
+    if late:
+        world.clock.now = first.stable_until - timedelta(seconds=1)
+    world.wise.checks = [NO_ANSWER]
+    world.asker.settle_client(attempt_id="another", within=world.budgets.http)
+    waits_until = stored(world).due_at
+    assert waits_until is not None
+    world.clock.advance(seconds=5)
+    version = first.version if reported == "the one before" else stored(world).version
+    result = world.refresh_grant(APPLICATION, Rejected(version), alone=True)
+    assert (result.word, result.retry_at) == (Word.IN_DOUBT, waits_until)
+    assert (stored(world).attempt_id, stored(world).due_at) == (None, waits_until)
+    world.sweep(3)
+    assert len(world.wise.applications) == 1
+    world.wise.carry_out_application()
+    world.clock.now = waits_until
+    assert lives(world, served(world))
+    assert len(world.wise.applications) == 2
+
+
+def test_a_report_takes_on_one_that_is_due_or_not_there_yet(world: World) -> None:
+    assert attempt(world, Rejected(1)) is Word.REFRESHED
+    due(world)
+    assert attempt(world, Rejected(stored(world).version - 1)) is Word.REFRESHED
+    assert attempt(world, Rejected(stored(world).version - 1)) is Word.FRESH
+
+
 def test_a_doubt_that_comes_while_an_answer_is_parked_outlives_it(world: World) -> None:
     world.wise.coexist = False
     served(world)

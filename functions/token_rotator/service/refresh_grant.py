@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         GrantStore,
         Parking,
         RefreshSealer,
+        Refused,
         SuspensionReader,
         Wise,
     )
@@ -296,7 +297,7 @@ class _Attempt:
     # --- the lease
 
     def acquire(self, cause: Cause, now: datetime, *, alone: bool) -> Grant | Result:  # noqa: PLR0911 - a table's rows
-        answer = self.use.grants.acquire(self.key, self.lease, cause, now)
+        answer = self._take(cause, now)
         if isinstance(answer, Done):
             return answer.grant
         stored = answer.grant
@@ -317,6 +318,18 @@ class _Attempt:
         if not_before(stored, now) > now:
             return Result(Word.IN_DOUBT, stored.version, retry_at=stored.due_at)
         return self._take_over(stored, now)
+
+    def _take(self, cause: Cause, now: datetime) -> Done | Refused:
+        """Take the lease. A report has a grant due at once, but not our application's own token while it is in doubt.
+
+        Its `due_at` says then from when on it may be had anew, and a report would overwrite that.
+        """
+        if self.key != APPLICATION or isinstance(cause, Due):
+            return self.use.grants.acquire(self.key, self.lease, cause, now)
+        answer = self.use.grants.acquire(self.key, self.lease, Due(), now)
+        if isinstance(answer, Done) or answer.grant is None or answer.grant.in_doubt is not None:
+            return answer
+        return self.use.grants.acquire(self.key, self.lease, cause, now)
 
     def _begin(self, cause: Cause, now: datetime, *, alone: bool) -> Grant | Result:
         """Let our application's own token begin, on the first question for it: nobody adopts it."""

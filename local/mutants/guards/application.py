@@ -81,4 +81,20 @@ GUARDS: Final = (
             f"{_TESTS}::test_a_question_that_comes_before_the_lease_is_waited_for_as_well",
         ),
     ),
+    Guard(
+        name="application-report-waits",
+        says="a report of the application token does not end the wait for a question about our client",
+        path=_REFRESH,
+        old="        if self.key != APPLICATION or isinstance(cause, Due):\n",
+        new="        if self.key is not None or isinstance(cause, Due):\n",
+        tests=(f"{_TESTS}::test_a_report_does_not_end_the_wait_for_a_question",),
+    ),
+    Guard(
+        name="application-report-in-doubt",
+        says="a report of an application token in doubt is none of what may be replaced at once",
+        path=_REFRESH,
+        old=" or answer.grant.in_doubt is not None:\n            return answer\n",
+        new=":\n            return answer\n",
+        tests=(f"{_TESTS}::test_a_report_does_not_end_the_wait_for_a_question",),
+    ),
 )
