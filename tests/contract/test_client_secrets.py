@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -83,6 +85,13 @@ def test_a_usable_secret_is_read(vault: Vault) -> None:
     assert credentials.client_id == "fixture-id"
     assert credentials.client_secret == Secret("fixture-secret")
     assert "fixture-secret" not in repr(credentials)
+
+
+def test_what_is_described_for_who_has_no_application_is_usable(vault: Vault) -> None:
+    page = Path(__file__).parents[2] / "docs" / "credentials.md"
+    (described,) = re.findall(r"^ +(\{\"environment\".*\})$", page.read_text(), re.MULTILINE)
+    vault.put(described)
+    assert vault.secrets().get().client_id == "none"
 
 
 def test_fields_of_a_later_version_are_left_alone(vault: Vault) -> None:

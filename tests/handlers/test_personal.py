@@ -54,11 +54,11 @@ def test_a_report_of_a_dead_one_tells_at_once_and_a_new_one_brings_it_back(
 
 def test_a_report_needs_no_client_credentials(deployment: Deployment, grant_id: str) -> None:
     version = adopt(deployment, grant_id).body["version"]
-    deployment.write_secret(None)
+    deployment.write_secret("{}")
     try:
         assert deployment.reject(grant_id, version).problem == "reauthorization-required"
     finally:
-        deployment.write_secret(deployment._secret())
+        deployment.write_secret(None)
     deployment.alerts()
 
 

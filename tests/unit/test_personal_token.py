@@ -11,11 +11,11 @@ import pytest
 from tests.fakes.rotator import World
 from tests.fakes.wise import QUESTION
 from token_rotator.domain.grant import AlertKind, Grant, GrantKind, Phase
-from token_rotator.domain.outcome import Liveness, Said, Throttled
+from token_rotator.domain.outcome import ClientRefused, Liveness, Said, ServerFault, Throttled, WeAreWrong
 from token_rotator.domain.policy import NEVER, PERSONAL_AGAIN, PERSONAL_FOR, PERSONAL_STABLE_FOR, Step, decide
 from token_rotator.domain.tokens import Secret
 from token_rotator.service.adopt_grant import Declined, Kept, Offer
-from token_rotator.service.ports import Refused, Rejected
+from token_rotator.service.ports import Due, Refused, Rejected
 from token_rotator.service.refresh_grant import PERSONAL_REJECTED, Word
 from token_rotator.service.serve_token import NotServed, Served, Why
 
@@ -158,6 +158,46 @@ def test_without_client_credentials_it_is_asked_about_all_the_same(world: World)
     assert not world.refresh_grant.needs_no_client(world.key("ben"))
     assert not world.refresh_grant.needs_no_client(world.key("nobody"))
     assert world.attempt(cause=Rejected(version)).word is Word.CONFIRMED
+
+
+@pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.parametrize("fault", [ClientRefused(status=401), WeAreWrong(status=400)])
+def test_while_our_client_is_refused_a_report_is_asked_about_all_the_same(
+    world: World,
+    fault: ClientRefused | WeAreWrong,
+    lives: bool,  # noqa: FBT001
+) -> None:
+    version = world.personal().version
+    world.breaker.client_in_question(fault, fault, "attempt-other")
+    assert world.breaker.known() is not None
+    if not lives:
+        world.wise.personal.clear()
+    answer = world.serve(rejected=version)
+    assert (isinstance(answer, Served) and answer.confirmed) is lives
+    assert (world.stored().phase is Phase.ACTIVE) is lives
+    assert len(world.wise.asked) == 1
+    assert (world.wise.refreshes, world.wise.applications) == ([], [])
+
+
+def test_while_our_client_is_refused_a_doubt_is_resolved_for_the_next_reader(world: World) -> None:
+    grant = world.personal()
+    world.adopted("ben")
+    world.due_now("ben")
+    world.grants.items[grant.key] = replace(world.stored(), in_doubt="attempt-dead", due_at=world.clock())
+    world.breaker.client_in_question(ClientRefused(status=401), ClientRefused(status=401), "attempt-other")
+    assert served(world).version == grant.version
+    assert world.stored().in_doubt is None
+    assert world.refresh_grant(world.key("ben"), Due(), alone=True, lane=world.demand_lane).word is Word.BARRED
+
+
+@pytest.mark.parametrize("fault", [ServerFault(status=500), Throttled(status=429)])
+def test_what_is_wrong_at_wise_bars_a_doubt_of_it_too(world: World, fault: ServerFault | Throttled) -> None:
+    grant = world.personal()
+    world.grants.items[grant.key] = replace(world.stored(), in_doubt="attempt-dead", due_at=world.clock())
+    for number in range(3):
+        world.breaker.unhealthy(fault, f"attempt-{number}")
+    assert isinstance(world.serve(), NotServed)
+    assert world.wise.asked == []
 
 
 # --- a worker that dies

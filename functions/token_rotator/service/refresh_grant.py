@@ -99,6 +99,9 @@ DRAINED_WITHIN: Final = timedelta(seconds=15)
 STAND_DOWN_FOR: Final = timedelta(seconds=15)
 """How long, at least, a due grant is left alone when Wise may not be called: readers get its token meanwhile."""
 
+_OF_OUR_CLIENT: Final = frozenset({"client_refused", "we_are_wrong"})
+"""For what the breaker is open that says nothing of a question about a personal token: no client is named in it."""
+
 
 class Word(Enum):
     """How an attempt ended."""
@@ -181,7 +184,7 @@ class RefreshGrant:
             return Result(Word.SUSPENDED)
         if lane is not None and isinstance(cause, Due):
             barred = self.breaker.known()
-            if barred is not None:
+            if barred is not None and not (barred.why in _OF_OUR_CLIENT and self.needs_no_client(key)):
                 return self.stand_down(key, barred)
         started = self.clock()
         lease = Lease(self.new_id(), started + self.budgets.lease)
@@ -383,7 +386,7 @@ class _Attempt:
         self.lane = lane
         if lane is not None:
             barred = self._admitted(lane, cause)
-            if barred is not None:
+            if barred is not None and not (barred.why in _OF_OUR_CLIENT and grant.kind is GrantKind.PERSONAL):
                 return self._stand_down(grant, barred)
         if grant.kind is GrantKind.APPLICATION:
             return self._issue(grant)

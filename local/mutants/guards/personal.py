@@ -72,4 +72,28 @@ GUARDS: Final = (
         new="                pass\n",
         tests=(f"{_TESTS}::test_one_that_comes_again_after_wise_refused_it_is_asked_about_before_it_is_served",),
     ),
+    Guard(
+        name="personal-client-refused",
+        says="a report of a personal token is asked about although our client is refused",
+        path=_REFRESH,
+        old="not (barred.why in _OF_OUR_CLIENT and grant.kind is GrantKind.PERSONAL):\n",
+        new="not (barred.why in () and grant.kind is GrantKind.PERSONAL):\n",
+        tests=(f"{_TESTS}::test_while_our_client_is_refused_a_report_is_asked_about_all_the_same",),
+    ),
+    Guard(
+        name="personal-client-refused-doubt",
+        says="a doubt of a personal token is resolved although our client is refused",
+        path=_REFRESH,
+        old="not (barred.why in _OF_OUR_CLIENT and self.needs_no_client(key)):\n",
+        new="not (barred.why in () and self.needs_no_client(key)):\n",
+        tests=(f"{_TESTS}::test_while_our_client_is_refused_a_doubt_is_resolved_for_the_next_reader",),
+    ),
+    Guard(
+        name="personal-throttled",
+        says="what Wise says of its rate limit, or of itself, holds for questions about personal tokens too",
+        path=_REFRESH,
+        old="not (barred.why in _OF_OUR_CLIENT and grant.kind is GrantKind.PERSONAL):\n",
+        new="grant.kind is not GrantKind.PERSONAL:\n",
+        tests=(f"{_TESTS}::test_while_wise_may_not_be_called_a_report_waits_and_readers_do_not",),
+    ),
 )
