@@ -36,7 +36,7 @@ class _User:
     registration: tuple[str, str] | None = None
     refresh_expires_at: datetime | None = None
     lingering: dict[str, datetime] = field(default_factory=dict)
-    """Access tokens that a reissue left alive, and until when."""
+    """Access tokens that a reissue or a link left alive, and until when."""
 
 
 @dataclass
@@ -306,6 +306,10 @@ class FakeWise:
         number = 1 if before is None else int(before.refresh_token.rpartition("-")[2]) + 100
         expires_at = self.clock() + self.life
         user = _User(f"refresh-{code.user}-{number}", f"access-{code.user}-{number}", expires_at=expires_at)
+        if before is not None:
+            user.lingering |= before.lingering
+            if before.alive and before.expires_at is not None:
+                user.lingering[before.access_token] = before.expires_at
         self.users[code.user] = user
         return TokenSet(
             access_token=Secret(user.access_token),
