@@ -30,6 +30,7 @@ from tests.fakes.parking import InMemoryParking
 from tests.fakes.world import FakeClock
 from token_rotator.adapters import sqs_parking
 from token_rotator.adapters.sqs_parking import SqsParking
+from token_rotator.adapters.wise_answers import MAX_APPLICATION_TOKEN
 from token_rotator.domain.answer import SealedAnswer
 from token_rotator.domain.errors import ParkingUnavailable
 from token_rotator.domain.grant import APPLICATION, GrantKey
@@ -358,6 +359,17 @@ def test_the_longest_tokens_have_room(sqs: SqsLot) -> None:
     box = Sealed(bytes(range(256)) * 130)
     answer = an_answer(key=GrantKey("t" * 128, "g" * 128), access_token=box, refresh_token=box, scope="s" * 256)
     assert len(sqs_parking._written(answer)) < 200_000
+    sqs.port.park(answer)
+    assert answers(sqs.port.receive()) == [answer]
+
+
+def test_the_longest_application_token_has_room_in_a_queue_of_any_age(sqs: SqsLot) -> None:
+    key_and_nonce = 1024  # more than a wrapped key of AWS KMS takes
+    answer = replace(
+        bare_answer(), key=APPLICATION, access_token=Sealed(b"x" * (MAX_APPLICATION_TOKEN + key_and_nonce))
+    )
+    answer = replace(answer, scope="s" * 256)
+    assert len(sqs_parking._written(answer)) <= 256 * 1024
     sqs.port.park(answer)
     assert answers(sqs.port.receive()) == [answer]
 

@@ -28,7 +28,7 @@ from local.wise.truth import RequestTruth
 from tests.fakes.wise import FakeWise
 from tests.fakes.world import FakeClock
 from token_rotator.adapters.client_secrets import ClientCredentials
-from token_rotator.adapters.wise_answers import DOCUMENTED_LIFE
+from token_rotator.adapters.wise_answers import DOCUMENTED_LIFE, MAX_APPLICATION_TOKEN
 from token_rotator.adapters.wise_http import WiseHttp
 from token_rotator.domain.errors import WiseSecretUnusable
 from token_rotator.domain.outcome import (
@@ -1362,7 +1362,7 @@ def test_an_application_token_is_never_dead(wise: Setting, error: str) -> None:
     assert (outcome.status, outcome.error) == (400, error)
 
 
-@pytest.mark.parametrize("length", [36, 800, 8_000, 200_000])
+@pytest.mark.parametrize("length", [36, 800, 8_000, MAX_APPLICATION_TOKEN])
 def test_an_application_token_of_any_size_is_taken_as_it_is(wise: Setting, length: int) -> None:
     token = "fixture." + "x" * (length - 8)
     body = json.dumps({"access_token": token, "refresh_token": "fixture-not-ours", "expires_in": 60})
@@ -1371,3 +1371,11 @@ def test_an_application_token_of_any_size_is_taken_as_it_is(wise: Setting, lengt
     assert isinstance(outcome, Refreshed)
     assert outcome.tokens.access_token.reveal() == token
     assert outcome.tokens.refresh_token is None
+
+
+def test_an_application_token_longer_than_has_room_is_none(wise: Setting) -> None:
+    body = json.dumps({"access_token": "x" * (MAX_APPLICATION_TOKEN + 1), "expires_in": 60})
+    wise.emulator.control.fail_next(status=200, body=body)
+    outcome = wise.client().issue_application_token(attempt_id="a", within=AMPLE)
+    assert isinstance(outcome, Unknown)
+    assert outcome.reason == "200-without-token"

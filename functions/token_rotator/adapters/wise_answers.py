@@ -41,8 +41,12 @@ DOCUMENTED_LIFE: Final = timedelta(hours=12)
 """An access token's life where an answer does not say (docs.wise.com/guides/developer/auth-and-security)."""
 MAX_TOKEN: Final = 32_768
 """Longer strings are not taken for tokens: they would not fit the store beside each other."""
-MAX_APPLICATION_TOKEN: Final = 262_144
-"""The same of our application's own token, which lies alone in its item."""
+MAX_APPLICATION_TOKEN: Final = 184_320
+"""The same of our application's own token, which lies alone in its item.
+
+Sealed and in base64 it fits a parked message of 256 KiB, which is what a queue takes that was made before 2025
+(docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
+"""
 _LONGEST_LIFE: Final = timedelta(days=366)
 _LONGEST_REFRESH_LIFE: Final = timedelta(days=366 * 100)
 _ERROR: Final = re.compile(r"[a-z_]{1,40}", re.ASCII)

@@ -97,4 +97,15 @@ GUARDS: Final = (
         new=":\n            return answer\n",
         tests=(f"{_TESTS}::test_a_report_does_not_end_the_wait_for_a_question",),
     ),
+    Guard(
+        name="application-fits-parking",
+        says="an application token of the greatest length fits the parking queue, sealed and in base64",
+        path="functions/token_rotator/adapters/wise_answers.py",
+        old="MAX_APPLICATION_TOKEN: Final = 184_320\n",
+        new="MAX_APPLICATION_TOKEN: Final = 262_144\n",
+        tests=(
+            "tests/contract/test_parking_contract.py"
+            "::test_the_longest_application_token_has_room_in_a_queue_of_any_age",
+        ),
+    ),
 )
