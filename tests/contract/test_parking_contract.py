@@ -363,7 +363,7 @@ def test_the_longest_tokens_have_room(sqs: SqsLot) -> None:
     assert answers(sqs.port.receive()) == [answer]
 
 
-def test_the_longest_application_token_has_room_in_a_queue_of_any_age(sqs: SqsLot) -> None:
+def test_the_longest_application_token_has_room(sqs: SqsLot) -> None:
     key_and_nonce = 1024  # more than a wrapped key of AWS KMS takes
     answer = replace(
         bare_answer(), key=APPLICATION, access_token=Sealed(b"x" * (MAX_APPLICATION_TOKEN + key_and_nonce))

@@ -103,9 +103,6 @@ GUARDS: Final = (
         path="functions/token_rotator/adapters/wise_answers.py",
         old="MAX_APPLICATION_TOKEN: Final = 184_320\n",
         new="MAX_APPLICATION_TOKEN: Final = 262_144\n",
-        tests=(
-            "tests/contract/test_parking_contract.py"
-            "::test_the_longest_application_token_has_room_in_a_queue_of_any_age",
-        ),
+        tests=("tests/contract/test_parking_contract.py::test_the_longest_application_token_has_room",),
     ),
 )
