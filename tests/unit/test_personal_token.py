@@ -168,7 +168,8 @@ def test_while_our_client_is_refused_a_report_is_asked_about_all_the_same(
     lives: bool,  # noqa: FBT001
 ) -> None:
     version = world.personal().version
-    world.breaker.client_in_question(fault, fault, "attempt-other")
+    for other in ("ben", "carl"):
+        world.breaker.client_in_question(fault, fault, f"attempt-{other}", key=world.key(other))
     assert world.breaker.known() is not None
     if not lives:
         world.wise.personal.clear()
@@ -184,7 +185,9 @@ def test_while_our_client_is_refused_a_doubt_is_resolved_for_the_next_reader(wor
     world.adopted("ben")
     world.due_now("ben")
     world.grants.items[grant.key] = replace(world.stored(), in_doubt="attempt-dead", due_at=world.clock())
-    world.breaker.client_in_question(ClientRefused(status=401), ClientRefused(status=401), "attempt-other")
+    refused = ClientRefused(status=401)
+    for other in ("carl", "dora"):
+        world.breaker.client_in_question(refused, refused, f"attempt-{other}", key=world.key(other))
     assert served(world).version == grant.version
     assert world.stored().in_doubt is None
     assert world.refresh_grant(world.key("ben"), Due(), alone=True, lane=world.demand_lane).word is Word.BARRED
@@ -195,7 +198,7 @@ def test_what_is_wrong_at_wise_bars_a_doubt_of_it_too(world: World, fault: Serve
     grant = world.personal()
     world.grants.items[grant.key] = replace(world.stored(), in_doubt="attempt-dead", due_at=world.clock())
     for number in range(3):
-        world.breaker.unhealthy(fault, f"attempt-{number}")
+        world.breaker.unhealthy(fault, f"attempt-{number}", key=world.key(f"other-{number}"))
     assert isinstance(world.serve(), NotServed)
     assert world.wise.asked == []
 
