@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.rotator import World
-from token_rotator.domain.errors import StoreUnavailable
+from token_rotator.domain.errors import CorruptGrant, StoreUnavailable
 from token_rotator.domain.fleet import Fleet
 from token_rotator.domain.grant import APPLICATION, AlertKind, Grant, GrantKey, Phase
 from token_rotator.domain.state_change import (
@@ -33,7 +33,7 @@ from token_rotator.domain.state_change import (
 )
 from token_rotator.domain.suspension import DEACTIVATED, FOUND_DEAD, STATE_CHANGED, Suspension, suspended
 from token_rotator.service.adopt_grant import Kept, Offer
-from token_rotator.service.journal import EventTaken, UserDeactivated, UserReactivated
+from token_rotator.service.journal import EventTaken, Trouble, UserDeactivated, UserReactivated
 from token_rotator.service.refresh_due import SweepSummary
 from token_rotator.service.refresh_grant import Word
 from token_rotator.service.serve_token import NotServed, Served, Why
@@ -806,6 +806,33 @@ def test_one_that_cannot_be_applied_keeps_nobody_waiting(world: World) -> None:
     world.clock.advance(minutes=2)
     sweep(world, 3)
     assert {world.stored(name).phase for name in ("anna", "ben")} == {Phase.SUSPENDED}
+
+
+@pytest.mark.parametrize("broken", ["anna", "ben", "cleo"])
+def test_a_grant_that_cannot_be_read_keeps_no_other_of_its_user_going(world: World, broken: str) -> None:
+    for number, name in enumerate(("ben", "cleo")):
+        world.adopted(name, wise_user_id=ANNA.wise_id, profile_id=f"910{number}")
+    get = world.grants.get
+
+    def read(key: GrantKey) -> Grant | None:
+        if key.grant_id == broken:
+            raise CorruptGrant("the item has another schema")
+        return get(key)
+
+    world.grants.get = read  # type: ignore[method-assign]
+    tell(world, "DEACTIVATED")
+    for _ in range(2):
+        with pytest.raises(CorruptGrant):
+            world.apply_state(ANNA)
+    phases = {name: world.grants.items[world.key(name)].phase for name in ("anna", "ben", "cleo")}
+    assert phases == dict.fromkeys(phases, Phase.SUSPENDED) | {broken: Phase.ACTIVE}
+    assert due(world) == [ANNA.key]
+    troubles = [(event.key, event.code) for event in world.journal.events if isinstance(event, Trouble)]
+    assert troubles == [(world.key(broken), "corrupt-grant")] * 2
+    world.grants.get = get  # type: ignore[method-assign]
+    sweep(world)
+    assert world.stored(broken).phase is Phase.SUSPENDED
+    assert due(world) == []
 
 
 def test_what_comes_while_an_older_change_is_applied_is_applied_too(world: World) -> None:

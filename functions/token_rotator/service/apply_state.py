@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from token_rotator.domain.errors import CorruptGrant
 from token_rotator.domain.grant import Phase
 from token_rotator.domain.state_change import Account, Subject
 from token_rotator.domain.suspension import is_stopped_by, state_changed
 
-from .journal import UserDeactivated, UserReactivated
+from .journal import Trouble, UserDeactivated, UserReactivated
 from .ports import Done, When
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class ApplyState:
 
     Each grant knows the newest change that was applied to it, and is written under that condition: whoever is late, or
     comes twice, changes nothing. A change is settled only after all of its grants were written, and only if it is
-    still the newest, so that whoever dies before leaves it due. Nobody's lease is taken for it, as in `SuspendGrant`.
+    still the newest, so that whoever dies before leaves it due. A grant that cannot be read keeps no other waiting, and
+    leaves it due as well. Nobody's lease is taken for it, as in `SuspendGrant`.
     """
 
     states: StateStore
@@ -40,8 +42,15 @@ class ApplyState:
     def __call__(self, account: Account) -> None:
         """Apply what is kept of an account, if anything is. Raises what the stores raise; then it stays due."""
         while (change := self.states.look(account)) is not None:
+            unread: CorruptGrant | None = None
             for key in sorted(self.states.holders(account)):
-                self._apply(key, change)
+                try:
+                    self._apply(key, change)
+                except CorruptGrant as error:
+                    self.journal.record(Trouble(key=key, code=error.code, detail="applying a state"))
+                    unread = error
+            if unread is not None:
+                raise unread
             if self.states.settle(change):
                 return
 

@@ -152,6 +152,22 @@ GUARDS: Final = (
         tests=(f"{_UNIT}::test_what_comes_while_an_older_change_is_applied_is_applied_too",),
     ),
     Guard(
+        name="unread-grant-stops-no-other",
+        says="a grant that cannot be read keeps no other of its user from being suspended",
+        path=_APPLY,
+        old="                    unread = error\n",
+        new="                    raise\n",
+        tests=(f"{_UNIT}::test_a_grant_that_cannot_be_read_keeps_no_other_of_its_user_going",),
+    ),
+    Guard(
+        name="unread-grant-stays-due",
+        says="a change is not settled while one of its grants could not be read",
+        path=_APPLY,
+        old="            if unread is not None:\n                raise unread\n",
+        new="",
+        tests=(f"{_UNIT}::test_a_grant_that_cannot_be_read_keeps_no_other_of_its_user_going",),
+    ),
+    Guard(
         name="rank-of-another-user",
         says="what was known of another user says nothing about the one whose the grant is now",
         path="functions/token_rotator/service/adopt_grant.py",
