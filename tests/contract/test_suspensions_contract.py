@@ -15,7 +15,7 @@ from tests.contract.examples import HOUR, NOW, TICK, a_grant
 from tests.fakes.suspensions import InMemorySuspensions
 from tests.fakes.world import FakeClock, RecordingJournal
 from token_rotator.adapters.dynamo_grants import DynamoGrants
-from token_rotator.adapters.dynamo_suspensions import DynamoSuspensions
+from token_rotator.adapters.dynamo_suspensions import FORGOTTEN_AT_ONCE, DynamoSuspensions
 from token_rotator.adapters.known_suspensions import KnownSuspensions
 from token_rotator.domain.errors import CorruptGrant, StoreRefused, StoreUnavailable
 from token_rotator.domain.suspension import KNOWN_FOR, Suspension, Suspensions
@@ -105,6 +105,57 @@ def test_suspending_and_holding_are_orders_of_their_own(store: SuspensionStore) 
     )
 
 
+@pytest.mark.parametrize("tenant", [None, "acme", ODD, "0" * 128, "environment", "hold"])
+def test_an_ended_order_to_hold_is_forgotten_when_it_is_over(store: SuspensionStore, tenant: str | None) -> None:
+    store.suspend(tenant, ORDER)
+    store.hold(tenant, ORDER)
+    before = store.hold("globex", ORDER)
+    store.forget(NOW + 9 * HOUR)
+    assert store.read() == before, "what is in force stays"
+    before = store.release(tenant, NOW + HOUR)
+    store.forget(NOW + HOUR)
+    assert store.read() == before
+    store.forget(NOW + HOUR + TICK)
+    stopped = Suspensions(environment=ORDER) if tenant is None else Suspensions(tenants={tenant: ORDER})
+    assert store.read() == replace(stopped, held_tenants={"globex": ORDER})
+    assert store.hold(tenant, OTHER).hold_on(tenant or "any", NOW) == OTHER
+
+
+def test_where_nothing_was_stored_nothing_is_forgotten(store: SuspensionStore) -> None:
+    store.forget(NOW)
+    assert store.read() == Suspensions()
+
+
+def test_however_many_orders_are_over_all_are_forgotten_in_the_end(store: SuspensionStore) -> None:
+    tenants = [f"{number:0>128}" for number in range(FORGOTTEN_AT_ONCE + 1)]
+    for tenant in tenants:
+        store.hold(tenant, ORDER)
+        store.release(tenant, NOW + HOUR)
+    for _ in range(2):
+        store.forget(NOW + 2 * HOUR)
+    assert store.read() == Suspensions()
+
+
+@pytest.mark.emulator
+def test_an_order_that_is_given_anew_while_another_is_forgotten_stays(dynamodb: DynamoDBClient, table: str) -> None:
+    store, slow = DynamoSuspensions(dynamodb, table), DynamoSuspensions(dynamodb, table)
+    for tenant in ("acme", "globex"):
+        store.hold(tenant, ORDER)
+        store.release(tenant, NOW + HOUR)
+    read = slow.read
+
+    def late() -> Suspensions:
+        found = read()
+        store.hold("acme", OTHER)
+        return found
+
+    slow.read = late  # type: ignore[method-assign]
+    slow.forget(NOW + 2 * HOUR)
+    assert store.read().held_tenants["acme"] == OTHER
+    store.forget(NOW + 2 * HOUR)
+    assert store.read() == Suspensions(held_tenants={"acme": OTHER})
+
+
 # --- the item
 
 
@@ -151,11 +202,12 @@ def test_an_item_of_another_schema_is_not_written_to(dynamodb: DynamoDBClient, t
     item: dict[str, Any] = {"pk": {"S": "#suspended"}, "schema": {"N": "2"}}
     dynamodb.put_item(TableName=table, Item=item)
     store = DynamoSuspensions(dynamodb, table)
-    changes: list[Callable[[], Suspensions]] = [
+    changes: list[Callable[[], object]] = [
         lambda: store.suspend("acme", ORDER),
         lambda: store.lift(None),
         lambda: store.hold("acme", ORDER),
         lambda: store.release(None, NOW),
+        lambda: store.forget(NOW),
     ]
     for change in changes:
         with pytest.raises(CorruptGrant):
@@ -187,6 +239,7 @@ def test_what_dynamodb_refuses_is_an_error_of_the_store(code: str, kind: type[Ex
             ("update_item", lambda: store.lift("acme")),
             ("update_item", lambda: store.hold(None, ORDER)),
             ("update_item", lambda: store.release("acme", NOW)),
+            ("get_item", lambda: store.forget(NOW)),
         ):
             stub.add_client_error(operation, code)
             with pytest.raises(kind):

@@ -43,6 +43,15 @@ class InMemorySuspensions(Failing):
     def release(self, tenant: str | None, until: datetime) -> Suspensions:
         return self._hold(tenant, lambda before: replace(before, until=before.until or until) if before else None)
 
+    def forget(self, before: datetime) -> None:
+        with self._lock:
+            plan = self._begin()
+            ended = self.stored.ended(before)
+            left = {name: order for name, order in self.stored.held_tenants.items() if name not in ended}
+            everywhere = None if None in ended else self.stored.held_environment
+            self.stored = replace(self.stored, held_tenants=left, held_environment=everywhere)
+            self._end(plan)
+
     def _hold(self, tenant: str | None, change: Callable[[Suspension | None], Suspension | None]) -> Suspensions:
         with self._lock:
             plan = self._begin()

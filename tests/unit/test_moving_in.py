@@ -15,6 +15,7 @@ from token_rotator.domain.lease import Budgets
 from token_rotator.domain.outcome import Liveness, Said
 from token_rotator.domain.policy import DEAD_ON_HOLD, HELD_PROMISE, Step, Verdict, decide, read
 from token_rotator.domain.suspension import (
+    CLOCKS,
     FOUND_DEAD,
     KNOWN_FOR,
     Suspension,
@@ -589,6 +590,34 @@ def test_an_order_that_was_ended_may_be_given_anew(world: World) -> None:
     world.hold_all.release("acme")
     assert world.hold_all("acme", world.order("second")).reason == "second"
     assert world.suspensions.read().hold_on("acme", world.clock() + timedelta(days=1)) is not None
+
+
+@pytest.mark.parametrize("target", ["acme", None])
+@pytest.mark.parametrize("later", ["given", "ended"])
+def test_an_ended_order_goes_with_a_later_one_once_it_is_over_by_every_clock(
+    world: World, target: str | None, later: str
+) -> None:
+    def another() -> None:
+        if later == "given":
+            world.hold_all("globex", world.order())
+        else:
+            world.hold_all.release("globex")
+
+    def stored() -> Suspension | None:
+        held = world.suspensions.stored
+        return held.held_environment if target is None else held.held_tenants.get(target)
+
+    world.hold_all(target, world.order())
+    world.hold_all.release(target)
+    order = stored()
+    assert order is not None
+    assert order.until is not None
+    world.clock.now = order.until + CLOCKS
+    another()
+    assert stored() == order
+    world.clock.now = order.until + CLOCKS + timedelta(milliseconds=1)
+    another()
+    assert stored() is None
 
 
 @pytest.mark.parametrize(

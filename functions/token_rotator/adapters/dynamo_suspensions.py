@@ -8,6 +8,7 @@
 | `hold`, `hold#<tenant>` | M | the same for orders to serve and not to refresh; `until` in one that was ended |
 
 An order is an attribute of its own, so that giving and ending one is a single write that needs no other to be known.
+An order to hold that was ended stays until `forget` finds it over.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _TENANT: Final = "tenant#"
 _OURS: Final = "attribute_not_exists(#schema) OR #schema = :schema"
 _HOLD: Final = "hold"
 _HOLD_TENANT: Final = "hold#"
+FORGOTTEN_AT_ONCE: Final = 50
+"""How many ended orders one write removes: an expression has at most 4 KB and 300 operators."""
 
 
 def _decode(item: Item) -> Suspensions:
@@ -58,6 +61,10 @@ def _decode(item: Item) -> Suspensions:
 
 def _by_tenant(item: Item, prefix: str) -> dict[str, Suspension]:
     return {name.removeprefix(prefix): SUSPENSION.decode(item[name]) for name in item if name.startswith(prefix)}
+
+
+def _hold_of(tenant: str | None) -> str:
+    return _HOLD if tenant is None else f"{_HOLD_TENANT}{tenant}"
 
 
 class DynamoSuspensions:
@@ -97,6 +104,26 @@ class DynamoSuspensions:
         in_force = "attribute_exists(#order) AND attribute_not_exists(#order.#until)"
         return self._held(tenant, change, in_force, INSTANT.encode(until))
 
+    @failures
+    def forget(self, before: datetime) -> None:
+        """See `SuspensionStore.forget`."""
+        ended = self.read().ended(before)[:FORGOTTEN_AT_ONCE]
+        if not ended:
+            return
+        names = {f"#order{number}": _hold_of(tenant) for number, tenant in enumerate(ended)}
+        over = [f"{name}.#until < :before" for name in names]
+        try:
+            self._client.update_item(
+                **self._item,
+                UpdateExpression=f"REMOVE {', '.join(names)}",
+                ConditionExpression=" AND ".join(["#schema = :schema", *over]),
+                ExpressionAttributeNames={"#schema": "schema", "#until": "until", **names},
+                ExpressionAttributeValues={":schema": NUMBER.encode(SCHEMA), ":before": INSTANT.encode(before)},
+            )
+        except ClientError as error:
+            if not is_refused(error):  # otherwise one was given anew, or somebody was faster: there is a next time
+                raise
+
     def _held(self, tenant: str | None, change: str, condition: str, value: Item) -> Suspensions:
         """Change an order to hold, if it is as it should be; otherwise give what is stored."""
         try:
@@ -107,7 +134,7 @@ class DynamoSuspensions:
                 ExpressionAttributeNames={
                     "#schema": "schema",
                     "#until": "until",
-                    "#order": _HOLD if tenant is None else f"{_HOLD_TENANT}{tenant}",
+                    "#order": _hold_of(tenant),
                 },
                 ExpressionAttributeValues={":schema": NUMBER.encode(SCHEMA), ":value": value},
                 ReturnValues="ALL_NEW",

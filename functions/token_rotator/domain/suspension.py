@@ -76,6 +76,11 @@ class Suspensions:
             return None
         return next((order for order in found if order.until is None), max(found, key=_ends_at))
 
+    def ended(self, before: datetime) -> list[str | None]:
+        """Give the tenants (`None`: the environment) whose order to hold was ended, until an instant before this."""
+        held: list[tuple[str | None, Suspension | None]] = [(None, self.held_environment), *self.held_tenants.items()]
+        return [whose for whose, order in held if order is not None and order.until and order.until < before]
+
     @property
     def in_force(self) -> int:
         """How many orders there are."""

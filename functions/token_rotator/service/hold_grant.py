@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from token_rotator.domain.suspension import freed, held_everywhere_at, put_on_hold, released, released_until
+from token_rotator.domain.suspension import CLOCKS, freed, held_everywhere_at, put_on_hold, released, released_until
 
 from .adopt_grant import Declined, Patience
 from .ports import Done, When
@@ -69,6 +69,8 @@ class HoldAll:
 
     The answer to an order comes when no refresh because of these grants is under way any more: each process knows the
     order by then, and what it had begun before is over. Repeating it waits for what is left of that.
+
+    Either removes, before, what of such orders is over by every process's clock, so that their item does not grow.
     """
 
     orders: SuspensionStore
@@ -78,6 +80,7 @@ class HoldAll:
 
     def __call__(self, tenant: str | None, order: Suspension) -> Suspension:
         """Put them on hold; gives the order in force, which is the first one. Raises what the store raises."""
+        self.orders.forget(self.clock() - CLOCKS)
         stored = self.orders.hold(tenant, order)
         found = stored.held_environment if tenant is None else stored.held_tenants.get(tenant)
         in_force = order if found is None else found  # ended again at once: the answer is about what was asked for
@@ -89,4 +92,5 @@ class HoldAll:
 
     def release(self, tenant: str | None) -> None:
         """Release them: what is due is refreshed once the last promise under the order is over. Raises as above."""
+        self.orders.forget(self.clock() - CLOCKS)
         self.orders.release(tenant, released_until(self.clock(), self.budgets))

@@ -296,7 +296,7 @@ class SuspensionReader(Protocol):
 class SuspensionStore(SuspensionReader, Protocol):
     """The orders about tenants (`tenant`) and the environment (`None`). `read` gives what is stored now.
 
-    Each change is one write that needs no other to be known, and repeating it changes nothing.
+    Each change but `forget` is one write that needs no other to be known. Repeating it changes nothing.
     """
 
     def suspend(self, tenant: str | None, order: Suspension) -> Suspensions:
@@ -313,6 +313,13 @@ class SuspensionStore(SuspensionReader, Protocol):
 
     def release(self, tenant: str | None, until: datetime) -> Suspensions:
         """End such an order, which still lasts until `until`, if there is one that is not ended yet."""
+        ...
+
+    def forget(self, before: datetime) -> None:
+        """Remove such orders that were ended and lasted until an instant before this: not always all of them at once.
+
+        One that is given anew meanwhile stays.
+        """
         ...
 
 

@@ -262,6 +262,22 @@ GUARDS: Final = (
         tests=("tests/contract/test_parking_contract.py::test_a_message_is_what_the_design_says",),
     ),
     Guard(
+        name="ended-hold-until-it-is-over",
+        says="an ended order to hold binds until it is over, whatever order comes next",
+        path=_RULES,
+        old=" and order.until and order.until < before]",
+        new=" and order.until]",
+        tests=(f"{_UNIT}::test_an_ended_order_goes_with_a_later_one_once_it_is_over_by_every_clock",),
+    ),
+    Guard(
+        name="hold-given-anew-not-forgotten",
+        says="an order to hold that is given anew is not removed by who saw it ended",
+        path=_ORDERS,
+        old='" AND ".join(["#schema = :schema", *over])',
+        new='"#schema = :schema AND :before = :before"',
+        tests=(f"{_CONTRACT}::test_an_order_that_is_given_anew_while_another_is_forgotten_stays",),
+    ),
+    Guard(
         name="foreign-parked",
         says="a parked answer still tells of somebody else",
         path=_PARKING,
