@@ -123,7 +123,17 @@ LINK_ITEMS: Final = {
 """What `callback` may do to which items of the table: it never sees a grant, and writes nobody's token."""
 EVENT_ITEMS: Final = {
     "#state#": Reserved(
-        updated=("schema", "state", "occurred_at", "rank", "delivery_id", "due_shard", "due_at", "expire_at")
+        updated=(
+            "schema",
+            "state",
+            "occurred_at",
+            "rank",
+            "delivery_id",
+            "was_closed",
+            "due_shard",
+            "due_at",
+            "expire_at",
+        )
     )
 }
 """What it may do besides where it takes Wise's events."""

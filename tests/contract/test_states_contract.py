@@ -168,6 +168,31 @@ def test_one_that_cannot_be_applied_is_put_off(place: Place) -> None:
     assert place.due(NOW + 3 * HOUR) == []
 
 
+def test_that_an_account_was_closed_is_kept_until_it_is_settled(place: Place) -> None:
+    opened = replace(change("ACTIVE", ago=3 * TICK), was_closed=True)
+    other = change("WITHDRAW_ONLY", ago=2 * TICK)
+    place.states.note(opened, NOW)
+    assert place.states.look(USER) == opened
+    place.states.note(other, NOW)
+    assert place.states.look(USER) == replace(other, was_closed=True)
+    place.grants.postpone(USER.key, NOW + HOUR, NOW)
+    assert place.states.look(USER) == replace(other, was_closed=True)
+    assert place.states.settle(other)
+    assert place.states.look(USER) == other
+    place.states.note(change("ACTIVE"), NOW)
+    assert place.states.look(USER) == change("ACTIVE")
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_an_account_that_is_open_before_its_closing_was_settled_was_closed(place: Place, *, settled: bool) -> None:
+    place.states.note(change(ago=2 * TICK), NOW)
+    assert place.states.look(USER) == change(ago=2 * TICK)
+    if settled:
+        place.states.settle(change(ago=2 * TICK))
+    place.states.note(change("ACTIVE"), NOW)
+    assert place.states.look(USER) == replace(change("ACTIVE"), was_closed=not settled)
+
+
 # --- whose grants they are
 
 
@@ -373,6 +398,7 @@ def test_the_items_are_as_described(dynamodb: DynamoDBClient, table: str) -> Non
         "occurred_at": {"N": str(ms - 3_600_000)},
         "rank": {"N": str(2 * (ms - 3_600_000) + 1)},
         "delivery_id": {"S": "d-1"},
+        "was_closed": {"BOOL": True},
         "due_shard": {"N": str(USER.key.shard)},
         "due_at": {"N": str(ms)},
         "expire_at": {"N": str(int((NOW + KEPT_FOR).timestamp()))},
@@ -392,6 +418,7 @@ def test_the_items_are_as_described(dynamodb: DynamoDBClient, table: str) -> Non
         {"state": {"S": "FROZEN"}},
         {"occurred_at": {"S": "now"}},
         {"delivery_id": {"N": "1"}},
+        {"was_closed": {"S": "yes"}},
     ],
 )
 def test_an_item_that_another_version_wrote_is_not_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from token_rotator.domain.grant import GrantKey
@@ -21,10 +22,12 @@ class InMemoryStates(Failing):
 
     def note(self, change: StateChange, now: datetime) -> bool:
         plan = self._begin("note")
-        kept, _ = self.grants.states.get(change.account.key, (None, None))
+        kept, due_at = self.grants.states.get(change.account.key, (None, None))
         news = kept is None or change.rank > kept.rank
         if news:
-            self.grants.states[change.account.key] = (change, now)
+            before = due_at is not None and kept is not None and (kept.closes or kept.was_closed)
+            closed = (change.was_closed or before) and not change.closes
+            self.grants.states[change.account.key] = (replace(change, was_closed=closed), now)
         self._end(plan)
         return news
 
@@ -44,7 +47,7 @@ class InMemoryStates(Failing):
         plan = self._begin("settle")
         kept, _ = self.grants.states.get(change.account.key, (None, None))
         same = kept is not None and kept.rank == change.rank
-        if same:
-            self.grants.states[change.account.key] = (change, None)
+        if kept is not None and same:
+            self.grants.states[change.account.key] = (replace(kept, was_closed=False), None)
         self._end(plan)
         return same

@@ -268,6 +268,7 @@ def attributes_of(update: dict[str, Any]) -> set[str]:
     return {*update["Key"], *update["ExpressionAttributeNames"].values(), *bare} - {
         "attribute_exists",
         "attribute_not_exists",
+        "if_not_exists",
     }
 
 

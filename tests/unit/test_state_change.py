@@ -92,6 +92,19 @@ def test_every_state_is_known_and_one_closes(state: AccountState) -> None:
     assert (told.state, told.closes) == (state, state is AccountState.DEACTIVATED)
 
 
+@pytest.mark.parametrize("state", AccountState)
+@pytest.mark.parametrize("before", [*(state.value for state in AccountState), "FROZEN", None, 7, ["DEACTIVATED"]])
+def test_an_account_was_closed_if_it_was_deactivated_before(state: AccountState, before: Any) -> None:
+    told = read(payload(data={"current_state": state.value, "previous_state": before})).told
+    assert isinstance(told, StateChange)
+    assert told.was_closed is (before == "DEACTIVATED" and state is not AccountState.DEACTIVATED)
+    event = payload(data={"current_state": state.value})
+    del event["data"]["previous_state"]
+    told = read(event).told
+    assert isinstance(told, StateChange)
+    assert not told.was_closed
+
+
 @pytest.mark.parametrize("text", ["2026-03-01T11:59:58.1239999Z", "2026-03-01T12:59:58.123456+01:00"])
 def test_instants_are_kept_in_milliseconds(text: str) -> None:
     told = read(payload(data={"occurred_at": text})).told
@@ -541,6 +554,51 @@ def test_one_that_never_had_an_access_token_is_due_as_well(world: World) -> None
     assert isinstance(world.serve("ben"), Served)
 
 
+# --- closed and open again before anybody looked
+
+
+def opened(world: World, ago: timedelta = timedelta(0)) -> None:
+    world.states.note(StateChange(ANNA, AccountState.ACTIVE, world.clock() - ago, was_closed=True), world.clock())
+
+
+@pytest.mark.parametrize("order", ["in order", "swapped", "both before the sweep", "the closing one never"])
+def test_a_token_that_ended_while_its_account_was_closed_is_not_served(world: World, order: str) -> None:
+    world.wise.users["anna"].access_token = "access-anna-7"
+    if order in ("in order", "both before the sweep"):
+        tell(world, "DEACTIVATED", ago=10 * SECOND)
+    if order == "in order":
+        sweep(world, 2)
+    opened(world, ago=SECOND)
+    world.apply_state(ANNA)
+    assert (world.stored().in_doubt, world.stored().due_at) == (STATE_CHANGED, world.clock())
+    if order == "swapped":
+        tell(world, "DEACTIVATED", ago=10 * SECOND)
+    sweep(world, 5)
+    answer = world.serve()
+    assert isinstance(answer, Served)
+    assert world.wise.lives(answer.access_token.reveal())
+    assert len(world.wise.refreshes) == 1
+
+
+def test_one_that_is_stopped_by_an_operator_is_in_doubt_when_it_is_lifted(world: World) -> None:
+    world.suspend_grant(world.key(), world.order())
+    opened(world)
+    world.apply_state(ANNA)
+    grant = world.stored()
+    assert (grant.phase, grant.in_doubt, grant.due_at) == (Phase.SUSPENDED, STATE_CHANGED, None)
+
+
+def test_one_without_an_access_token_or_given_up_since_has_nothing_to_doubt(world: World) -> None:
+    given_up(world)
+    _, refresh = world.wise.add("ben")
+    world.adopt_grant(world.key("ben"), Offer(refresh_token=refresh, wise_user_id=ANNA.wise_id), None)
+    before = {name: world.stored(name) for name in ("anna", "ben")}
+    opened(world, ago=3600 * SECOND)
+    world.apply_state(ANNA)
+    for name, grant in before.items():
+        assert replace(world.stored(name), user_rank=None) == grant
+
+
 # --- operators, and the other account
 
 
@@ -881,16 +939,17 @@ EVENTS = st.lists(
         st.sampled_from([ANNA, PROFILE]),
         st.sampled_from(["ACTIVE", "WITHDRAW_ONLY", "DEACTIVATED"]),
         st.integers(min_value=1, max_value=6),
+        st.booleans(),
     ),
     min_size=1,
     max_size=5,
 )
 
 
-def settled_by(events: list[tuple[Account, str, int]]) -> set[Subject]:
+def settled_by(events: list[tuple[Account, str, int, bool]]) -> set[Subject]:
     """Which accounts are closed, by the newest event of each; of two at an instant the one that closes."""
     newest: dict[Account, tuple[int, bool]] = {}
-    for account, state, at in events:
+    for account, state, at, _ in events:
         newest[account] = max(newest.get(account, (0, False)), (at, state == "DEACTIVATED"))
     return {account.subject for account, (_, closed) in newest.items() if closed}
 
@@ -898,15 +957,18 @@ def settled_by(events: list[tuple[Account, str, int]]) -> set[Subject]:
 @settings(max_examples=150, deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False), st.data())
 def test_whatever_the_order_the_newest_of_each_account_decides(
-    events: list[tuple[Account, str, int]], random: Any, data: st.DataObject
+    events: list[tuple[Account, str, int, bool]], random: Any, data: st.DataObject
 ) -> None:
     world = World()
     world.adopted(wise_user_id=ANNA.wise_id, profile_id=PROFILE.wise_id)
     start = world.clock()
     deliveries = [*events, *data.draw(st.lists(st.sampled_from(events), max_size=4))]
     random.shuffle(deliveries)
-    for account, state, at in deliveries:
-        world.states.note(StateChange(account, AccountState(state), start + at * SECOND), world.clock())
+    ever = False
+    for account, state, at, before in deliveries:
+        closes = state == "DEACTIVATED"
+        change = StateChange(account, AccountState(state), start + at * SECOND, was_closed=before and not closes)
+        ever |= world.states.note(change, world.clock()) and (closes or before)
         if data.draw(st.booleans()):
             world.apply_state(account)
     for account in (ANNA, PROFILE):
@@ -917,8 +979,7 @@ def test_whatever_the_order_the_newest_of_each_account_decides(
     if closed:
         assert grant.suspension is not None
         assert grant.suspension.by in {subject.orderer for subject in closed}
-    ever = any(state == "DEACTIVATED" for _, state, _ in events)
-    assert ever or grant.in_doubt is None
+    assert grant.in_doubt == (STATE_CHANGED if ever else None), "what was news and told of an end is never forgotten"
 
 
 def test_every_order_of_three_events_ends_alike() -> None:

@@ -153,6 +153,11 @@ class Update:
         else:
             self.sets.append(f"{self.name(attribute)} = {self.value(f'new_{attribute}', value)}")
 
+    def keep(self, attribute: str, value: Item) -> None:
+        """Leave an attribute as it is; set it where it is not there."""
+        name = self.name(attribute)
+        self.sets.append(f"{name} = if_not_exists({name}, {self.value(f'new_{attribute}', value)})")
+
     def add(self, attribute: str, value: Item) -> None:
         """Add a number to an attribute that is there."""
         name = self.name(attribute)

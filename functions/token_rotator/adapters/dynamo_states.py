@@ -3,6 +3,7 @@
 | item | attributes |
 |---|---|
 | `#state#user#<id>`, `#state#profile#<id>` | `state`, `occurred_at`, `delivery_id` and `rank` of the newest event |
+| | `was_closed`: an event has said that Wise had closed it, since the sweep did so last |
 | | `due_shard`, `due_at`: until the sweep has done what follows from it |
 | | `expire_at`: when DynamoDB may drop it, in epoch seconds |
 | `#profile#<id>` | `holder`: the grant that holds the profile; `dynamo_grants` writes it |
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
@@ -20,7 +22,7 @@ from token_rotator.domain.grant import SCHEMA
 from token_rotator.domain.state_change import KEPT_FOR, AccountState, StateChange, Subject
 
 from .dynamo_grants import PROFILE, USER, holders_of
-from .dynamo_items import INSTANT, NUMBER, TEXT, UNREADABLE, Codec, Item, Update, failures, is_refused, to_ms
+from .dynamo_items import FLAG, INSTANT, NUMBER, TEXT, UNREADABLE, Codec, Item, Update, failures, is_refused, to_ms
 from .dynamo_links import EXPIRY
 
 if TYPE_CHECKING:
@@ -41,12 +43,14 @@ def _decode(account: Account, item: Item) -> StateChange:
         if NUMBER.decode(item["schema"]) != SCHEMA:
             msg = "the item of a state has another schema"
             raise CorruptGrant(msg)
-        return StateChange(
+        change = StateChange(
             account=account,
             state=_STATE.decode(item["state"]),
             occurred_at=INSTANT.decode(item["occurred_at"]),
             delivery_id=TEXT.decode(item["delivery_id"]) if "delivery_id" in item else None,
         )
+        was_closed = "was_closed" in item and FLAG.decode(item["was_closed"])
+        return replace(change, was_closed=was_closed and not change.closes)
     except UNREADABLE as error:
         msg = f"the item of a state cannot be read: {type(error).__name__}"
         raise CorruptGrant(msg) from None
@@ -69,6 +73,10 @@ class DynamoStates:
         update.change("occurred_at", INSTANT.encode(change.occurred_at))
         update.change("rank", NUMBER.encode(change.rank))
         update.change("delivery_id", None if change.delivery_id is None else TEXT.encode(change.delivery_id))
+        if change.closes or change.was_closed:
+            update.change("was_closed", FLAG.encode(True))
+        else:
+            update.keep("was_closed", FLAG.encode(False))
         update.change("due_shard", NUMBER.encode(key.shard))
         update.change("due_at", INSTANT.encode(now))
         update.change(EXPIRY, NUMBER.encode(-(-to_ms(now + KEPT_FOR) // 1000)))
@@ -94,6 +102,7 @@ class DynamoStates:
         update = Update()
         update.change("due_at", None)
         update.change("due_shard", None)
+        update.change("was_closed", None)
         update.require_equal("rank", NUMBER.encode(change.rank))
         return self._try(change.account.key, update)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -93,13 +93,15 @@ class Account:
 class StateChange:
     """One event: which account is in which state since when. `occurred_at` is aware UTC, with milliseconds.
 
-    `delivery_id` names the delivery that told it, for Wise's support.
+    `delivery_id` names the delivery that told it, for Wise's support. `was_closed`: Wise had closed the account before,
+    and nothing may have followed from that yet. Of a state that closes it is not told.
     """
 
     account: Account
     state: AccountState
     occurred_at: datetime
     delivery_id: str | None = None
+    was_closed: bool = False
 
     @property
     def closes(self) -> bool:
@@ -146,7 +148,7 @@ def read_event(content: bytes, now: datetime, delivery_id: str | None = None) ->
     """Read the body of an event that is certainly Wise's, of schema 2.0.0 or 4.0.0, which agree in what is read here.
 
     docs.wise.com/guides/developer/webhooks/event-handling: `event_type`, and in `data` the `resource` with its `id`,
-    `current_state` and `occurred_at`. Never raises.
+    `current_state` and `occurred_at`; `previous_state`, if it is there. Never raises.
     """
     try:
         payload: Any = json.loads(content)
@@ -175,4 +177,6 @@ def _change(subject: Subject, data: Any, now: datetime, delivery_id: str | None)
     if occurred_at <= now - TOO_OLD_AFTER:
         return Unread.OLD
     whole = occurred_at - timedelta(microseconds=occurred_at.microsecond % 1000)
-    return StateChange(Account(subject, wise_id), AccountState(state), whole, delivery_id)
+    change = StateChange(Account(subject, wise_id), AccountState(state), whole, delivery_id)
+    was_closed = data.get("previous_state") == AccountState.DEACTIVATED.value
+    return replace(change, was_closed=was_closed and not change.closes)

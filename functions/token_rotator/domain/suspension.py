@@ -165,6 +165,8 @@ def state_changed(grant: Grant, change: StateChange, now: datetime, others: Stat
         return replace(grant, suspension=Suspension(now, others.account.subject.orderer, DEACTIVATED))
     if is_stopped_by(grant, subject) or _given_up_before(grant, change.occurred_at):
         return _reactivated(grant, now)
+    if change.was_closed:
+        return _doubted(grant, now)
     return grant
 
 
@@ -184,10 +186,16 @@ def _deactivated(grant: Grant, subject: Subject, now: datetime) -> Grant:
 
     Also in place of another doubt, which whoever is resolving it may be about to end.
     """
-    if Phase.ACTIVE in (grant.phase, grant.suspended_from) and grant.access_token is not None:
-        earlier = (grant.in_doubt or "").removeprefix(_CHANGED_AFTER)
-        grant = replace(grant, in_doubt=_CHANGED_AFTER + earlier if may_have_lost(earlier) else STATE_CHANGED)
-    return suspended(grant, Suspension(now, subject.orderer, DEACTIVATED))
+    return suspended(_doubted(grant, now), Suspension(now, subject.orderer, DEACTIVATED))
+
+
+def _doubted(grant: Grant, now: datetime) -> Grant:
+    """Put tokens in doubt that Wise may have ended, also where the account is open again before anybody looked."""
+    if Phase.ACTIVE not in (grant.phase, grant.suspended_from) or grant.access_token is None:
+        return grant
+    earlier = (grant.in_doubt or "").removeprefix(_CHANGED_AFTER)
+    in_doubt = _CHANGED_AFTER + earlier if may_have_lost(earlier) else STATE_CHANGED
+    return replace(grant, in_doubt=in_doubt, due_at=now if grant.phase is Phase.ACTIVE else grant.due_at)
 
 
 def may_have_lost(doubt: str | None) -> bool:

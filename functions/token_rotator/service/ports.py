@@ -335,7 +335,10 @@ class StateNotes(Protocol):
     """Taking note of what became of accounts at Wise. Errors as in `GrantStore`."""
 
     def note(self, change: StateChange, now: datetime) -> bool:
-        """Keep a change, due at once, unless what is kept of the account ranks as high. False: nothing was written."""
+        """Keep a change, due at once, unless what is kept of the account ranks as high. False: nothing was written.
+
+        That the account was closed before stays with it until it is settled, whatever is kept meanwhile.
+        """
         ...
 
 

@@ -274,7 +274,7 @@ GUARDS: Final = (
         says="an order to hold that is given anew is not removed by who saw it ended",
         path=_ORDERS,
         old='" AND ".join(["#schema = :schema", *over])',
-        new='"#schema = :schema AND :before = :before"',
+        new='" OR ".join(["#schema = :schema", *over])',
         tests=(f"{_CONTRACT}::test_an_order_that_is_given_anew_while_another_is_forgotten_stays",),
     ),
     Guard(
