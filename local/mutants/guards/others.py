@@ -75,8 +75,8 @@ GUARDS: Final = (
         name="doubt-of-a-closed-account",
         says="the doubt that a closed account leaves is another than the one that a refresh under way began with",
         path=_RULES,
-        old="replace(grant, in_doubt=_CHANGED_AFTER + earlier if may_have_lost(earlier) else STATE_CHANGED)\n",
-        new="replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED)\n",
+        old="    return replace(grant, in_doubt=in_doubt, due_at=",
+        new="    return replace(grant, in_doubt=grant.in_doubt or STATE_CHANGED, due_at=",
         tests=(f"{_UNIT}::test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves",),
     ),
     Guard(
