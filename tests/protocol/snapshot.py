@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from datetime import date, time, timedelta, tzinfo
 from enum import Enum
 from functools import cache
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from local.proof.history import Moment, Record
@@ -115,6 +115,7 @@ _KEEPERS: tuple[tuple[type, Callable[[Snapshot, Any], Iterable[object]]], ...] =
     (set, Snapshot._set),
     (tuple, lambda _, thing: thing),
     (frozenset, lambda _, thing: thing),
+    (MappingProxyType, lambda _, view: (*view.keys(), *view.values())),  # what it shows, nobody has
     (MethodType, lambda _, method: (method.__self__,)),
     (FunctionType, lambda _, function: _closure(function)),
 )
