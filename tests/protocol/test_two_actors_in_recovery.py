@@ -13,6 +13,7 @@ CASES: list[tuple[Scene, tuple[str, ...]]] = [
     (in_doubt, ("duty", "read")),
     (parked, ("sweep", "drain")),
     (parked, ("drain", "readopt")),
+    (parked, ("drain", "relink")),
     (revoked, ("duty", "relink")),
     (revoked, ("duty", "confirm")),
     (ended, ("duty", "report")),
@@ -28,4 +29,4 @@ def test_two_actors_and_one_fault_do_no_harm_while_something_is_put_right(
     record_property("histories", found.histories)
     record_property("pruned", found.pruned)
     assert found.violations == []
-    assert found.histories > 50
+    assert found.histories + found.pruned > 50, "who brings an older copy over a parked answer is soon turned away"
