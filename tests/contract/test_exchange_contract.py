@@ -148,10 +148,10 @@ def test_a_new_authorization_ends_the_old_refresh_token(scene: Scene) -> None:
 def test_after_a_new_authorization_the_old_access_token_lives_until_the_next_refresh(scene: Scene) -> None:
     first, second, third = (tokens_of(exchange(scene, scene.code())) for _ in range(3))
     for token in (first.access_token, second.access_token, third.access_token):
-        assert scene.port.ask(token, attempt_id="a", within=AMPLE) is Liveness.LIVES
+        assert scene.port.ask(token, attempt_id="a", within=AMPLE).liveness is Liveness.LIVES
     fourth = tokens_of(scene.port.refresh(third.refresh_token, attempt_id="b", within=AMPLE))
-    assert scene.port.ask(fourth.access_token, attempt_id="c", within=AMPLE) is Liveness.LIVES
-    assert scene.port.ask(third.access_token, attempt_id="d", within=AMPLE) is Liveness.DEAD
+    assert scene.port.ask(fourth.access_token, attempt_id="c", within=AMPLE).liveness is Liveness.LIVES
+    assert scene.port.ask(third.access_token, attempt_id="d", within=AMPLE).liveness is Liveness.DEAD
 
 
 def test_a_refused_client_is_no_verdict_about_the_code(scene: Scene) -> None:

@@ -252,6 +252,17 @@ def test_a_doubt_and_its_hold_are_inherited_with_or_without_an_access_token(*, a
     assert [alert.reason for alert in world.alerts.published] == ["outcome_unknown"]
 
 
+def test_each_newer_import_over_one_doubt_is_taken() -> None:
+    world = lost()
+    world.attempt()
+    for _ in range(2):
+        world.clock.advance(seconds=10)
+        brought = replace(stale(), issued_at=world.clock())
+        assert isinstance(world.adopt_grant(world.key(), brought, world.stored().version), Kept)
+    older = replace(stale(), issued_at=world.clock() - timedelta(minutes=1))
+    assert world.adopt_grant(world.key(), older, world.stored().version) is Declined.BUSY
+
+
 def test_a_lease_that_ran_out_leaves_its_hold_to_an_import() -> None:
     world = lost()
     world.clock.advance(minutes=3)

@@ -448,6 +448,24 @@ def test_the_trial_is_not_left_to_a_grant_that_fails_again_and_again(world: Worl
     assert world.fleet.fleet.open_until is None
 
 
+def test_the_trial_is_not_left_to_what_a_question_alone_may_settle(world: World) -> None:
+    """Of a personal token, and of a doubt about a token that is not due, the breaker hears nothing."""
+    world.adopted("anna")
+    world.due_now("anna")
+    first = world.clock() - timedelta(hours=9)
+    world.grants.items[world.key("anna")] = replace(world.stored("anna"), failures=1)
+    asked_about = [world.personal("own"), world.adopted("ben")]
+    for grant in asked_about:
+        key = grant.key
+        world.grants.items[key] = replace(grant, in_doubt="attempt-0", due_at=first)
+    fail(world, NOT_SENT, NOT_SENT, NOT_SENT)
+    let_pass(world)
+    world.wise.checks = [REFUSED, REFUSED]
+    world.sweep(9)
+    assert len(world.wise.refreshes) == 1
+    assert world.fleet.fleet.open_until is None
+
+
 def test_a_grant_that_fails_again_and_again_is_on_trial_where_there_is_no_other(world: World) -> None:
     due(world, "closed")
     world.grants.items[world.key("closed")] = replace(world.stored("closed"), failures=7)
@@ -472,8 +490,13 @@ def test_the_most_urgent_is_on_trial_where_nobody_can_say_which_fails(world: Wor
             raise CorruptGrant(key)
         return None
 
+    first, second = sorted(("anna", "ben"), key=lambda name: str(world.stored(name).due_at))
+    order: list[str] = []
+    refresh = world.wise.refresh
+    world.wise.refresh = lambda token, **more: (order.append(token.reveal()), refresh(token, **more))[1]  # type: ignore[method-assign]
     world.grants.get = unreadable  # type: ignore[method-assign]
     world.sweep(9)
+    assert order[0] == f"refresh-{first if there else second}-1"
     assert world.fleet.fleet.open_until is None
     assert bool(world.journal.of(Trouble)) is there
 

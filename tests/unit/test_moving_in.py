@@ -579,6 +579,24 @@ def test_a_repeated_order_waits_for_what_is_left(world: World) -> None:
     assert world.clock.slept == [timedelta(seconds=15)]
 
 
+def test_no_order_waits_for_what_is_over_to_be_removed(world: World) -> None:
+    world.hold_all("other", world.order())
+    world.hold_all.release("other")
+    world.clock.advance(minutes=5)
+    forget = world.suspensions.forget
+    world.suspensions.forget = _unavailable  # type: ignore[method-assign]
+    world.hold_all("acme", world.order())
+    world.hold_all.release("acme")
+    assert set(world.suspensions.read().held_tenants) == {"other", "acme"}
+    world.suspensions.forget = forget  # type: ignore[method-assign]
+    world.hold_all("acme", world.order())
+    assert set(world.suspensions.read().held_tenants) == {"acme"}
+
+
+def _unavailable(_: datetime) -> None:
+    raise StoreUnavailable("injected")
+
+
 def test_a_clock_that_was_set_back_makes_nobody_wait_longer(world: World) -> None:
     world.suspensions.hold("acme", Suspension(world.clock() + timedelta(hours=1), "operator"))
     world.hold_all("acme", world.order())

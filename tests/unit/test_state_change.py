@@ -777,7 +777,7 @@ def test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves
 
     world.wise.after_refresh = close
     result = world.attempt()
-    assert (result.word, world.stored().in_doubt) == (Word.IN_DOUBT, f"{STATE_CHANGED} after lost")
+    assert (result.word, world.stored().in_doubt) == (Word.IN_DOUBT, STATE_CHANGED), "what was lost has come"
     assert (world.stored().phase, world.stored().due_at) == (Phase.ACTIVE, world.clock())
     asked = len(world.wise.asked)
     world.wise.after_refresh = lambda: None
@@ -1014,3 +1014,18 @@ def test_a_refresh_token_that_ended_with_the_account_was_lost_only_if_a_doubt_sa
     tell(world, "ACTIVE")
     world.sweep(20)
     assert [alert.reason for alert in world.alerts.published] == [reason]
+
+
+def test_an_answer_that_was_lost_stays_lost_where_wise_opens_the_account_again(world: World) -> None:
+    world.wise.users["anna"].alive = False
+    world.due_now()
+    world.grants.items[world.key()] = replace(world.stored(), in_doubt="attempt-0", hold_until=world.clock())
+    world.sweep(20)
+    assert world.stored().phase is Phase.REAUTHORIZATION_REQUIRED
+    tell(world, "ACTIVE")
+    world.apply_state(ANNA)
+    assert world.stored().phase is Phase.ACTIVE
+    assert str(world.stored().in_doubt).startswith(f"{STATE_CHANGED} after attempt-")
+    world.sweep(20)
+    assert (world.stored().phase, world.stored().last_error) == (Phase.REAUTHORIZATION_REQUIRED, "outcome_unknown")
+    assert {alert.reason for alert in world.alerts.published} == {"outcome_unknown"}

@@ -38,7 +38,7 @@ DYING_WITHIN: Final = timedelta(minutes=10)
 DYING_NOTED_EVERY: Final = timedelta(minutes=1)
 PROBE_CLAIM: Final = timedelta(seconds=15)
 """How long one prober has the question for itself: longer than asking and writing take."""
-_OUR_FAULT: Final = {"client_refused": AlertKind.CLIENT_REFUSED, "we_are_wrong": AlertKind.WE_ARE_WRONG}
+OUR_FAULT: Final = {"client_refused": AlertKind.CLIENT_REFUSED, "we_are_wrong": AlertKind.WE_ARE_WRONG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Fleet:
         """
         if self.open_until is None or self.since is None or self.why is None:
             return self
-        kind = _OUR_FAULT.get(self.why, AlertKind.PROVIDER_UNAVAILABLE)
+        kind = OUR_FAULT.get(self.why, AlertKind.PROVIDER_UNAVAILABLE)
         if kind is AlertKind.PROVIDER_UNAVAILABLE and (now - self.since < PATIENCE or self._told_already()):
             return self
         if self.alert is not None and (self.alert.kind is kind or self._end_untold()):

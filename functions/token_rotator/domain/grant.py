@@ -92,7 +92,7 @@ class Phase(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """What people are told about: the first five about one grant, the others about the whole deployment."""
+    """What people are told about: the first six about one grant, the others about the whole deployment."""
 
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     HELD = "held"

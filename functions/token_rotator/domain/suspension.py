@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from .grant import AlertKind, GrantKind, Phase
-from .policy import DEAD_ON_HOLD, HELD_PROMISE, next_due
+from .policy import DEAD_ON_HOLD, HELD_PROMISE, OUTCOME_UNKNOWN, next_due
 from .state_change import Subject
 
 if TYPE_CHECKING:
@@ -203,6 +203,13 @@ def may_have_lost(doubt: str | None) -> bool:
     return bool(doubt) and doubt not in (STATE_CHANGED, FOUND_DEAD)
 
 
+def settled(doubt: str | None, known: str | None) -> str | None:
+    """Say what is left of a doubt once the one that was `known` is over: what has come since."""
+    if doubt == known:
+        return None
+    return STATE_CHANGED if known is not None and doubt == _CHANGED_AFTER + known else doubt
+
+
 def _reactivated(grant: Grant, now: datetime) -> Grant:
     """Let a grant go on that was stopped, or given up, for its account: active and due at once.
 
@@ -212,6 +219,9 @@ def _reactivated(grant: Grant, now: datetime) -> Grant:
     back = replace(grant, phase=Phase.ACTIVE, suspended_from=None, suspension=None, due_at=now)
     if back.access_token is None:
         return replace(back, refresh_at=min(back.refresh_at, now))
+    alert, given_up = grant.alert, Phase.REAUTHORIZATION_REQUIRED in (grant.phase, grant.suspended_from)
+    if given_up and alert is not None and alert.reason == OUTCOME_UNKNOWN:
+        return replace(back, in_doubt=f"{_CHANGED_AFTER}{alert.attempt_id}")
     return replace(back, in_doubt=back.in_doubt or STATE_CHANGED)
 
 

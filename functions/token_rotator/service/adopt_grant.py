@@ -232,6 +232,7 @@ class AdoptGrant:
             unproven=access_token is not None,
             on_hold=held or offer.hold,
             foreign_at=before.foreign_at if before is not None else None,
+            last_attempt_at=before.last_attempt_at if before is not None else None,
         )
         grant = replace(grant, due_at=now if in_doubt and not stopped else next_due(grant, now))
         return released(grant, now, self.budgets) if offer.release else grant

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from token_rotator.domain.errors import StoreUnavailable
 from token_rotator.domain.suspension import CLOCKS, freed, held_everywhere_at, put_on_hold, released, released_until
 
 from .adopt_grant import Declined, Patience
@@ -70,7 +72,7 @@ class HoldAll:
     The answer to an order comes when no refresh because of these grants is under way any more: each process knows the
     order by then, and what it had begun before is over. Repeating it waits for what is left of that.
 
-    Either removes, before, what of such orders is over by every process's clock, so that their item does not grow.
+    Either removes what of such orders is over by every process's clock, so that their item does not grow.
     """
 
     orders: SuspensionStore
@@ -80,8 +82,8 @@ class HoldAll:
 
     def __call__(self, tenant: str | None, order: Suspension) -> Suspension:
         """Put them on hold; gives the order in force, which is the first one. Raises what the store raises."""
-        self.orders.forget(self.clock() - CLOCKS)
         stored = self.orders.hold(tenant, order)
+        self._tidy_up()
         found = stored.held_environment if tenant is None else stored.held_tenants.get(tenant)
         in_force = order if found is None else found  # ended again at once: the answer is about what was asked for
         longest = held_everywhere_at(order, self.budgets) - order.since
@@ -92,5 +94,10 @@ class HoldAll:
 
     def release(self, tenant: str | None) -> None:
         """Release them: what is due is refreshed once the last promise under the order is over. Raises as above."""
-        self.orders.forget(self.clock() - CLOCKS)
         self.orders.release(tenant, released_until(self.clock(), self.budgets))
+        self._tidy_up()
+
+    def _tidy_up(self) -> None:
+        """Remove what is over. No order waits for that: the next one tries again."""
+        with suppress(StoreUnavailable):
+            self.orders.forget(self.clock() - CLOCKS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from token_rotator.domain.grant import Alert, AlertKind, Grant, Phase, incident_of
 from token_rotator.domain.policy import FOREIGN_AGAIN, SAME_END, next_due, not_before, refresh_at
+from token_rotator.domain.suspension import settled
 
 from .journal import AnswerLate, ForeignRefresh
 from .ports import Done, When
@@ -161,7 +162,7 @@ class KeepAnswer:
             attempt_id=None,
             lease_until=None,
             takeovers=0,
-            in_doubt=None if stored.in_doubt == doubt else stored.in_doubt,
+            in_doubt=settled(stored.in_doubt, doubt),
             hold_until=None,
         )
         waits = after.in_doubt is not None and after.phase is Phase.ACTIVE

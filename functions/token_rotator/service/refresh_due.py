@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from token_rotator.domain.errors import CorruptGrant, RotatorError, StoreUnavailable
+from token_rotator.domain.grant import GrantKind, Phase
 from token_rotator.domain.link import waiting_under
 from token_rotator.domain.policy import DEAD_ON_HOLD, Step, decide
 from token_rotator.domain.state_change import Account
@@ -141,10 +142,15 @@ class RefreshDue:
         grant, result = self.grants.get(key), Result(Word.BARRED, retry_at=retry_at)
         return result if grant is None else self._follow(grant, result)
 
-    def failures(self, key: GrantKey) -> int:
-        """Say how often in a row a grant has failed; none is there: 0. Raises what the store raises."""
+    def rank_for_trial(self, key: GrantKey) -> tuple[bool, int]:
+        """Rank a grant for a trial, the best first: by how often in a row it has failed. Raises what the store raises.
+
+        Last comes what a question alone may settle, or no call at all: of that the breaker hears nothing.
+        """
         grant = self.grants.get(key)
-        return 0 if grant is None else grant.failures
+        if grant is None or grant.kind is not GrantKind.USER or grant.phase is not Phase.ACTIVE:
+            return True, 0
+        return grant.on_hold is not None or grant.refresh_at > self.clock(), grant.failures
 
     def set_aside(self, key: GrantKey) -> Result:
         """Move a due grant of a suspended tenant out of the way of others, unread. Raises what the store raises."""
@@ -368,13 +374,13 @@ class _Duty:
                 return
 
     def _take_for_trial(self) -> GrantKey:
-        """Take the grant whose answer decides for all: among the most urgent the one that has failed least often.
+        """Take the grant whose answer decides for all: of the most urgent the one that `rank_for_trial` has first.
 
         One that Wise refuses again and again, as it does a closed user, would keep it open for everybody.
         """
         choice = list(islice(self.backlog, TRIAL_CHOICE))
         try:
-            chosen = min(choice, key=self.use.failures)
+            chosen = min(choice, key=self.use.rank_for_trial)
         except (StoreUnavailable, CorruptGrant) as error:
             self.use.journal.record(Trouble(key=None, code=error.code, detail="choosing a grant for a trial"))
             chosen = choice[0]

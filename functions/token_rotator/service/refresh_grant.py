@@ -18,6 +18,7 @@ from token_rotator.domain.errors import (
     Unsealable,
     WiseSecretUnusable,
 )
+from token_rotator.domain.fleet import OUR_FAULT
 from token_rotator.domain.grant import APPLICATION, Alert, AlertKind, Grant, GrantKind, Phase, incident_of
 from token_rotator.domain.lease import Lease, ran_out
 from token_rotator.domain.outcome import (
@@ -99,7 +100,7 @@ DRAINED_WITHIN: Final = timedelta(seconds=15)
 STAND_DOWN_FOR: Final = timedelta(seconds=15)
 """How long, at least, a due grant is left alone when Wise may not be called: readers get its token meanwhile."""
 
-_OF_OUR_CLIENT: Final = frozenset({"client_refused", "we_are_wrong"})
+_OF_OUR_CLIENT: Final = frozenset(OUR_FAULT)
 """For what the breaker is open that says nothing of a question about a personal token: no client is named in it."""
 
 

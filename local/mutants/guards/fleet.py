@@ -278,7 +278,7 @@ GUARDS: Final = (
         name="trial-chosen",
         says="whether the fleet may go on is not left to a grant that fails again and again",
         path="functions/token_rotator/service/refresh_due.py",
-        old="            chosen = min(choice, key=self.use.failures)\n",
+        old="            chosen = min(choice, key=self.use.rank_for_trial)\n",
         new="            chosen = choice[0]\n",
         tests=(f"{_TESTS}::test_the_trial_is_not_left_to_a_grant_that_fails_again_and_again",),
     ),

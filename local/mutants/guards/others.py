@@ -59,7 +59,7 @@ GUARDS: Final = (
         name="doubt-since-stays",
         says="an answer does not end a doubt that came while it was under way",
         path=_KEEP,
-        old="in_doubt=None if stored.in_doubt == doubt else stored.in_doubt,\n",
+        old="in_doubt=settled(stored.in_doubt, doubt),\n",
         new="in_doubt=None,\n",
         tests=(f"{_UNIT}::test_an_answer_under_way_does_not_end_the_doubt_that_a_closed_account_leaves",),
     ),
