@@ -1031,6 +1031,19 @@ def test_tokens_that_nobody_confirms_are_dropped_within_a_minute_of_their_time(w
     assert len(world.journal.of(LinkUnconfirmed)) == 1
 
 
+def test_of_two_sweeps_that_drop_the_same_tokens_one_says_so(world: World) -> None:
+    world.came_back()
+    (hashed,) = world.grants.pending
+    drop = world.refresh_due.drop_tokens
+    drop(hashed)
+    assert tokens_wait(world), "they are not due"
+    world.clock.now += until_dropped(world)
+    for _ in range(2):
+        drop(hashed)
+    assert not tokens_wait(world)
+    assert len(world.journal.of(LinkUnconfirmed)) == 1
+
+
 def test_a_strangers_tokens_are_dropped_and_the_grant_of_who_forwarded_the_link_stays(world: World) -> None:
     grant = world.adopted("anna")
     world.wise.add("vera")
